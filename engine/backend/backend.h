@@ -1,0 +1,32 @@
+// THE SEAM. A block layer that obeys QMP block commands: the native engine or a live QEMU.
+#ifndef ENGINE_BACKEND_BACKEND_H_
+#define ENGINE_BACKEND_BACKEND_H_
+
+#include <functional>
+
+#include "absl/status/status.h"
+#include "engine/backend/capabilities.h"
+#include "engine/backend/command.h"
+#include "google/protobuf/message.h"
+
+namespace tidemark::backend {
+
+// Safe to use from any thread.
+class Backend {
+ public:
+  using Done = std::function<void(absl::Status)>;
+  virtual ~Backend() = default;
+
+  // Starts `command` and returns at once; commands start in call order. `done` runs exactly once,
+  // on any thread; `*result` is meaningful only if its status is OK. `request` and `result` must
+  // outlive `done`.
+  virtual void Call(const Command& command, const google::protobuf::Message& request,
+                    google::protobuf::Message* result, Done done) = 0;
+
+  // What works here. Constant while connected.
+  virtual const Capabilities& capabilities() const = 0;
+};
+
+}  // namespace tidemark::backend
+
+#endif  // ENGINE_BACKEND_BACKEND_H_

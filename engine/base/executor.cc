@@ -1,0 +1,72 @@
+#include "engine/base/executor.h"
+
+#include <pthread.h>
+
+#include <utility>
+
+#include "engine/base/clock.h"
+
+namespace tidemark {
+
+WorkerPool::WorkerPool(std::string name, int thread_count) : name_(std::move(name)) {
+  threads_.reserve(thread_count);
+  for (int i = 0; i < thread_count; ++i) threads_.emplace_back([this] { Run(); });
+}
+
+WorkerPool::~WorkerPool() {
+  {
+    MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  changed_.SignalAll();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void WorkerPool::Post(Task task) {
+  {
+    MutexLock lock(&mutex_);
+    ready_.push_back(std::move(task));
+  }
+  changed_.Signal();
+}
+
+void WorkerPool::PostAfter(absl::Duration delay, Task task) {
+  const absl::Duration due = SystemClock().Elapsed() + delay;
+  {
+    MutexLock lock(&mutex_);
+    delayed_.emplace(due, std::move(task));
+  }
+  // All of them: the one that is woken may be waiting for an earlier task of its own.
+  changed_.SignalAll();
+}
+
+void WorkerPool::Run() {
+  pthread_setname_np(pthread_self(), name_.substr(0, 15).c_str());
+  mutex_.Lock();
+  for (;;) {
+    const absl::Duration now = SystemClock().Elapsed();
+    while (!delayed_.empty() && delayed_.begin()->first <= now) {
+      ready_.push_back(std::move(delayed_.begin()->second));
+      delayed_.erase(delayed_.begin());
+      if (ready_.size() > 1) changed_.Signal();
+    }
+    if (!ready_.empty()) {
+      Task task = std::move(ready_.front());
+      ready_.pop_front();
+      mutex_.Unlock();
+      task();
+      task = nullptr;  // What the task holds is released before the lock is taken again.
+      mutex_.Lock();
+      continue;
+    }
+    if (stopping_) break;
+    if (delayed_.empty()) {
+      changed_.Wait(&mutex_);
+    } else {
+      changed_.WaitFor(&mutex_, delayed_.begin()->first - now);
+    }
+  }
+  mutex_.Unlock();
+}
+
+}  // namespace tidemark

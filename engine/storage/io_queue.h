@@ -1,0 +1,56 @@
+// The batch way into storage: many data requests in flight from one thread. io_uring where the
+// kernel allows it, threads where it is forbidden; callers cannot tell but by speed. A queue is
+// used by one thread at a time (a job's worker); different queues are independent.
+#ifndef ENGINE_STORAGE_IO_QUEUE_H_
+#define ENGINE_STORAGE_IO_QUEUE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+namespace tidemark::storage {
+
+class IoQueue {
+ public:
+  enum class Operation { kRead, kWrite };
+
+  struct Request {
+    Operation operation = Operation::kRead;
+    int fd = -1;  // Of a DataFile; direct descriptors need aligned offset, length and memory.
+    uint64_t offset_bytes = 0;
+    std::byte* memory = nullptr;  // Belongs to the queue until the completion is reaped.
+    size_t length_bytes = 0;
+    uint64_t cookie = 0;  // Comes back with the completion.
+  };
+  struct Completion {
+    uint64_t cookie = 0;
+    // OK only if every byte was moved: short transfers are continued by the queue. A read past the
+    // end of the file gives zeroes.
+    absl::Status status;
+  };
+
+  // Waits for whatever is still in flight.
+  virtual ~IoQueue() = default;
+
+  // Begins a request. Never waits for a disk. At most `depth()` may be in flight (CHECKed).
+  virtual void Submit(const Request& request) = 0;
+
+  // Appends what has completed; waits up to `timeout` for the first if nothing has.
+  virtual void Reap(absl::Duration timeout, std::vector<Completion>* completions) = 0;
+
+  virtual int in_flight() const = 0;
+  virtual int depth() const = 0;
+};
+
+// A queue of the best kind this machine offers.
+std::unique_ptr<IoQueue> MakeIoQueue(int depth);
+// The fallback, by name: for tests, and for comparing.
+std::unique_ptr<IoQueue> MakeThreadIoQueue(int depth);
+
+}  // namespace tidemark::storage
+
+#endif  // ENGINE_STORAGE_IO_QUEUE_H_
