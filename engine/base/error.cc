@@ -2,7 +2,6 @@
 
 #include <iterator>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/cord.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -23,7 +22,7 @@ struct Row {
 };
 
 constexpr Row kRows[] = {
-#define TIDEMARK_ROW(name, code, qmp_class) {#name, absl::StatusCode::code, qmp_class},
+#define TIDEMARK_ROW(enumerator, name, code, qmp_class) {name, absl::StatusCode::code, qmp_class},
     TIDEMARK_REASONS(TIDEMARK_ROW)
 #undef TIDEMARK_ROW
 };
@@ -78,13 +77,6 @@ absl::Status Annotate(const absl::Status& status, absl::string_view noun) {
 absl::StatusCode CodeOf(Reason reason) { return RowOf(reason).code; }
 absl::string_view QmpClassOf(Reason reason) { return RowOf(reason).qmp_class; }
 
-std::string NameOf(Reason reason) {
-  std::string name;
-  for (const char* c = RowOf(reason).name; *c != '\0'; ++c) {
-    if (absl::ascii_isupper(*c) && !name.empty()) name.push_back('_');
-    name.push_back(absl::ascii_toupper(*c));
-  }
-  return name;
-}
+absl::string_view NameOf(Reason reason) { return RowOf(reason).name; }
 
 }  // namespace tidemark

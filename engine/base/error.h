@@ -18,55 +18,78 @@
 
 namespace tidemark {
 
-// One row each: name of the enumerator, status code, QMP error class.
-#define TIDEMARK_REASONS(ROW)                                   \
-  ROW(InvalidArgument, kInvalidArgument, "GenericError")        \
-  ROW(NodeNotFound, kNotFound, "GenericError")                  \
-  ROW(BitmapNotFound, kNotFound, "GenericError")                \
-  ROW(JobNotFound, kNotFound, "GenericError")                   \
-  ROW(BlockJobNotFound, kNotFound, "DeviceNotActive")           \
-  ROW(ExportNotFound, kNotFound, "GenericError")                \
-  ROW(InstanceNotFound, kNotFound, "GenericError")              \
-  ROW(FileNotFound, kNotFound, "GenericError")                  \
-  ROW(NodeNameTaken, kAlreadyExists, "GenericError")            \
-  ROW(BitmapExists, kAlreadyExists, "GenericError")             \
-  ROW(JobIdTaken, kAlreadyExists, "GenericError")               \
-  ROW(ExportIdTaken, kAlreadyExists, "GenericError")            \
-  ROW(ExportNameTaken, kAlreadyExists, "GenericError")          \
-  ROW(FileExists, kAlreadyExists, "GenericError")               \
-  ROW(NodeBusy, kFailedPrecondition, "GenericError")            \
-  ROW(NodeReadOnly, kFailedPrecondition, "GenericError")        \
-  ROW(NodeNotMonitorOwned, kFailedPrecondition, "GenericError") \
-  ROW(PermissionConflict, kFailedPrecondition, "GenericError")  \
-  ROW(ImageLocked, kFailedPrecondition, "GenericError")         \
-  ROW(ImageFormat, kFailedPrecondition, "GenericError")         \
-  ROW(ImageUnsupported, kUnimplemented, "GenericError")         \
-  ROW(ImageCorrupt, kDataLoss, "GenericError")                  \
-  ROW(BitmapBusy, kFailedPrecondition, "GenericError")          \
-  ROW(BitmapReadOnly, kFailedPrecondition, "GenericError")      \
-  ROW(BitmapInconsistent, kFailedPrecondition, "GenericError")  \
-  ROW(JobVerbRefused, kFailedPrecondition, "GenericError")      \
-  ROW(JobPaused, kFailedPrecondition, "GenericError")           \
-  ROW(JobNotPaused, kFailedPrecondition, "GenericError")        \
-  ROW(SizesDiffer, kFailedPrecondition, "GenericError")         \
-  ROW(NbdServerRunning, kFailedPrecondition, "GenericError")    \
-  ROW(NbdServerNotRunning, kFailedPrecondition, "GenericError") \
-  ROW(ExportInUse, kFailedPrecondition, "GenericError")         \
-  ROW(TransactionAborted, kAborted, "GenericError")             \
-  ROW(PathRefused, kPermissionDenied, "GenericError")           \
-  ROW(PermissionDenied, kPermissionDenied, "GenericError")      \
-  ROW(Unsupported, kUnimplemented, "GenericError")              \
-  ROW(CommandUnknown, kUnimplemented, "CommandNotFound")        \
-  ROW(NoSpace, kResourceExhausted, "GenericError")              \
-  ROW(LimitReached, kResourceExhausted, "GenericError")         \
-  ROW(EventsTooOld, kOutOfRange, "GenericError")                \
-  ROW(ShuttingDown, kUnavailable, "GenericError")               \
-  ROW(IoError, kUnknown, "GenericError")
+// One row each: enumerator, name in ErrorInfo (ErrorReason of tidemark.block.v1), status code, QMP
+// error class.
+#define TIDEMARK_REASONS(ROW)                                                             \
+  ROW(InvalidField, "INVALID_FIELD", kInvalidArgument, "GenericError")                    \
+  ROW(InvalidCombination, "INVALID_COMBINATION", kInvalidArgument, "GenericError")        \
+  ROW(InstanceNotFound, "INSTANCE_NOT_FOUND", kNotFound, "GenericError")                  \
+  ROW(NodeNotFound, "NODE_NOT_FOUND", kNotFound, "GenericError")                          \
+  ROW(BitmapNotFound, "BITMAP_NOT_FOUND", kNotFound, "GenericError")                      \
+  ROW(JobNotFound, "JOB_NOT_FOUND", kNotFound, "GenericError")                            \
+  ROW(BlockJobNotFound, "JOB_NOT_FOUND", kNotFound, "DeviceNotActive")                    \
+  ROW(ExportNotFound, "EXPORT_NOT_FOUND", kNotFound, "GenericError")                      \
+  ROW(FileNotFound, "FILE_NOT_FOUND", kNotFound, "GenericError")                          \
+  ROW(ObjectNotFound, "OBJECT_NOT_FOUND", kNotFound, "GenericError")                      \
+  ROW(NodeExists, "NODE_EXISTS", kAlreadyExists, "GenericError")                          \
+  ROW(BitmapExists, "BITMAP_EXISTS", kAlreadyExists, "GenericError")                      \
+  ROW(JobExists, "JOB_EXISTS", kAlreadyExists, "GenericError")                            \
+  ROW(ExportExists, "EXPORT_EXISTS", kAlreadyExists, "GenericError")                      \
+  ROW(NodeBusy, "NODE_BUSY", kFailedPrecondition, "GenericError")                         \
+  ROW(NodeReadOnly, "NODE_READ_ONLY", kFailedPrecondition, "GenericError")                \
+  ROW(NodeNotOwned, "NODE_NOT_OWNED", kFailedPrecondition, "GenericError")                \
+  ROW(NodeLacksFeature, "NODE_LACKS_FEATURE", kFailedPrecondition, "GenericError")        \
+  ROW(PermissionConflict, "PERMISSION_CONFLICT", kFailedPrecondition, "GenericError")     \
+  ROW(ImageLocked, "IMAGE_LOCKED", kFailedPrecondition, "GenericError")                   \
+  ROW(ImageFormat, "IMAGE_FORMAT", kFailedPrecondition, "GenericError")                   \
+  ROW(SizeMismatch, "SIZE_MISMATCH", kFailedPrecondition, "GenericError")                 \
+  ROW(BitmapBusy, "BITMAP_BUSY", kFailedPrecondition, "GenericError")                     \
+  ROW(BitmapInconsistent, "BITMAP_INCONSISTENT", kFailedPrecondition, "GenericError")     \
+  ROW(BitmapReadOnly, "BITMAP_READ_ONLY", kFailedPrecondition, "GenericError")            \
+  ROW(JobState, "JOB_STATE", kFailedPrecondition, "GenericError")                         \
+  ROW(NbdServerNotRunning, "NBD_SERVER_NOT_RUNNING", kFailedPrecondition, "GenericError") \
+  ROW(NbdServerRunning, "NBD_SERVER_RUNNING", kFailedPrecondition, "GenericError")        \
+  ROW(ExportInUse, "EXPORT_IN_USE", kFailedPrecondition, "GenericError")                  \
+  ROW(IoError, "IO_ERROR", kFailedPrecondition, "GenericError")                           \
+  ROW(TransactionAborted, "TRANSACTION_ABORTED", kAborted, "GenericError")                \
+  ROW(JobCancelled, "JOB_CANCELLED", kCancelled, "GenericError")                          \
+  ROW(EventsExpired, "EVENTS_EXPIRED", kOutOfRange, "GenericError")                       \
+  ROW(SequenceUnknown, "SEQUENCE_UNKNOWN", kOutOfRange, "GenericError")                   \
+  ROW(CommandUnsupported, "COMMAND_UNSUPPORTED", kUnimplemented, "CommandNotFound")       \
+  ROW(FieldUnsupported, "FIELD_UNSUPPORTED", kUnimplemented, "GenericError")              \
+  ROW(FeatureUnsupported, "FEATURE_UNSUPPORTED", kUnimplemented, "GenericError")          \
+  ROW(PathForbidden, "PATH_FORBIDDEN", kPermissionDenied, "GenericError")                 \
+  ROW(FileAccessDenied, "FILE_ACCESS_DENIED", kPermissionDenied, "GenericError")          \
+  ROW(LimitReached, "LIMIT_REACHED", kResourceExhausted, "GenericError")                  \
+  ROW(NoSpace, "NO_SPACE", kResourceExhausted, "GenericError")                            \
+  ROW(InstanceUnreachable, "INSTANCE_UNREACHABLE", kUnavailable, "GenericError")          \
+  ROW(ConnectionLost, "CONNECTION_LOST", kUnavailable, "GenericError")                    \
+  ROW(ShuttingDown, "SHUTTING_DOWN", kUnavailable, "GenericError")                        \
+  ROW(ImageCorrupt, "IMAGE_CORRUPT", kDataLoss, "GenericError")                           \
+  ROW(QemuRefused, "QEMU_REFUSED", kUnknown, "GenericError")
 
 enum class Reason {
-#define TIDEMARK_ROW(name, code, qmp_class) k##name,
+#define TIDEMARK_ROW(enumerator, name, code, qmp_class) k##enumerator,
   TIDEMARK_REASONS(TIDEMARK_ROW)
 #undef TIDEMARK_ROW
+  // Old names, on their way out.
+  kInvalidArgument = kInvalidField,
+  kImageUnsupported = kFeatureUnsupported,
+  kUnsupported = kFeatureUnsupported,
+  kCommandUnknown = kCommandUnsupported,
+  kPathRefused = kPathForbidden,
+  kPermissionDenied = kFileAccessDenied,
+  kEventsTooOld = kEventsExpired,
+  kNodeNameTaken = kNodeExists,
+  kJobIdTaken = kJobExists,
+  kExportIdTaken = kExportExists,
+  kExportNameTaken = kExportExists,
+  kFileExists = kIoError,
+  kNodeNotMonitorOwned = kNodeNotOwned,
+  kJobVerbRefused = kJobState,
+  kJobPaused = kJobState,
+  kJobNotPaused = kJobState,
+  kSizesDiffer = kSizeMismatch,
 };
 
 // What a status carries beside code and message.
@@ -92,7 +115,7 @@ absl::Status Annotate(const absl::Status& status, absl::string_view noun);
 absl::StatusCode CodeOf(Reason reason);
 absl::string_view QmpClassOf(Reason reason);
 // UPPER_SNAKE_CASE, as in ErrorInfo: "NODE_NOT_FOUND".
-std::string NameOf(Reason reason);
+absl::string_view NameOf(Reason reason);
 
 }  // namespace tidemark
 
