@@ -57,7 +57,7 @@ class TransactionTest : public testing::Test {
 TEST_F(TransactionTest, ActionsRunInOrderAtOneInstant) {
   Add("a");
   Add("b");
-  EXPECT_TRUE(Run(actions_, instant_).ok());
+  EXPECT_TRUE(transaction::Run(actions_, instant_).ok());
   EXPECT_EQ(log_, "open-a open-b [ prepare-a prepare-b commit-a commit-b ] after-a after-b ");
 }
 
@@ -66,19 +66,19 @@ TEST_F(TransactionTest, AFailureUndoesTheEarlierOnesInReverse) {
   Add("b");
   Add("c", absl::OkStatus(), absl::AbortedError("c refuses"));
   Add("d");
-  EXPECT_EQ(Run(actions_, instant_), absl::AbortedError("c refuses"));
+  EXPECT_EQ(transaction::Run(actions_, instant_), absl::AbortedError("c refuses"));
   EXPECT_EQ(log_, "open-a open-b open-c open-d [ prepare-a prepare-b prepare-c undo-b undo-a ] ");
 }
 
 TEST_F(TransactionTest, AFailureToOpenHappensBeforeTheInstant) {
   Add("a");
   Add("b", absl::NotFoundError("no b"));
-  EXPECT_EQ(Run(actions_, instant_), absl::NotFoundError("no b"));
+  EXPECT_EQ(transaction::Run(actions_, instant_), absl::NotFoundError("no b"));
   EXPECT_EQ(log_, "open-a open-b ");
 }
 
 TEST_F(TransactionTest, NoActionsAreFine) {
-  EXPECT_TRUE(Run(actions_, instant_).ok());
+  EXPECT_TRUE(transaction::Run(actions_, instant_).ok());
   EXPECT_EQ(log_, "[ ] ");
 }
 
