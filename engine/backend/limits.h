@@ -1,0 +1,34 @@
+// Every bound of engine/backend, with its reason.
+#ifndef ENGINE_BACKEND_LIMITS_H_
+#define ENGINE_BACKEND_LIMITS_H_
+
+#include <cstddef>
+
+#include "absl/time/time.h"
+
+namespace tidemark::backend {
+
+// Events that the log keeps for replay: hours of a busy host, since a backup makes about ten.
+constexpr size_t kEventsKeptMax = 100'000;
+// Their serialised size: 32 MiB.
+constexpr size_t kEventBytesKeptMax = size_t{32} << 20;
+
+// Identical errors of one job, and its progress, are told at most once in this time.
+constexpr absl::Duration kCoalescePeriod = absl::Milliseconds(100);
+// Jobs whose coalescing is remembered at once. Beyond it, the one not heard of for longest is
+// forgotten: at worst one of its events comes early.
+constexpr size_t kCoalescedJobsMax = 4'096;
+
+// Events that one Read returns.
+constexpr size_t kEventsPerReadMax = 1'000;
+
+// Ended jobs whose result GetJob and ListJobs still know.
+constexpr size_t kEndedJobsMax = 10'000;
+
+// How deep messages may be nested, and how many values one request may hold in all.
+constexpr int kRequestDepthMax = 64;
+constexpr size_t kRequestValuesMax = 100'000;
+
+}  // namespace tidemark::backend
+
+#endif  // ENGINE_BACKEND_LIMITS_H_
