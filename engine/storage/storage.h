@@ -7,10 +7,10 @@
 //
 // Thread rule: every verb is safe from any number of threads at once. Two overlapping writes in
 // flight at the same time leave either one's bytes, never a mix within one sector, and never damage
-// elsewhere. Errors: OUT_OF_RANGE for a range past the end, RESOURCE_EXHAUSTED for ENOSPC,
-// UNIMPLEMENTED for what this storage cannot do, FAILED_PRECONDITION for a read-only storage,
-// DATA_LOSS for broken metadata, UNKNOWN (with the errno's text) otherwise. `errno_status.h` maps
-// errnos both ways.
+// elsewhere. Errors: OUT_OF_RANGE for a range past the end, NO_SPACE for ENOSPC,
+// FEATURE_UNSUPPORTED for what this storage cannot do, NODE_READ_ONLY for a read-only storage,
+// IMAGE_CORRUPT for broken metadata, IO_ERROR (with the errno's text) otherwise. `errno_status.h`
+// maps errnos both ways.
 #ifndef ENGINE_STORAGE_STORAGE_H_
 #define ENGINE_STORAGE_STORAGE_H_
 
@@ -87,6 +87,8 @@ struct DataFile {
   int direct_fd = -1;
   // What offset, length and memory must be multiples of for `direct_fd`.
   uint32_t direct_alignment_bytes = 4096;
+  // The user asked for cache.direct: requests that meet the alignment should use `direct_fd`.
+  bool prefer_direct = false;
 };
 
 // Where the bytes of a range are, or are to go, pinned until the placement is destroyed: no

@@ -1,0 +1,97 @@
+// Memory fit for direct I/O, alone and in bounded pools.
+#ifndef ENGINE_STORAGE_ALIGNED_BUFFER_H_
+#define ENGINE_STORAGE_ALIGNED_BUFFER_H_
+
+#include <cstddef>
+#include <cstdlib>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/types/optional.h"
+#include "engine/base/mutex.h"
+#include "engine/storage/limits.h"
+#include "engine/storage/storage.h"
+
+namespace tidemark::storage {
+
+// Owns memory aligned for direct I/O; its content is undefined at first. A plain movable value.
+class AlignedBuffer {
+ public:
+  AlignedBuffer() = default;
+  explicit AlignedBuffer(size_t size_bytes, size_t alignment_bytes = kDirectAlignmentBytes);
+
+  std::byte* data() const { return memory_.get(); }
+  size_t size() const { return size_bytes_; }
+  Bytes bytes() const { return Bytes(memory_.get(), size_bytes_); }
+  // The first `length_bytes` of it (CHECKed).
+  Bytes first(size_t length_bytes) const;
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<std::byte, Free> memory_;
+  size_t size_bytes_ = 0;
+};
+
+// At most `buffer_count_max` equal buffers, allocated when first needed and used again, last in
+// first out. Safe from any thread; outlives every buffer taken from it.
+class BufferPool {
+ public:
+  // A buffer on loan: goes back to the pool when destroyed. Movable.
+  class Loan {
+   public:
+    Loan(Loan&& other) noexcept
+        : pool_(std::exchange(other.pool_, nullptr)), buffer_(std::move(other.buffer_)) {}
+    Loan& operator=(Loan&& other) noexcept {
+      std::swap(pool_, other.pool_);
+      std::swap(buffer_, other.buffer_);
+      return *this;
+    }
+    ~Loan() {
+      if (pool_ != nullptr) pool_->Return(std::move(buffer_));
+    }
+    std::byte* data() const { return buffer_.data(); }
+    size_t size() const { return buffer_.size(); }
+    Bytes bytes() const { return buffer_.bytes(); }
+    Bytes first(size_t length_bytes) const { return buffer_.first(length_bytes); }
+
+   private:
+    friend class BufferPool;
+    Loan(BufferPool* pool, AlignedBuffer buffer) : pool_(pool), buffer_(std::move(buffer)) {}
+    BufferPool* pool_;
+    AlignedBuffer buffer_;
+  };
+
+  BufferPool(size_t buffer_size_bytes, int buffer_count_max);
+  // CHECKs that nothing is on loan.
+  ~BufferPool();
+  BufferPool(const BufferPool&) = delete;
+  BufferPool& operator=(const BufferPool&) = delete;
+
+  // Absent if all are on loan. Never waits.
+  absl::optional<Loan> TryTake();
+  // Waits for one: workers only.
+  Loan Take();
+
+  size_t buffer_size_bytes() const { return buffer_size_bytes_; }
+  int buffer_count_max() const { return buffer_count_max_; }
+  int on_loan() const;
+
+ private:
+  void Return(AlignedBuffer buffer);
+
+  // Constant after construction.
+  const size_t buffer_size_bytes_;
+  const int buffer_count_max_;
+
+  mutable Mutex mutex_;
+  CondVar returned_;
+  std::vector<AlignedBuffer> idle_ ABSL_GUARDED_BY(mutex_);
+  int on_loan_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace tidemark::storage
+
+#endif  // ENGINE_STORAGE_ALIGNED_BUFFER_H_

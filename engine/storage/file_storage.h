@@ -1,0 +1,133 @@
+// A file or block device of this machine as a storage: driver file.
+//
+// Unlike what the graph shows to guests, a file has no fixed end, because a format above it lets it
+// grow: a write past the end extends it (a block device refuses with NO_SPACE), and reads past the
+// end give zeroes. Whoever hands a file to guests checks ranges against size_bytes() first; whoever
+// may not resize must not write past the end.
+#ifndef ENGINE_STORAGE_FILE_STORAGE_H_
+#define ENGINE_STORAGE_FILE_STORAGE_H_
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "engine/base/mutex.h"
+#include "engine/storage/image_lock.h"
+#include "engine/storage/permission.h"
+#include "engine/storage/storage.h"
+
+namespace tidemark::storage {
+
+struct FileOptions {
+  // `auto`: lock if the file system can.
+  enum class Locking { kAuto, kOn, kOff };
+
+  bool read_only = false;
+  // cache.direct: go round the page cache for every aligned part of a request; the ends of others
+  // go through it.
+  bool direct = false;
+  // cache.no-flush: Flush does nothing.
+  bool no_flush = false;
+  // discard=unmap. Without it Discard does nothing.
+  bool discard_unmaps = false;
+  Locking locking = Locking::kAuto;
+  // What the opener uses and shares from the first moment; SetPermissions changes it.
+  PermissionSet permissions_used = kPermissionNone;
+  PermissionSet permissions_shared = kPermissionAll;
+};
+
+enum class Preallocation {
+  kOff,        // Sparse.
+  kFallocate,  // Space reserved, reads as zeroes.
+  kFull,       // Zeroes written.
+};
+
+// Opened by one of the functions below, closed by the destructor (which does not flush). Safe from
+// any thread.
+class FileStorage final : public Storage {
+ public:
+  ~FileStorage() override;
+
+  const std::string& path() const { return path_; }
+  bool is_block_device() const { return is_block_device_; }
+  // Bytes of disk space taken, as QEMU's actual-size.
+  absl::StatusOr<uint64_t> AllocatedBytes() const;
+
+  // Changes the image lock (image_lock.h): both or nothing. Does nothing where locking is off.
+  absl::Status SetPermissions(PermissionSet used, PermissionSet shared);
+
+  uint64_t size_bytes() const override { return size_bytes_; }
+  Limits limits() const override;
+  absl::Status Read(uint64_t offset_bytes, Bytes buffer) override;
+  absl::Status Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options) override;
+  absl::Status WriteZeroes(Range range, ZeroOptions options) override;
+  absl::Status Discard(Range range) override;
+  absl::Status Flush() override;
+  // FEATURE_UNSUPPORTED for a block device.
+  absl::Status Resize(uint64_t size_bytes) override;
+  absl::StatusOr<Extent> Map(Range range) override;
+  absl::StatusOr<std::unique_ptr<Placement>> PlaceRead(Range range) override;
+  // May reach past the end: the file grows as the bytes are written, size_bytes() at Finish.
+  absl::StatusOr<std::unique_ptr<Placement>> PlaceWrite(Range range) override;
+
+  // For placements by formats over this file: where batch requests may go while this storage lives.
+  const DataFile& data_file() const { return data_file_; }
+  // Tells that batch writes through data_file() have reached up to `end_bytes`.
+  void NoteWritten(Range range);
+
+ private:
+  friend class FileOpener;
+  FileStorage(std::string path, const FileOptions& options);
+
+  absl::Status CheckWritable(absl::string_view attempted) const;
+  absl::Status ReadFrom(int fd, uint64_t offset_bytes, Bytes buffer) const;
+  absl::Status WriteTo(int fd, uint64_t offset_bytes, ConstBytes data) const;
+  absl::Status WriteZeroData(Range range);
+  absl::Status ZeroRange(Range range, bool may_unmap);
+
+  // Constant after opening.
+  const std::string path_;
+  const FileOptions options_;
+  bool is_block_device_ = false;
+  DataFile data_file_;
+  std::unique_ptr<ImageLock> lock_;
+
+  // Their own synchronisation.
+  std::atomic<uint64_t> size_bytes_ = 0;
+  // Cleared when the file system first says that it cannot.
+  std::atomic<bool> can_punch_ = true;
+  std::atomic<bool> can_zero_ = true;
+  // Counts changes that may alter the layout of holes, so that a remembered extent is known stale.
+  std::atomic<uint64_t> change_count_ = 0;
+
+  Mutex mutex_;
+  // The last answer of Map, and the changes seen when it was asked for.
+  Extent mapped_ ABSL_GUARDED_BY(mutex_);
+  uint64_t mapped_change_count_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+// Opens an existing file. FILE_NOT_FOUND, FILE_ACCESS_DENIED, IMAGE_LOCKED; FEATURE_UNSUPPORTED for
+// what is neither a regular file nor a block device, and for Locking::kOn where locks are
+// impossible.
+absl::StatusOr<std::shared_ptr<FileStorage>> OpenFile(const std::string& path,
+                                                      const FileOptions& options);
+
+// The same for a file somebody else has opened (and checked): takes over `fd`, also on failure. The
+// path is only for messages. `fd` must be open for writing unless options.read_only.
+absl::StatusOr<std::shared_ptr<FileStorage>> AdoptFile(int fd, const std::string& path,
+                                                       const FileOptions& options);
+
+// Makes the file `path` hold `size_bytes` zeroes, whatever it held, and flushes it; an existing
+// file that others use is IMAGE_LOCKED and stays untouched. Leaves it closed.
+absl::Status CreateFile(const std::string& path, uint64_t size_bytes, Preallocation preallocation);
+
+// The same for a file somebody else has opened for writing; `fd` stays open and the caller's.
+absl::Status CreateFileIn(int fd, const std::string& path, uint64_t size_bytes,
+                          Preallocation preallocation);
+
+}  // namespace tidemark::storage
+
+#endif  // ENGINE_STORAGE_FILE_STORAGE_H_
