@@ -1,0 +1,41 @@
+// Every bound the qcow2 driver puts on what it reads from disk, and on its own memory.
+#ifndef ENGINE_FORMAT_QCOW2_LIMITS_H_
+#define ENGINE_FORMAT_QCOW2_LIMITS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tidemark::qcow2 {
+
+// Of the format: 512 B to 2 MiB.
+inline constexpr uint32_t kClusterBitsMin = 9;
+inline constexpr uint32_t kClusterBitsMax = 21;
+// Refcounts of 1 to 64 bits.
+inline constexpr uint32_t kRefcountOrderMax = 6;
+// Bytes of the active L1 table; QEMU's limit too. 2 PiB at 64 KiB clusters.
+inline constexpr uint64_t kL1BytesMax = uint64_t{32} << 20;
+// Bytes of the refcount table; QEMU's limit too.
+inline constexpr uint64_t kRefcountTableBytesMax = uint64_t{8} << 20;
+inline constexpr uint32_t kSnapshotsMax = 65536;
+inline constexpr uint64_t kSnapshotTableBytesMax = uint64_t{64} << 20;
+// A host offset has 56 bits in an L2 entry.
+inline constexpr uint64_t kHostOffsetEnd = uint64_t{1} << 56;
+inline constexpr size_t kBackingFileNameMax = 1023;
+inline constexpr size_t kHeaderExtensionsMax = 256;
+
+// L2 tables are cached in slices of at most this.
+inline constexpr uint64_t kSliceBytesMax = uint64_t{64} << 10;
+inline constexpr uint64_t kL2CacheBytesDefault = uint64_t{32} << 20;
+inline constexpr uint64_t kRefcountCacheBytes = uint64_t{8} << 20;
+// Entries one table lookup may walk.
+inline constexpr uint64_t kLookupEntriesMax = 65536;
+// Freed clusters that may wait for the checkpoint which lets them be used again.
+inline constexpr size_t kPendingFreesMax = 65536;
+// How much the image file grows at a time, so that writers need not wait for each other to do it.
+inline constexpr uint64_t kFileGrowthBytes = uint64_t{16} << 20;
+// Clusters one data request allocates at a time.
+inline constexpr uint64_t kAllocationBytesMax = uint64_t{16} << 20;
+
+}  // namespace tidemark::qcow2
+
+#endif  // ENGINE_FORMAT_QCOW2_LIMITS_H_
