@@ -1,25 +1,29 @@
 // A long copy told as short steps. The scheduler (scheduler.h) owns pause, cancel, speed, progress
 // and error policy; a job only moves chunks.
 //
-// Thread rule: Step, Drain and BeforeResume are called from one worker at a time, never two at
-// once; Prepare, Commit, Abort and Clean from the graph-command worker, after the last step: they
-// may block, and hop to the engine thread for what they link. (Exactly one of Commit and Abort
-// runs, then Clean.)
+// Thread rule: Step and Drain are called from one worker at a time, never two at once, and may
+// block. Prepare, Commit, Abort and Clean are called from the graph-command worker, after the last
+// step and Drain: they may block, and hop to the engine thread for what they link. Exactly one of
+// Commit and Abort runs, then Clean, then the job is destroyed. The other methods say their own.
 #ifndef ENGINE_JOB_JOB_H_
 #define ENGINE_JOB_JOB_H_
 
 #include <cstdint>
+#include <functional>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 
 namespace tidemark::job {
 
-// Work done and work known: not disk sizes, and both may grow [B10].
+// Work done and work known: not disk sizes, and both may grow.
 struct Progress {
   uint64_t current_bytes = 0;
   uint64_t total_bytes = 0;
+
+  friend bool operator==(const Progress&, const Progress&) = default;
 };
 
 // An I/O error met by a step; the scheduler applies the job's policy for that side.
@@ -31,28 +35,63 @@ struct IoError {
 struct StepResult {
   enum class Next {
     kAgain,  // More can be done at once.
-    kWait,   // Nothing to do until `delay` passed or Job-specific work wakes the scheduler.
-    kDone,   // The copy is complete; never stepped again.
+    kWait,   // Nothing to do until `delay` has passed or the job calls its waker.
+    kDone,   // The work is complete; never stepped again.
   };
   Next next = Next::kAgain;
-  absl::Duration delay = absl::ZeroDuration();
-  // Bytes moved by this step: what the speed limit counts.
+  absl::Duration delay = absl::InfiniteDuration();
+  // Bytes begun by this step: what the speed limit counts.
   uint64_t moved_bytes = 0;
+  // Set if source or target failed. What failed is to be done again by the next step.
+  absl::optional<IoError> io_error;
+  // Source and target are the same from now on (mirrors): the job may be completed.
+  bool ready = false;
 };
+
+// How a ready job is told to end.
+enum class Ending {
+  kComplete,    // job-complete: with the change of the graph the job was made for.
+  kStopInSync,  // block-job-cancel without force: target consistent, graph as it was.
+};
+
+// What block-job-change can say. Mirrors only.
+enum class CopyMode { kBackground, kWriteBlocking };
 
 class Job {
  public:
   virtual ~Job() = default;
 
-  // Moves a bounded amount. An error that is an IoError is fetched with TakeIoError and judged by
-  // policy; the failed stretch is dirty again, so that the next Step retries it. Any other error
-  // ends the job.
-  virtual absl::StatusOr<StepResult> Step() = 0;
+  // Told once, on the engine thread, before the first step. `waker` may be called from any thread,
+  // until the job is destroyed, holding no lock: it makes the scheduler look at the job again.
+  virtual void OnStart(std::function<void()> waker) { (void)waker; }
 
-  // Waits until nothing of the job's own is in flight: before it is paused or ended.
+  // Moves a bounded amount: begins at most `budget_bytes` of new work, but at least one chunk if
+  // there is any. An I/O error is not a failure but a part of the result: policy decides. A failure
+  // ends the job whatever its policy says.
+  virtual absl::StatusOr<StepResult> Step(uint64_t budget_bytes) = 0;
+
+  // Waits until nothing that Step began is in flight: before the job is paused or ended.
   virtual void Drain() {}
 
+  // The job is going to be aborted: a Step that waits returns soon, and nobody is to be held up
+  // for this job's sake any longer. Engine thread; must not block.
+  virtual void OnCancel() {}
+
+  // Not OK once the job is lost whatever happens next. A paused job that calls its waker is asked
+  // this, so that it can fail without being resumed. Any thread.
+  virtual absl::Status lost() const { return absl::OkStatus(); }
+
+  // A ready job is to end: its steps return kDone as soon as source and target are equal. Engine
+  // thread; must not block. Called again if the caller asks again.
+  virtual void OnEnding(Ending ending) { (void)ending; }
+
+  // block-job-change. Engine thread; must not block.
+  virtual absl::Status Change(CopyMode mode);
+
   virtual Progress progress() const = 0;  // Any thread.
+
+  // Mirrors: whether guest writes reach the target before they are acknowledged. Any thread.
+  virtual absl::optional<bool> actively_synced() const { return absl::nullopt; }
 
   virtual absl::Status Prepare() { return absl::OkStatus(); }  // Last chance to fail.
   virtual void Commit() {}

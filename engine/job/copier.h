@@ -1,0 +1,106 @@
+// The one object that copies: from a source disk to a target disk, what a bitmap says is still to
+// be copied, as the source was when the copy was made. Backup is policy on top of it.
+//
+// Two paths work on the same truth. The background path moves big chunks, many in flight, driven by
+// steps. The guest path is called before a guest write changes the source: it saves what is not yet
+// copied in a bounded buffer and lets the guest go on; the buffer is written to the target
+// afterwards, ahead of the background path.
+//
+// The guest comes first: a target that fails or stalls never fails a guest write. A guest waits at
+// most for the read of its own clusters, and, when kCaptureBytesMax of old data wait already, for
+// the target to take some. If the target takes nothing for kGuestStallMax, or has failed meanwhile,
+// the copy is lost (`lost()`) and guests are not held up any more: old data that was overwritten
+// cannot be had again. (`write_through` copies are different, see there.) If the old data cannot be
+// read, the copy is lost too: guests cannot be asked to come back later.
+//
+// Thread rule: Capture from any number of threads that may block. Step and Drain from one worker at
+// a time. The rest from any thread.
+#ifndef ENGINE_JOB_COPIER_H_
+#define ENGINE_JOB_COPIER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/base/clock.h"
+#include "engine/base/executor.h"
+#include "engine/base/range.h"
+#include "engine/bitmap/dirty_bitmap.h"
+#include "engine/job/job.h"
+#include "engine/storage/storage.h"
+
+namespace tidemark::job {
+
+struct CopyOptions {
+  // The copy unit: a power of two. See CopyClusterBytes.
+  uint64_t cluster_bytes = 64 * 1024;
+  // Nothing outside of the clusters that the source's own layer holds is copied: sync=top. They are
+  // found out step by step; the total shrinks meanwhile.
+  bool only_top_layer = false;
+  // The target is fresh and has no backing image: zeroes need not be written to it.
+  bool target_is_zero = false;
+  // Store compressed. The target must be able to.
+  bool compress = false;
+  // Look for zeroes in data that was read, too.
+  bool detect_zeroes = false;
+  // A guest write waits until its old data is in the target. For targets that are read while the
+  // copy runs and show the source where they hold nothing themselves (fleecing): a buffered cluster
+  // would read as the new data. A target that stalls then stalls the guest for kGuestStallMax at
+  // most.
+  bool write_through = false;
+  // Copy nothing but what guests are about to overwrite: sync=none. Step never says kDone.
+  bool only_guest_writes = false;
+  // The longest background request, at least a cluster.
+  uint64_t chunk_bytes_max = 1024 * 1024;
+  // How many blocking requests may run at once where batch I/O is not possible.
+  int workers_max = 4;
+};
+
+// The copy unit that suits a target with these limits.
+uint64_t CopyClusterBytes(const storage::Limits& target);
+
+class BlockCopy {
+ public:
+  // Everything is to be copied that is dirty in `to_copy`, whose granularity is the copy unit. The
+  // two disks have the same size. `workers` runs the write-out of captured data and requests that
+  // block; it may be null in tests: everything then runs inside of Step, and Capture writes
+  // through.
+  static std::shared_ptr<BlockCopy> Make(std::shared_ptr<storage::Storage> source,
+                                         std::shared_ptr<storage::Storage> target,
+                                         std::unique_ptr<bitmap::DirtyBitmap> to_copy,
+                                         const CopyOptions& options, Executor* workers,
+                                         Clock* clock);
+  virtual ~BlockCopy() = default;
+
+  // A guest is about to change `range` of the source. Returns when it may.
+  virtual void Capture(Range range) = 0;
+
+  // As Job::Step and Job::Drain. Once Step has said kDone, the target holds everything and was
+  // flushed.
+  virtual absl::StatusOr<StepResult> Step(uint64_t budget_bytes) = 0;
+  virtual void Drain() = 0;
+
+  // Called, with no lock held, when a Step that said kWait may find work. Set before the first
+  // Step.
+  virtual void set_waker(std::function<void()> waker) = 0;
+
+  // Gives up: guests are not held up any more, and captured data that is not yet in the target is
+  // counted as not copied.
+  virtual void Stop() = 0;
+
+  virtual absl::Status lost() const = 0;
+  virtual Progress progress() const = 0;
+
+  // What is not in the target: exact once drained and stopped or done.
+  virtual const bitmap::DirtyBitmap& not_copied() const = 0;
+
+  // Waits until no captured data is on its way to the target: after Stop, or when done; before the
+  // disks are closed.
+  virtual void WaitUntilIdle() = 0;
+};
+
+}  // namespace tidemark::job
+
+#endif  // ENGINE_JOB_COPIER_H_

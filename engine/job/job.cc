@@ -1,0 +1,11 @@
+#include "engine/job/job.h"
+
+#include "engine/base/error.h"
+
+namespace tidemark::job {
+
+absl::Status Job::Change(CopyMode) {
+  return Error(Reason::kUnsupported, "jobs of this type cannot be changed while they run");
+}
+
+}  // namespace tidemark::job

@@ -1,0 +1,57 @@
+// Every limit of this package, by name.
+#ifndef ENGINE_JOB_LIMITS_H_
+#define ENGINE_JOB_LIMITS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/time/time.h"
+
+namespace tidemark::job {
+
+// ---- Scheduler
+
+// Jobs that exist at one time, concluded ones that nobody dismissed included.
+inline constexpr size_t kJobsMax = 1024;
+// Steps, and time, of one turn on a worker; then other jobs have theirs.
+inline constexpr int kStepsPerTurnMax = 64;
+inline constexpr absl::Duration kTurnMax = absl::Milliseconds(100);
+// The least time between two progress reports of one job.
+inline constexpr absl::Duration kProgressInterval = absl::Milliseconds(100);
+// The pause before an ignored error is tried again: doubled with every failure in a row.
+inline constexpr absl::Duration kRetryDelayMin = absl::Milliseconds(1);
+inline constexpr absl::Duration kRetryDelayMax = absl::Milliseconds(100);
+// The slice of time within which a speed limit is kept.
+inline constexpr absl::Duration kSpeedSlice = absl::Milliseconds(100);
+
+// ---- Copier
+
+// The least copy unit, whatever the target's cluster size is.
+inline constexpr uint32_t kCopyClusterMin = 64 * 1024;
+// Background copy with no guest about: chunk size, and bytes in flight.
+inline constexpr size_t kChunkBytesMax = 1024 * 1024;
+inline constexpr size_t kInFlightBytesMax = 16 * 1024 * 1024;
+// The same while guest writes are being captured.
+inline constexpr size_t kChunkBytesShared = 256 * 1024;
+inline constexpr size_t kInFlightBytesShared = 4 * kChunkBytesShared;
+// How long after the last capture the background copy takes the whole disk again.
+inline constexpr absl::Duration kGuestQuiet = absl::Milliseconds(200);
+// Requests that one copy keeps in flight, whatever their size.
+inline constexpr int kQueueDepth = 256;
+// Old data of guest writes that waits to be written to the target, each copy. A stretch of zeroes
+// counts as kZeroRecordBytes.
+inline constexpr size_t kCaptureBytesMax = 32 * 1024 * 1024;
+inline constexpr size_t kZeroRecordBytes = 4096;
+// The most that one guest request captures in one piece.
+inline constexpr size_t kCapturePieceBytes = 1024 * 1024;
+// Bytes of captured data on their way to the target at one time.
+inline constexpr size_t kWriteOutBytesMax = 4 * 1024 * 1024;
+// How long a guest write may wait for a full buffer while the target makes no progress at all; then
+// the job is given up and the guest goes on.
+inline constexpr absl::Duration kGuestStallMax = absl::Seconds(1);
+// Map answers asked for in one step that only looks for what is to be copied.
+inline constexpr int kMapsPerStep = 256;
+
+}  // namespace tidemark::job
+
+#endif  // ENGINE_JOB_LIMITS_H_

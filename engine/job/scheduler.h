@@ -1,0 +1,110 @@
+// Owns every job, by id: creates, starts, steps, pauses, limits, ends and forgets them, and tells
+// the listener. Job states live on the engine thread; steps run on workers; the ends of jobs run on
+// the graph-command worker.
+//
+// Thread rule: everything here is called on the engine thread, and never blocks. The three
+// executors must outlive the scheduler, and run nothing of it any more when it is destroyed
+// (CancelAll first).
+//
+// A job's life: Create (the events up to "created"), Start ("running"; the job is stepped from then
+// on), or Undo instead of Start. Its end: `waiting`, and when all of its group wait `pending`; then
+// Prepare of all, Commit of all, Clean of all, the BLOCK_JOB_COMPLETED events, `concluded`, `null`.
+// If one fails or is cancelled: that one goes `aborting`, Abort, Clean, COMPLETED with its error or
+// CANCELLED, `concluded`, `null`; then each of the others likewise, as cancelled.
+#ifndef ENGINE_JOB_SCHEDULER_H_
+#define ENGINE_JOB_SCHEDULER_H_
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "engine/base/clock.h"
+#include "engine/base/executor.h"
+#include "engine/job/error_policy.h"
+#include "engine/job/job.h"
+#include "engine/job/job_group.h"
+#include "engine/job/job_listener.h"
+#include "engine/job/job_snapshot.h"
+#include "engine/job/state.h"
+
+namespace tidemark::job {
+
+class JobRecord;
+
+struct JobOptions {
+  std::string id;
+  JobType type = JobType::kBackup;
+  // Bytes per second, as the caller gave it: negative is refused, 0 is unlimited.
+  int64_t speed = 0;
+  bool auto_finalize = true;
+  bool auto_dismiss = true;
+  ErrorPolicy on_source_error = ErrorPolicy::kReport;
+  ErrorPolicy on_target_error = ErrorPolicy::kReport;
+};
+
+// Which commands a verb came through: job-* see every job, block-job-* only block jobs, and they
+// differ in what an unknown job is called and in what cancelling means.
+enum class VerbFamily { kJob, kBlockJob };
+
+class Scheduler {
+ public:
+  // `listener` may be null.
+  Scheduler(Executor* engine, Executor* workers, Executor* graph_commands, Clock* clock,
+            JobListener* listener);
+  ~Scheduler();
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  // Whether a job with these options could be created now: first the id, then the speed. For
+  // refusing before nodes are touched; Create checks again.
+  absl::Status Validate(const JobOptions& options) const;
+
+  // The job exists, in state `created`. `group` may be null: the job then ends alone. On refusal
+  // `job` is destroyed and nothing was heard of it.
+  absl::Status Create(const JobOptions& options, std::unique_ptr<Job> job,
+                      std::shared_ptr<JobGroup> group = nullptr);
+  // A created job begins to work. The id must be of a created job (CHECKed).
+  void Start(absl::string_view id);
+  // A created job is taken back: aborting, concluded, null, and no BLOCK_JOB event. The caller
+  // undoes what belongs to the job itself: neither Abort nor Clean is called, the job is just
+  // destroyed.
+  void Undo(absl::string_view id);
+
+  // ---- Verbs. Refusals: JobNotFound or BlockJobNotFound, JobVerbRefused, JobPaused, JobNotPaused,
+  // InvalidArgument.
+
+  // job-cancel (always by force), or block-job-cancel.
+  absl::Status Cancel(VerbFamily family, absl::string_view id, bool force);
+  absl::Status Pause(VerbFamily family, absl::string_view id);
+  absl::Status Resume(VerbFamily family, absl::string_view id);
+  absl::Status SetSpeed(VerbFamily family, absl::string_view id, int64_t bytes_per_second);
+  absl::Status Complete(VerbFamily family, absl::string_view id);
+  absl::Status Finalize(VerbFamily family, absl::string_view id);
+  absl::Status Dismiss(VerbFamily family, absl::string_view id);
+  absl::Status Change(absl::string_view id, JobType type, CopyMode mode);
+
+  // ---- Queries, newest first.
+
+  std::vector<JobSnapshot> QueryJobs() const;
+  std::vector<JobSnapshot> QueryBlockJobs() const;
+  absl::StatusOr<JobSnapshot> Find(absl::string_view id) const;
+
+  // Shutdown: no more jobs are accepted (ShuttingDown), all that exist are cancelled by force, and
+  // `done` is posted to the engine thread when the last has concluded. Ends run on the
+  // graph-command worker: waiting for `done` there would wait for ever.
+  void CancelAll(Task done);
+
+ private:
+  friend class JobRecord;
+  class Impl;
+  const std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tidemark::job
+
+#endif  // ENGINE_JOB_SCHEDULER_H_
