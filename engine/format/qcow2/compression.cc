@@ -132,7 +132,7 @@ absl::Status Decompress(CompressionType type, storage::ConstBytes compressed,
     case CompressionType::kZstd:
       return DecompressZstd(compressed, cluster);
   }
-  return Error(Reason::kImageUnsupported,
+  return Error(Reason::kFeatureUnsupported,
                absl::StrCat("compression type ", static_cast<int>(type), " is not supported"));
 }
 
