@@ -54,6 +54,8 @@ class CrashingStorage final : public Storage {
     Range range;       // kResize: the length is the new size.
     std::string data;  // kWrite.
   };
+  // Does `part` of `change` (of a resize: all of it) to `disk`.
+  static void Apply(const Change& change, Range part, MemoryStorage& disk);
   absl::Status Count() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // Its own synchronisation.

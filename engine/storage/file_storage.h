@@ -82,11 +82,18 @@ class FileStorage final : public Storage {
   friend class FileOpener;
   FileStorage(std::string path, const FileOptions& options);
 
-  absl::Status CheckWritable(absl::string_view attempted) const;
+  absl::Status Failed(int errno_value, absl::string_view verb, Range range) const;
+  absl::Status CheckChange(absl::string_view verb, Range range) const;
   absl::Status ReadFrom(int fd, uint64_t offset_bytes, Bytes buffer) const;
   absl::Status WriteTo(int fd, uint64_t offset_bytes, ConstBytes data) const;
+  absl::Status ReadDirect(uint64_t offset_bytes, Bytes buffer) const;
+  absl::Status WriteDirect(uint64_t offset_bytes, ConstBytes data) const;
   absl::Status WriteZeroData(Range range);
-  absl::Status ZeroRange(Range range, bool may_unmap);
+  // Ways to zero a range in the file system or the device: false if they do not exist here.
+  absl::StatusOr<bool> Allocate(int mode, Range range, std::atomic<bool>* possible);
+  absl::StatusOr<bool> ZeroKeepingSpace(Range range);
+  absl::StatusOr<bool> ZeroData(Range range);
+  Extent Seek(uint64_t offset_bytes) const;
 
   // Constant after opening.
   const std::string path_;
@@ -100,6 +107,9 @@ class FileStorage final : public Storage {
   // Cleared when the file system first says that it cannot.
   std::atomic<bool> can_punch_ = true;
   std::atomic<bool> can_zero_ = true;
+  std::atomic<bool> can_allocate_ = true;
+  // The errno of the first failed Flush: the kernel forgets it, and dirty pages with it.
+  std::atomic<int> flush_errno_ = 0;
   // Counts changes that may alter the layout of holes, so that a remembered extent is known stale.
   std::atomic<uint64_t> change_count_ = 0;
 

@@ -1,0 +1,65 @@
+#include "engine/storage/aligned_buffer.h"
+
+#include <algorithm>
+
+#include "engine/base/check.h"
+
+namespace tidemark::storage {
+
+AlignedBuffer::AlignedBuffer(size_t size_bytes, size_t alignment_bytes) : size_bytes_(size_bytes) {
+  // aligned_alloc wants a size that is a multiple of the alignment.
+  const size_t rounded_bytes = (size_bytes + alignment_bytes - 1) / alignment_bytes;
+  memory_.reset(static_cast<std::byte*>(
+      std::aligned_alloc(alignment_bytes, std::max<size_t>(rounded_bytes, 1) * alignment_bytes)));
+  CHECK(memory_ != nullptr);
+}
+
+Bytes AlignedBuffer::first(size_t length_bytes) const {
+  CHECK(length_bytes <= size_bytes_);
+  return Bytes(memory_.get(), length_bytes);
+}
+
+BufferPool::BufferPool(size_t buffer_size_bytes, int buffer_count_max)
+    : buffer_size_bytes_(buffer_size_bytes), buffer_count_max_(buffer_count_max) {
+  CHECK(buffer_count_max > 0);
+}
+
+BufferPool::~BufferPool() { CHECK(on_loan() == 0); }
+
+absl::optional<BufferPool::Loan> BufferPool::TryTake() {
+  {
+    MutexLock lock(&mutex_);
+    if (on_loan_ == buffer_count_max_) return absl::nullopt;
+    ++on_loan_;
+    if (!idle_.empty()) {
+      Loan loan(this, std::move(idle_.back()));
+      idle_.pop_back();
+      return loan;
+    }
+  }
+  return Loan(this, AlignedBuffer(buffer_size_bytes_));
+}
+
+BufferPool::Loan BufferPool::Take() {
+  for (;;) {
+    absl::optional<Loan> loan = TryTake();
+    if (loan.has_value()) return *std::move(loan);
+    MutexLock lock(&mutex_);
+    while (on_loan_ == buffer_count_max_) returned_.Wait(&mutex_);
+  }
+}
+
+void BufferPool::Return(AlignedBuffer buffer) {
+  // Signalled with the lock held: otherwise the pool may be gone before the signal.
+  MutexLock lock(&mutex_);
+  idle_.push_back(std::move(buffer));
+  --on_loan_;
+  returned_.Signal();
+}
+
+int BufferPool::on_loan() const {
+  MutexLock lock(&mutex_);
+  return on_loan_;
+}
+
+}  // namespace tidemark::storage

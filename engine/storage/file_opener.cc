@@ -1,0 +1,185 @@
+// Opening and creating files. Everything is asked of the open descriptor, never of the path again,
+// so that what was checked is what is used.
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/error.h"
+#include "engine/base/status_macros.h"
+#include "engine/storage/aligned_buffer.h"
+#include "engine/storage/errno_status.h"
+#include "engine/storage/file_storage.h"
+#include "engine/storage/limits.h"
+
+namespace tidemark::storage {
+
+// Fills in a FileStorage: its only maker.
+class FileOpener {
+ public:
+  static absl::StatusOr<std::shared_ptr<FileStorage>> Open(int fd, const std::string& path,
+                                                           const FileOptions& options) {
+    // Owns the descriptor from here on.
+    std::shared_ptr<FileStorage> file(new FileStorage(path, options));
+    file->data_file_.buffered_fd = fd;
+    RETURN_IF_ERROR(Measure(*file));
+    RETURN_IF_ERROR(Lock(*file));
+    OpenDirect(*file);
+    if (options.direct && file->data_file_.direct_fd < 0) {
+      return Error(Reason::kFeatureUnsupported,
+                   absl::StrCat("\"", path,
+                                "\" cannot be opened with cache.direct: its file "
+                                "system has no direct I/O"),
+                   {{"filename", path}});
+    }
+    file->data_file_.prefer_direct = options.direct;
+    return file;
+  }
+
+ private:
+  static absl::Status Measure(FileStorage& file) {
+    const int fd = file.data_file_.buffered_fd;
+    struct stat info;
+    if (fstat(fd, &info) != 0) {
+      return ErrnoStatus(errno, absl::StrCat("cannot look at \"", file.path_, "\""));
+    }
+    if (S_ISREG(info.st_mode)) {
+      file.size_bytes_ = info.st_size;
+      return absl::OkStatus();
+    }
+    uint64_t size_bytes = 0;
+    if (!S_ISBLK(info.st_mode) || ioctl(fd, BLKGETSIZE64, &size_bytes) != 0) {
+      return Error(
+          Reason::kFeatureUnsupported,
+          absl::StrCat("\"", file.path_, "\" is neither a regular file nor a block device"),
+          {{"filename", file.path_}});
+    }
+    file.is_block_device_ = true;
+    file.size_bytes_ = size_bytes;
+    return absl::OkStatus();
+  }
+
+  static absl::Status Lock(FileStorage& file) {
+    const FileOptions& options = file.options_;
+    if (options.locking == FileOptions::Locking::kOff) return absl::OkStatus();
+    if (!CanLockImages(file.data_file_.buffered_fd)) {
+      if (options.locking == FileOptions::Locking::kAuto) return absl::OkStatus();
+      return Error(Reason::kFeatureUnsupported,
+                   absl::StrCat("\"", file.path_,
+                                "\" cannot be locked: its file system has no "
+                                "open-file-description locks"),
+                   {{"filename", file.path_}});
+    }
+    ASSIGN_OR_RETURN(file.lock_,
+                     ImageLock::Acquire(file.data_file_.buffered_fd, file.path_,
+                                        options.permissions_used, options.permissions_shared));
+    return absl::OkStatus();
+  }
+
+  // A second descriptor of the same file, even if it was renamed or unlinked since.
+  static void OpenDirect(FileStorage& file) {
+    const std::string self = absl::StrCat("/proc/self/fd/", file.data_file_.buffered_fd);
+    const int access = file.options_.read_only ? O_RDONLY : O_RDWR;
+    const int fd = open(self.c_str(), access | O_DIRECT | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return;
+    file.data_file_.direct_fd = fd;
+    file.data_file_.direct_alignment_bytes = kDirectAlignmentBytes;
+#ifdef STATX_DIOALIGN
+    struct statx info;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &info) == 0 &&
+        (info.stx_mask & STATX_DIOALIGN) != 0) {
+      if (info.stx_dio_offset_align == 0 || info.stx_dio_offset_align > kDirectAlignmentBytes ||
+          info.stx_dio_mem_align > kDirectAlignmentBytes) {
+        close(fd);
+        file.data_file_.direct_fd = -1;
+      }
+    }
+#endif
+  }
+};
+
+absl::StatusOr<std::shared_ptr<FileStorage>> AdoptFile(int fd, const std::string& path,
+                                                       const FileOptions& options) {
+  return FileOpener::Open(fd, path, options);
+}
+
+absl::StatusOr<std::shared_ptr<FileStorage>> OpenFile(const std::string& path,
+                                                      const FileOptions& options) {
+  // O_NONBLOCK, so that a FIFO cannot hold us; it means nothing to files and disks.
+  const int access = options.read_only ? O_RDONLY : O_RDWR;
+  const int fd = open(path.c_str(), access | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return ErrnoStatus(errno, absl::StrCat("cannot open image \"", path, "\""));
+  return AdoptFile(fd, path, options);
+}
+
+namespace {
+
+absl::Status Preallocate(int fd, const std::string& path, uint64_t size_bytes,
+                         Preallocation preallocation) {
+  const std::string attempted =
+      absl::StrCat("cannot allocate ", size_bytes, " bytes for \"", path, "\"");
+  if (preallocation == Preallocation::kFallocate && size_bytes > 0) {
+    if (fallocate(fd, 0, 0, size_bytes) == 0) return absl::OkStatus();
+    if (errno != EOPNOTSUPP) return ErrnoStatus(errno, attempted);
+  }
+  if (preallocation == Preallocation::kFull || preallocation == Preallocation::kFallocate) {
+    AlignedBuffer zeroes(kBounceBytesMax);
+    std::memset(zeroes.data(), 0, zeroes.size());
+    for (uint64_t at = 0; at < size_bytes;) {
+      const size_t part_bytes = std::min<uint64_t>(zeroes.size(), size_bytes - at);
+      const ssize_t put_bytes = pwrite(fd, zeroes.data(), part_bytes, at);
+      if (put_bytes < 0 && errno == EINTR) continue;
+      if (put_bytes <= 0) return ErrnoStatus(put_bytes == 0 ? ENOSPC : errno, attempted);
+      at += put_bytes;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CreateFileIn(int fd, const std::string& path, uint64_t size_bytes,
+                          Preallocation preallocation) {
+  const std::string attempted =
+      absl::StrCat("cannot make \"", path, "\" ", size_bytes, " bytes long");
+  struct stat info;
+  if (fstat(fd, &info) != 0) return ErrnoStatus(errno, attempted);
+  if (!S_ISREG(info.st_mode)) {
+    return Error(Reason::kFeatureUnsupported, absl::StrCat(attempted, ": not a regular file"),
+                 {{"filename", path}});
+  }
+  if (size_bytes > kFileSizeBytesMax) return ErrnoStatus(EFBIG, attempted);
+
+  std::unique_ptr<ImageLock> lock;
+  if (CanLockImages(fd)) {
+    ASSIGN_OR_RETURN(lock, ImageLock::Acquire(fd, path, kPermissionWrite | kPermissionResize,
+                                              kPermissionAll & ~kPermissionResize));
+  }
+  if (ftruncate(fd, 0) != 0 || ftruncate(fd, size_bytes) != 0) {
+    return ErrnoStatus(errno, attempted);
+  }
+  const absl::Status status = Preallocate(fd, path, size_bytes, preallocation);
+  if (!status.ok()) {
+    // Gives back what was had in vain. There is nobody to tell if even that fails.
+    if (ftruncate(fd, 0) != 0) return status;
+    return status;
+  }
+  if (fsync(fd) != 0) return ErrnoStatus(errno, attempted);
+  return absl::OkStatus();
+}
+
+absl::Status CreateFile(const std::string& path, uint64_t size_bytes, Preallocation preallocation) {
+  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
+  if (fd < 0) return ErrnoStatus(errno, absl::StrCat("cannot create \"", path, "\""));
+  const absl::Cleanup closer = [fd] { close(fd); };
+  return CreateFileIn(fd, path, size_bytes, preallocation);
+}
+
+}  // namespace tidemark::storage
