@@ -21,20 +21,18 @@ inline constexpr uint64_t kSnapshotTableBytesMax = uint64_t{64} << 20;
 // A host offset has 56 bits in an L2 entry.
 inline constexpr uint64_t kHostOffsetEnd = uint64_t{1} << 56;
 inline constexpr size_t kBackingFileNameMax = 1023;
+inline constexpr size_t kBackingFormatMax = 15;  // As QEMU reads.
 inline constexpr size_t kHeaderExtensionsMax = 256;
 
 // L2 tables are cached in slices of at most this.
 inline constexpr uint64_t kSliceBytesMax = uint64_t{64} << 10;
 inline constexpr uint64_t kL2CacheBytesDefault = uint64_t{32} << 20;
 inline constexpr uint64_t kRefcountCacheBytes = uint64_t{8} << 20;
-// Entries one table lookup may walk.
-inline constexpr uint64_t kLookupEntriesMax = 65536;
-// Freed clusters that may wait for the checkpoint which lets them be used again.
+// Freed clusters that may wait for the checkpoint that lets them be used again.
+inline constexpr uint64_t kPendingFreeBytesMax = uint64_t{256} << 20;
 inline constexpr size_t kPendingFreesMax = 65536;
-// How much the image file grows at a time, so that writers need not wait for each other to do it.
-inline constexpr uint64_t kFileGrowthBytes = uint64_t{16} << 20;
-// Clusters one data request allocates at a time.
-inline constexpr uint64_t kAllocationBytesMax = uint64_t{16} << 20;
+// What one step of a large request (allocation, zeroing) covers.
+inline constexpr uint64_t kStepBytesMax = uint64_t{16} << 20;
 
 }  // namespace tidemark::qcow2
 
