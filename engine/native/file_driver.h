@@ -1,0 +1,55 @@
+// Drivers without persistent bitmaps: file, raw and null-co. Thread rule: that of graph::Driver.
+#ifndef ENGINE_NATIVE_FILE_DRIVER_H_
+#define ENGINE_NATIVE_FILE_DRIVER_H_
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/graph/driver.h"
+#include "engine/graph/permissions.h"
+#include "engine/storage/file_storage.h"
+#include "engine/storage/permission.h"
+
+namespace tidemark::native {
+
+// The graph's permissions as the image locks number them.
+storage::PermissionSet ToStorage(graph::PermissionSet permissions);
+
+// A file of this machine: its node's permissions are its image lock.
+class FileDriver final : public graph::Driver {
+ public:
+  explicit FileDriver(std::shared_ptr<storage::FileStorage> file) : file_(std::move(file)) {}
+
+  absl::string_view name() const override { return "file"; }
+  std::string filename() const override { return file_->path(); }
+  std::shared_ptr<storage::Storage> storage() override { return file_; }
+  storage::FileStorage& file() { return *file_; }
+  absl::Status SetPermissions(const graph::Permissions& permissions) override;
+  absl::Status Close(std::vector<graph::StoredBitmap> bitmaps) override;
+
+ private:
+  std::shared_ptr<storage::FileStorage> file_;
+};
+
+// A storage that needs nothing else: raw over its file, null-co.
+class PlainDriver final : public graph::Driver {
+ public:
+  PlainDriver(std::string name, std::string filename, std::shared_ptr<storage::Storage> storage)
+      : name_(std::move(name)), filename_(std::move(filename)), storage_(std::move(storage)) {}
+
+  absl::string_view name() const override { return name_; }
+  std::string filename() const override { return filename_; }
+  std::shared_ptr<storage::Storage> storage() override { return storage_; }
+  absl::Status Close(std::vector<graph::StoredBitmap> bitmaps) override;
+
+ private:
+  const std::string name_;
+  const std::string filename_;
+  std::shared_ptr<storage::Storage> storage_;
+};
+
+}  // namespace tidemark::native
+
+#endif  // ENGINE_NATIVE_FILE_DRIVER_H_

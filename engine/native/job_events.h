@@ -1,0 +1,43 @@
+// Turns what jobs do into events of the log.
+#ifndef ENGINE_NATIVE_JOB_EVENTS_H_
+#define ENGINE_NATIVE_JOB_EVENTS_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/string_view.h"
+#include "engine/backend/event_log.h"
+#include "engine/job/job_listener.h"
+
+namespace tidemark::native {
+
+// Engine thread. The log must outlive it.
+class JobEvents final : public job::JobListener {
+ public:
+  explicit JobEvents(backend::EventLog* log) : log_(*log) {}
+
+  // The nodes that a job about to be created works on, source first: its events name them. Forgotten with
+  // the job.
+  void SetNodes(absl::string_view job_id, std::vector<std::string> node_names);
+  // A job that was not created after all.
+  void ForgetNodes(absl::string_view job_id);
+
+  void OnStatusChange(const job::JobSnapshot& job) override;
+  void OnCompleted(const job::JobSnapshot& job) override;
+  void OnCancelled(const job::JobSnapshot& job) override;
+  void OnReady(const job::JobSnapshot& job) override;
+  void OnPending(const job::JobSnapshot& job) override;
+  void OnError(const job::JobSnapshot& job, bool is_read, job::ErrorAction action) override;
+  void OnProgress(const job::JobSnapshot& job) override;
+
+ private:
+  const std::vector<std::string>& NodesOf(const std::string& job_id) const;
+
+  backend::EventLog& log_;
+  absl::flat_hash_map<std::string, std::vector<std::string>> nodes_;
+};
+
+}  // namespace tidemark::native
+
+#endif  // ENGINE_NATIVE_JOB_EVENTS_H_
