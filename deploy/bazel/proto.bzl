@@ -4,24 +4,37 @@
 # #include "qmp/options.pb.h" in C++.
 _ROOT = "proto/"
 
-def tidemark_proto_library(name, srcs, deps = [], grpc = False, visibility = None):
-    """A C++ library of the messages of `srcs` and, with `grpc`, of their services.
+def _library(name, stems, suffix, visibility, deps):
+    native.cc_library(
+        name = name,
+        srcs = [stem + suffix + ".cc" for stem in stems],
+        hdrs = [stem + suffix + ".h" for stem in stems],
+        # A file that holds only services is reached by its name alone.
+        alwayslink = True,
+        # Generated code is not held to our warnings.
+        copts = ["-w"],
+        strip_include_prefix = "/" + _ROOT.rstrip("/"),
+        visibility = visibility,
+        deps = deps,
+    )
+
+def tidemark_proto_library(name, srcs, deps = [], grpc_srcs = [], visibility = None):
+    """A C++ library of the messages of `srcs`.
+
+    With `grpc_srcs` also <name>_grpc, the stubs and service classes of those. Always also
+    <name>_descriptors, a file <name>.binpb: a FileDescriptorSet with comments and all imports.
 
     Args:
-      name: the library.
+      name: the library of messages; it links no gRPC.
       srcs: .proto files of this package.
       deps: other tidemark_proto_library targets that `srcs` import.
-      grpc: whether `srcs` hold services.
-      visibility: as everywhere.
+      grpc_srcs: those of `srcs` that hold services.
+      visibility: as everywhere, for all of them.
     """
-    path = native.package_name()[len(_ROOT):]
+    package = native.package_name()
+    up = "/".join([".." for _ in package[len(_ROOT):].split("/")])
+    files = " ".join([package + "/" + source for source in srcs])
     stems = [source[:-len(".proto")] for source in srcs]
-    suffixes = [".pb"] + ([".grpc.pb"] if grpc else [])
-    headers = [stem + suffix + ".h" for stem in stems for suffix in suffixes]
-    sources = [stem + suffix + ".cc" for stem in stems for suffix in suffixes]
-    plugin = "--grpc_out=$(RULEDIR)/{up} --plugin=protoc-gen-grpc=/usr/bin/grpc_cpp_plugin ".format(
-        up = "/".join([".." for _ in path.split("/")]),
-    ) if grpc else ""
     native.filegroup(
         name = name + "_sources",
         srcs = srcs + [dep + "_sources" for dep in deps],
@@ -30,22 +43,29 @@ def tidemark_proto_library(name, srcs, deps = [], grpc = False, visibility = Non
     native.genrule(
         name = name + "_generate",
         srcs = [":" + name + "_sources"],
-        outs = headers + sources,
-        cmd = "/usr/bin/protoc -I proto --cpp_out=$(RULEDIR)/{up} {plugin}{files}".format(
-            up = "/".join([".." for _ in path.split("/")]),
-            plugin = plugin,
-            files = " ".join([native.package_name() + "/" + source for source in srcs]),
-        ),
+        outs = [stem + ".pb" + end for stem in stems for end in (".h", ".cc")],
+        cmd = "/usr/bin/protoc -I proto --cpp_out=$(RULEDIR)/" + up + " " + files,
     )
-    native.cc_library(
-        name = name,
-        srcs = sources,
-        hdrs = headers,
-        # Generated code is not held to our warnings.
-        copts = ["-w"],
-        strip_include_prefix = "/" + _ROOT.rstrip("/"),
+    native.genrule(
+        name = name + "_descriptors",
+        srcs = [":" + name + "_sources"],
+        outs = [name + ".binpb"],
+        cmd = "/usr/bin/protoc -I proto --include_imports --include_source_info " +
+              "--descriptor_set_out=$@ " + files,
         visibility = visibility,
-        deps = deps + [
-            "//deploy/bazel/system:protobuf",
-        ] + (["//deploy/bazel/system:grpcpp"] if grpc else []),
     )
+    _library(name, stems, ".pb", visibility, deps + ["//deploy/bazel/system:protobuf"])
+    if grpc_srcs:
+        grpc_stems = [source[:-len(".proto")] for source in grpc_srcs]
+        native.genrule(
+            name = name + "_grpc_generate",
+            srcs = [":" + name + "_sources"],
+            outs = [stem + ".grpc.pb" + end for stem in grpc_stems for end in (".h", ".cc")],
+            cmd = "/usr/bin/protoc -I proto --grpc_out=$(RULEDIR)/" + up +
+                  " --plugin=protoc-gen-grpc=/usr/bin/grpc_cpp_plugin " +
+                  " ".join([package + "/" + source for source in grpc_srcs]),
+        )
+        _library(name + "_grpc", grpc_stems, ".grpc.pb", visibility, [
+            ":" + name,
+            "//deploy/bazel/system:grpcpp",
+        ])
