@@ -74,7 +74,7 @@ class Job {
   virtual void Drain() {}
 
   // The job is going to be aborted: a Step that waits returns soon, and nobody is to be held up
-  // for this job's sake any longer. Engine thread; must not block.
+  // for this job's sake any longer. Possibly before OnStart. Engine thread; must not block.
   virtual void OnCancel() {}
 
   // Not OK once the job is lost whatever happens next. A paused job that calls its waker is asked

@@ -9,7 +9,7 @@
 
 namespace tidemark::job {
 
-class JobRecord;
+struct JobRecord;
 
 // Engine thread.
 class JobGroup {

@@ -25,27 +25,18 @@
 #include "absl/strings/string_view.h"
 #include "engine/base/clock.h"
 #include "engine/base/executor.h"
-#include "engine/job/error_policy.h"
 #include "engine/job/job.h"
 #include "engine/job/job_group.h"
 #include "engine/job/job_listener.h"
+#include "engine/job/job_options.h"
 #include "engine/job/job_snapshot.h"
 #include "engine/job/state.h"
 
 namespace tidemark::job {
 
-class JobRecord;
-
-struct JobOptions {
-  std::string id;
-  JobType type = JobType::kBackup;
-  // Bytes per second, as the caller gave it: negative is refused, 0 is unlimited.
-  int64_t speed = 0;
-  bool auto_finalize = true;
-  bool auto_dismiss = true;
-  ErrorPolicy on_source_error = ErrorPolicy::kReport;
-  ErrorPolicy on_target_error = ErrorPolicy::kReport;
-};
+class GroupEnding;
+class JobRunner;
+struct JobRecord;
 
 // Which commands a verb came through: job-* see every job, block-job-* only block jobs, and they
 // differ in what an unknown job is called and in what cancelling means.
@@ -68,12 +59,12 @@ class Scheduler {
   // `job` is destroyed and nothing was heard of it.
   absl::Status Create(const JobOptions& options, std::unique_ptr<Job> job,
                       std::shared_ptr<JobGroup> group = nullptr);
-  // A created job begins to work. The id must be of a created job (CHECKed).
+  // A created job begins to work. The id must be of a created job (CHECKed). All members of a group
+  // are started in one task of the engine thread.
   void Start(absl::string_view id);
-  // A created job is taken back: aborting, concluded, null, and no BLOCK_JOB event. The caller
-  // undoes what belongs to the job itself: neither Abort nor Clean is called, the job is just
-  // destroyed.
-  void Undo(absl::string_view id);
+  // A created job is taken back: aborting, concluded, null, and no BLOCK_JOB event. Returns the
+  // job, to be destroyed where that may block; neither Abort nor Clean is called.
+  std::unique_ptr<Job> Undo(absl::string_view id);
 
   // ---- Verbs. Refusals: JobNotFound or BlockJobNotFound, JobVerbRefused, JobPaused, JobNotPaused,
   // InvalidArgument.
@@ -100,9 +91,28 @@ class Scheduler {
   void CancelAll(Task done);
 
  private:
-  friend class JobRecord;
-  class Impl;
-  const std::unique_ptr<Impl> impl_;
+  using Records = std::list<std::shared_ptr<JobRecord>>;
+
+  // The job of that name as the family sees it, or the family's refusal.
+  absl::StatusOr<JobRecord*> FindFor(VerbFamily family, absl::string_view id) const;
+  // The same, and the verb is allowed in the job's state.
+  absl::StatusOr<JobRecord*> FindFor(VerbFamily family, absl::string_view id, JobVerb verb) const;
+  std::shared_ptr<JobRecord> Shared(absl::string_view id) const;
+  void Forget(JobRecord* record);
+  void OnConcluded(JobRecord* record);
+  void ReportIfAllConcluded();
+
+  // Constant after construction.
+  Executor* const engine_;
+  Clock* const clock_;
+  JobListener* const listener_;
+  const std::unique_ptr<GroupEnding> ending_;
+  const std::unique_ptr<JobRunner> runner_;
+
+  // Engine thread only.
+  Records records_;  // Oldest first.
+  bool shutting_down_ = false;
+  std::vector<Task> when_all_concluded_;
 };
 
 }  // namespace tidemark::job

@@ -1,0 +1,64 @@
+// How jobs end: all of a group are committed, or none is. See scheduler.h for the order of events.
+//
+// Thread rule: engine thread only. Prepare, Commit, Abort and Clean of the jobs run on the
+// graph-command worker; nothing here waits for them.
+#ifndef ENGINE_JOB_GROUP_ENDING_H_
+#define ENGINE_JOB_GROUP_ENDING_H_
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "engine/base/clock.h"
+#include "engine/base/executor.h"
+#include "engine/job/job_group.h"
+#include "engine/job/job_listener.h"
+#include "engine/job/job_record.h"
+
+namespace tidemark::job {
+
+class GroupEnding {
+ public:
+  struct Hooks {
+    // Have the job stopped (JobRunner::Advance): its cancel_wanted has been set.
+    std::function<void(JobRecord*)> stop;
+    // The job has concluded; the scheduler forgets it if that is wanted.
+    std::function<void(JobRecord*)> concluded;
+  };
+  GroupEnding(Executor* engine, Executor* graph_commands, Clock* clock, JobListener* listener,
+              Hooks hooks);
+
+  // A job has stopped: done, failed or cancelled.
+  void OnStopped(JobRecord* record);
+
+  // Cancels by force, in any state that allows it. Refused only if the commit has begun.
+  absl::Status Cancel(JobRecord* record);
+
+  // The job is pending: finalizes its whole group. Refused if that is under way.
+  absl::Status Finalize(JobRecord* record);
+
+ private:
+  using Phase = JobGroup::Phase;
+  using Records = std::vector<std::shared_ptr<JobRecord>>;
+
+  static Records Share(const JobGroup& group);
+  void GoPending(JobGroup* group);
+  void Prepare(JobGroup* group);
+  void OnPrepared(JobGroup* group, const Records& members, size_t failed, absl::Status status);
+  void Commit(JobGroup* group);
+  void Abort(JobGroup* group, JobRecord* first);
+  void AbortNext(JobGroup* group);
+  std::unique_ptr<Job> TakeJob(JobRecord* record);
+  void Conclude(JobRecord* record);
+
+  Executor* const engine_;
+  Executor* const graph_commands_;
+  Clock* const clock_;
+  JobListener* const listener_;
+  const Hooks hooks_;
+};
+
+}  // namespace tidemark::job
+
+#endif  // ENGINE_JOB_GROUP_ENDING_H_

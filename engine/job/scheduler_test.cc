@@ -1,0 +1,572 @@
+#include "engine/job/scheduler.h"
+
+#include "engine/base/error.h"
+#include "engine/job/limits.h"
+#include "engine/job/scheduler_world.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace tidemark::job {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+const StepResult kMore{.next = StepResult::Next::kAgain, .moved_bytes = 1 << 20};
+const StepResult kDone{.next = StepResult::Next::kDone};
+
+StepResult Failing(bool is_read, absl::Status status = absl::UnknownError("Input/output error")) {
+  StepResult result;
+  result.io_error = IoError{is_read, std::move(status)};
+  return result;
+}
+
+Reason ReasonOf(const absl::Status& status) {
+  const auto details = DetailsOf(status);
+  CHECK(details.has_value());
+  return details->reason;
+}
+
+class SchedulerTest : public ::testing::Test, public SchedulerWorld {};
+
+// ---- The order of events
+
+TEST_F(SchedulerTest, SuccessIsHeardInOrder) {
+  scripts["j"].steps = {kMore, kMore, kDone};
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Settle();
+  EXPECT_EQ(diary.Take(),
+            "j created, j running, j waiting, j pending, j COMPLETED, j concluded, j null");
+  EXPECT_THAT(scripts["j"].calls, ElementsAre("step", "step", "step", "drain", "prepare", "commit",
+                                              "clean", "destroyed"));
+  EXPECT_TRUE(scheduler.QueryJobs().empty());
+  EXPECT_EQ(diary.last["j"].progress.current_bytes, 2u << 20);
+}
+
+TEST_F(SchedulerTest, FailureIsHeardInOrderWhateverAutoFinalizeSays) {
+  scripts["j"].steps = {kMore, absl::DataLossError("broken table")};
+  ASSERT_TRUE(Launch({.id = "j", .auto_finalize = false}).ok());
+  Settle();
+  EXPECT_EQ(diary.Take(),
+            "j created, j running, j aborting, j COMPLETED(broken table), j concluded, j null");
+  EXPECT_THAT(scripts["j"].calls,
+              ElementsAre("step", "step", "cancel", "drain", "abort", "clean", "destroyed"));
+}
+
+TEST_F(SchedulerTest, CancelIsHeardInOrder) {
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Settle();
+  diary.Take();
+  ASSERT_TRUE(scheduler.Cancel(VerbFamily::kBlockJob, "j", false).ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "j aborting, j CANCELLED, j concluded, j null");
+}
+
+TEST_F(SchedulerTest, ManualFinalizeWaitsInPending) {
+  scripts["j"].steps = {kDone};
+  ASSERT_TRUE(Launch({.id = "j", .auto_finalize = false, .auto_dismiss = false}).ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "j created, j running, j waiting, j pending, j PENDING");
+  EXPECT_THAT(scripts["j"].calls, ElementsAre("step", "drain"));
+  ASSERT_TRUE(scheduler.Finalize(VerbFamily::kJob, "j").ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "j COMPLETED, j concluded");
+  EXPECT_EQ(StatusOf("j"), JobStatus::kConcluded);
+  ASSERT_TRUE(scheduler.Dismiss(VerbFamily::kJob, "j").ok());
+  EXPECT_EQ(diary.Take(), "j null");
+  EXPECT_TRUE(scheduler.QueryJobs().empty());
+}
+
+TEST_F(SchedulerTest, AConcludedJobHoldsItsIdUntilDismissed) {
+  scripts["j"].steps = {kDone};
+  ASSERT_TRUE(Launch({.id = "j", .auto_dismiss = false}).ok());
+  Settle();
+  EXPECT_EQ(ReasonOf(scheduler.Validate({.id = "j"})), Reason::kJobIdTaken);
+  ASSERT_TRUE(scheduler.Dismiss(VerbFamily::kBlockJob, "j").ok());
+  EXPECT_TRUE(scheduler.Validate({.id = "j"}).ok());
+}
+
+TEST_F(SchedulerTest, CancelInPendingAborts) {
+  scripts["j"].steps = {kDone};
+  ASSERT_TRUE(Launch({.id = "j", .auto_finalize = false, .auto_dismiss = false}).ok());
+  Settle();
+  diary.Take();
+  ASSERT_TRUE(scheduler.Cancel(VerbFamily::kJob, "j", true).ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "j aborting, j CANCELLED, j concluded");
+  EXPECT_EQ(scheduler.Find("j")->error.message(), "Operation canceled");
+  EXPECT_THAT(scripts["j"].calls,
+              ElementsAre("step", "drain", "cancel", "abort", "clean", "destroyed"));
+}
+
+TEST_F(SchedulerTest, PrepareThatFailsAborts) {
+  scripts["j"].steps = {kDone};
+  scripts["j"].prepare = absl::UnknownError("no way");
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Settle();
+  EXPECT_EQ(diary.Take(),
+            "j created, j running, j waiting, j pending, j aborting, j COMPLETED(no way), "
+            "j concluded, j null");
+}
+
+TEST_F(SchedulerTest, CancelDuringPrepareAborts) {
+  scripts["j"].steps = {kDone};
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  while (engine.RunOne() || workers.RunOne()) {
+  }
+  ASSERT_EQ(StatusOf("j"), JobStatus::kPending);
+  EXPECT_EQ(ReasonOf(scheduler.Finalize(VerbFamily::kJob, "j")), Reason::kJobVerbRefused);
+  ASSERT_TRUE(scheduler.Cancel(VerbFamily::kJob, "j", true).ok());
+  Settle();
+  EXPECT_THAT(diary.Take(), HasSubstr("j pending, j aborting, j CANCELLED, j concluded, j null"));
+}
+
+TEST_F(SchedulerTest, CancelDuringCommitIsRefused) {
+  scripts["j"].steps = {kDone};
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  while (engine.RunOne() || workers.RunOne()) {
+  }
+  graph_commands.RunOne();  // Prepare.
+  engine.RunOne();          // Posts Commit.
+  EXPECT_EQ(ReasonOf(scheduler.Cancel(VerbFamily::kJob, "j", true)), Reason::kJobVerbRefused);
+  Settle();
+  EXPECT_THAT(diary.Take(), HasSubstr("j pending, j COMPLETED, j concluded, j null"));
+}
+
+TEST_F(SchedulerTest, ACreateJobHasNoBlockJobEvents) {
+  scripts["c"].steps = {kDone};
+  ASSERT_TRUE(Launch({.id = "c", .type = JobType::kCreate, .auto_dismiss = false}).ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "c created, c running, c waiting, c pending, c concluded");
+  EXPECT_TRUE(scheduler.QueryBlockJobs().empty());
+  EXPECT_EQ(scheduler.QueryJobs().size(), 1u);
+  EXPECT_EQ(ReasonOf(scheduler.Dismiss(VerbFamily::kBlockJob, "c")), Reason::kBlockJobNotFound);
+  EXPECT_TRUE(scheduler.Dismiss(VerbFamily::kJob, "c").ok());
+}
+
+TEST_F(SchedulerTest, AnUndoneCreationIsHeardWithoutBlockJobEvents) {
+  ASSERT_TRUE(scheduler.Create({.id = "j"}, std::make_unique<ScriptedJob>(&scripts["j"])).ok());
+  scheduler.Undo("j");
+  Settle();
+  EXPECT_EQ(diary.Take(), "j created, j aborting, j concluded, j null");
+  EXPECT_THAT(scripts["j"].calls, ElementsAre("destroyed"));
+}
+
+// ---- Ids, queries, refusals
+
+TEST_F(SchedulerTest, IdsAreChecked) {
+  for (const std::string& good :
+       {std::string("j"), std::string("Job-1"), std::string("a.b_c"), std::string(300, 'x')}) {
+    EXPECT_TRUE(scheduler.Validate({.id = good}).ok()) << good;
+  }
+  for (const std::string bad : {"", "1a", "-a", "a b", "a/b", "\xc3\xa4"}) {
+    EXPECT_EQ(ReasonOf(scheduler.Validate({.id = bad})), Reason::kInvalidArgument) << bad;
+  }
+}
+
+TEST_F(SchedulerTest, TheIdIsCheckedBeforeTheSpeed) {
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  EXPECT_EQ(ReasonOf(Launch({.id = "j", .speed = -1})), Reason::kJobIdTaken);
+  const absl::Status status = Launch({.id = "k", .speed = -1});
+  EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("-1"));
+}
+
+TEST_F(SchedulerTest, QueriesAreNewestFirst) {
+  ASSERT_TRUE(Launch({.id = "first"}).ok());
+  ASSERT_TRUE(Launch({.id = "second", .type = JobType::kCreate}).ok());
+  ASSERT_TRUE(Launch({.id = "third"}).ok());
+  std::vector<std::string> ids;
+  for (const JobSnapshot& job : scheduler.QueryJobs()) ids.push_back(job.id);
+  EXPECT_THAT(ids, ElementsAre("third", "second", "first"));
+  ids.clear();
+  for (const JobSnapshot& job : scheduler.QueryBlockJobs()) ids.push_back(job.id);
+  EXPECT_THAT(ids, ElementsAre("third", "first"));
+}
+
+TEST_F(SchedulerTest, UnknownJobsAreRefusedByFamily) {
+  EXPECT_EQ(ReasonOf(scheduler.Pause(VerbFamily::kJob, "x")), Reason::kJobNotFound);
+  EXPECT_EQ(ReasonOf(scheduler.Pause(VerbFamily::kBlockJob, "x")), Reason::kBlockJobNotFound);
+  EXPECT_EQ(ReasonOf(scheduler.Cancel(VerbFamily::kBlockJob, "x", true)),
+            Reason::kBlockJobNotFound);
+  EXPECT_EQ(ReasonOf(scheduler.Change("x", JobType::kMirror, CopyMode::kWriteBlocking)),
+            Reason::kBlockJobNotFound);
+}
+
+TEST_F(SchedulerTest, RefusedVerbsNameJobStateAndVerb) {
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Settle();
+  const absl::Status status = scheduler.Complete(VerbFamily::kJob, "j");
+  EXPECT_EQ(ReasonOf(status), Reason::kJobVerbRefused);
+  EXPECT_EQ(status.message(), "job 'j' in state 'running' cannot accept command verb 'complete'");
+  EXPECT_EQ(ReasonOf(scheduler.Finalize(VerbFamily::kJob, "j")), Reason::kJobVerbRefused);
+  EXPECT_EQ(ReasonOf(scheduler.Dismiss(VerbFamily::kJob, "j")), Reason::kJobVerbRefused);
+}
+
+TEST_F(SchedulerTest, TheNumberOfJobsIsBounded) {
+  for (size_t i = 0; i < kJobsMax; ++i) ASSERT_TRUE(Launch({.id = absl::StrCat("j", i)}).ok());
+  EXPECT_EQ(ReasonOf(Launch({.id = "more"})), Reason::kLimitReached);
+}
+
+TEST_F(SchedulerTest, BackupsCannotBeChanged) {
+  ASSERT_TRUE(Launch({.id = "b"}).ok());
+  EXPECT_EQ(ReasonOf(scheduler.Change("b", JobType::kMirror, CopyMode::kWriteBlocking)),
+            Reason::kUnsupported);
+  EXPECT_EQ(ReasonOf(scheduler.Change("b", JobType::kBackup, CopyMode::kWriteBlocking)),
+            Reason::kUnsupported);
+}
+
+// ---- Pause and resume
+
+TEST_F(SchedulerTest, PauseDrainsAndResumeGoesOn) {
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Settle();
+  diary.Take();
+  scripts["j"].calls.clear();
+  ASSERT_TRUE(scheduler.Pause(VerbFamily::kJob, "j").ok());
+  EXPECT_TRUE(scheduler.Find("j")->paused);
+  Settle();
+  EXPECT_EQ(diary.Take(), "j paused");
+  EXPECT_THAT(scripts["j"].calls, ElementsAre("drain"));
+  EXPECT_EQ(ReasonOf(scheduler.Pause(VerbFamily::kBlockJob, "j")), Reason::kJobPaused);
+  scripts["j"].steps = {kDone};
+  ASSERT_TRUE(scheduler.Resume(VerbFamily::kBlockJob, "j").ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "j running, j waiting, j pending, j COMPLETED, j concluded, j null");
+}
+
+TEST_F(SchedulerTest, PauseWhileAStepIsAtWorkWaitsForIt) {
+  scripts["j"].otherwise = kMore;
+  scripts["j"].during_step = [this] {
+    if (scripts["j"].calls.size() == 3) {
+      ASSERT_TRUE(scheduler.Pause(VerbFamily::kJob, "j").ok());
+      EXPECT_EQ(StatusOf("j"), JobStatus::kRunning);
+    }
+  };
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Settle();
+  EXPECT_EQ(StatusOf("j"), JobStatus::kPaused);
+  EXPECT_THAT(scripts["j"].calls, ElementsAre("step", "step", "step", "drain"));
+}
+
+TEST_F(SchedulerTest, ResumeOfAJobThatWasNotPausedIsRefusedBeforeItsStateIsAsked) {
+  scripts["j"].steps = {kDone};
+  ASSERT_TRUE(Launch({.id = "j", .auto_finalize = false}).ok());
+  Settle();
+  EXPECT_EQ(ReasonOf(scheduler.Resume(VerbFamily::kJob, "j")), Reason::kJobNotPaused);
+  EXPECT_EQ(ReasonOf(scheduler.Pause(VerbFamily::kJob, "j")), Reason::kJobVerbRefused);
+}
+
+TEST_F(SchedulerTest, SoftCancelOfAPausedJobIsRefusedAndForceIsNot) {
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  ASSERT_TRUE(scheduler.Pause(VerbFamily::kJob, "j").ok());
+  Settle();
+  diary.Take();
+  EXPECT_EQ(ReasonOf(scheduler.Cancel(VerbFamily::kBlockJob, "j", false)), Reason::kJobPaused);
+  ASSERT_TRUE(scheduler.Cancel(VerbFamily::kBlockJob, "j", true).ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "j running, j aborting, j CANCELLED, j concluded, j null");
+}
+
+TEST_F(SchedulerTest, JobCancelIsAlwaysByForce) {
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  ASSERT_TRUE(scheduler.Pause(VerbFamily::kJob, "j").ok());
+  Settle();
+  EXPECT_TRUE(scheduler.Cancel(VerbFamily::kJob, "j", false).ok());
+}
+
+// ---- Ready jobs (mirrors)
+
+class ReadyTest : public SchedulerTest {
+ protected:
+  void SetUp() override {
+    StepResult ready{.next = StepResult::Next::kWait};
+    ready.ready = true;
+    scripts["m"].steps = {kMore, ready};
+    ASSERT_TRUE(Launch({.id = "m", .type = JobType::kMirror}).ok());
+    Settle();
+    ASSERT_EQ(diary.Take(), "m created, m running, m ready, m READY");
+    ASSERT_TRUE(scheduler.Find("m")->ready);
+  }
+};
+
+TEST_F(ReadyTest, CompleteEndsIt) {
+  ASSERT_TRUE(scheduler.Complete(VerbFamily::kJob, "m").ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "m waiting, m pending, m COMPLETED, m concluded, m null");
+  EXPECT_THAT(scripts["m"].calls, ::testing::Contains("ending complete"));
+}
+
+TEST_F(ReadyTest, SoftCancelEndsItWithSuccess) {
+  ASSERT_TRUE(scheduler.Cancel(VerbFamily::kBlockJob, "m", false).ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "m waiting, m pending, m COMPLETED, m concluded, m null");
+  EXPECT_THAT(scripts["m"].calls, ::testing::Contains("ending stop"));
+}
+
+TEST_F(ReadyTest, JobCancelAbortsIt) {
+  ASSERT_TRUE(scheduler.Cancel(VerbFamily::kJob, "m", false).ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "m aborting, m CANCELLED, m concluded, m null");
+}
+
+TEST_F(ReadyTest, PauseIsStandbyAndCompleteThereTakesEffectAfterResume) {
+  ASSERT_TRUE(scheduler.Pause(VerbFamily::kJob, "m").ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "m standby");
+  EXPECT_TRUE(scheduler.Find("m")->ready);
+  EXPECT_TRUE(scheduler.Find("m")->paused);
+  ASSERT_TRUE(scheduler.Complete(VerbFamily::kJob, "m").ok());
+  ASSERT_TRUE(scheduler.Complete(VerbFamily::kJob, "m").ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "");
+  ASSERT_TRUE(scheduler.Resume(VerbFamily::kJob, "m").ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "m ready, m waiting, m pending, m COMPLETED, m concluded, m null");
+}
+
+TEST_F(ReadyTest, CancelInStandbyPassesThroughReady) {
+  ASSERT_TRUE(scheduler.Pause(VerbFamily::kJob, "m").ok());
+  Settle();
+  diary.Take();
+  ASSERT_TRUE(scheduler.Cancel(VerbFamily::kJob, "m", true).ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "m ready, m aborting, m CANCELLED, m concluded, m null");
+}
+
+TEST_F(ReadyTest, AnErrorStopsItInStandby) {
+  JobOptions options{.id = "n", .type = JobType::kMirror};
+  options.on_target_error = ErrorPolicy::kStop;
+  StepResult ready = kMore;
+  ready.ready = true;
+  scripts["n"].steps = {ready, Failing(false)};
+  ASSERT_TRUE(Launch(options).ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "n created, n running, n ready, n READY, n ERROR write stop, n standby");
+}
+
+// ---- Errors
+
+TEST_F(SchedulerTest, ReportedErrorFailsTheJob) {
+  scripts["j"].steps = {Failing(true)};
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Settle();
+  EXPECT_EQ(diary.Take(),
+            "j created, j running, j ERROR read report, j aborting, "
+            "j COMPLETED(Input/output error), j concluded, j null");
+}
+
+TEST_F(SchedulerTest, StoppedErrorPausesAndResumeTriesAgain) {
+  JobOptions options{.id = "j"};
+  options.on_target_error = ErrorPolicy::kStop;
+  scripts["j"].steps = {Failing(false), kDone};
+  ASSERT_TRUE(Launch(options).ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "j created, j running, j ERROR write stop, j paused");
+  EXPECT_EQ(scheduler.Find("j")->io_status, IoStatus::kFailed);
+  ASSERT_TRUE(scheduler.Resume(VerbFamily::kJob, "j").ok());
+  EXPECT_EQ(scheduler.Find("j")->io_status, IoStatus::kOk);
+  Settle();
+  EXPECT_EQ(diary.Take(), "j running, j waiting, j pending, j COMPLETED, j concluded, j null");
+}
+
+TEST_F(SchedulerTest, EnospcAndAutoStopOnAFullDiskOnly) {
+  for (const ErrorPolicy policy : {ErrorPolicy::kEnospc, ErrorPolicy::kAuto}) {
+    JobOptions options{.id = "full"};
+    options.on_target_error = policy;
+    scripts["full"].steps = {
+        Failing(false, absl::ResourceExhaustedError("No space left on device"))};
+    ASSERT_TRUE(Launch(options).ok());
+    Settle();
+    EXPECT_EQ(diary.Take(), "full created, full running, full ERROR write stop, full paused");
+    EXPECT_EQ(scheduler.Find("full")->io_status, IoStatus::kNoSpace);
+    ASSERT_TRUE(scheduler.Cancel(VerbFamily::kJob, "full", true).ok());
+    Settle();
+    EXPECT_EQ(diary.Take(),
+              "full running, full aborting, full CANCELLED, full concluded, full null");
+
+    options.id = "other";
+    scripts["other"].steps = {Failing(false)};
+    ASSERT_TRUE(Launch(options).ok());
+    Settle();
+    EXPECT_THAT(diary.Take(), HasSubstr("other ERROR write report, other aborting"));
+  }
+}
+
+TEST_F(SchedulerTest, EachSideHasItsOwnPolicy) {
+  JobOptions options{.id = "j"};
+  options.on_source_error = ErrorPolicy::kStop;
+  scripts["j"].steps = {Failing(true), Failing(false)};
+  ASSERT_TRUE(Launch(options).ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "j created, j running, j ERROR read stop, j paused");
+  ASSERT_TRUE(scheduler.Resume(VerbFamily::kJob, "j").ok());
+  Settle();
+  EXPECT_THAT(diary.Take(), HasSubstr("j running, j ERROR write report, j aborting"));
+}
+
+TEST_F(SchedulerTest, IgnoredErrorsAreTriedAgainAtABoundedRate) {
+  JobOptions options{.id = "j"};
+  options.on_target_error = ErrorPolicy::kIgnore;
+  scripts["j"].otherwise = Failing(false);
+  ASSERT_TRUE(Launch(options).ok());
+  Pass(absl::Seconds(10));
+  EXPECT_GE(diary.errors, 100);
+  EXPECT_LE(diary.errors, 110);
+  EXPECT_EQ(StatusOf("j"), JobStatus::kRunning);
+  // Waking does not shorten the pause between attempts.
+  const int before = diary.errors;
+  for (int i = 0; i < 50; ++i) {
+    scripts["j"].waker();
+    Settle();
+  }
+  EXPECT_EQ(diary.errors, before);
+  diary.Take();
+  ASSERT_TRUE(scheduler.Cancel(VerbFamily::kBlockJob, "j", false).ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "j aborting, j CANCELLED, j concluded, j null");
+}
+
+TEST_F(SchedulerTest, OneIgnoredErrorIsFollowedBySuccess) {
+  JobOptions options{.id = "j"};
+  options.on_source_error = ErrorPolicy::kIgnore;
+  scripts["j"].steps = {kMore, Failing(true), kMore, kDone};
+  ASSERT_TRUE(Launch(options).ok());
+  Pass(absl::Seconds(1));
+  EXPECT_EQ(diary.Take(),
+            "j created, j running, j ERROR read ignore, j waiting, j pending, j COMPLETED, "
+            "j concluded, j null");
+}
+
+TEST_F(SchedulerTest, APausedJobThatIsLostFailsWithoutBeingResumed) {
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  ASSERT_TRUE(scheduler.Pause(VerbFamily::kJob, "j").ok());
+  Settle();
+  diary.Take();
+  scripts["j"].lost = absl::UnknownError("the target stands still");
+  scripts["j"].waker();
+  Settle();
+  EXPECT_EQ(diary.Take(),
+            "j running, j aborting, j COMPLETED(the target stands still), j concluded, j null");
+}
+
+// ---- Speed
+
+TEST_F(SchedulerTest, SpeedIsKeptOverSecondsAndTheFirstChunkIsFree) {
+  scripts["j"].otherwise = kMore;
+  ASSERT_TRUE(Launch({.id = "j", .speed = 1 << 20}).ok());
+  Settle();
+  EXPECT_EQ(scripts["j"].progress.current_bytes, 0u);  // `otherwise` is not counted.
+  EXPECT_EQ(scripts["j"].calls.size(), 1u);
+  Pass(absl::Milliseconds(900));
+  EXPECT_EQ(scripts["j"].calls.size(), 1u);
+  Pass(absl::Milliseconds(100));
+  EXPECT_EQ(scripts["j"].calls.size(), 2u);
+  Pass(absl::Seconds(8));
+  EXPECT_EQ(scripts["j"].calls.size(), 10u);
+}
+
+TEST_F(SchedulerTest, AtTenChunksASecondEveryTenthOfASecondMovesOne) {
+  scripts["j"].otherwise = kMore;
+  ASSERT_TRUE(Launch({.id = "j", .speed = 10 << 20}).ok());
+  Pass(absl::Milliseconds(950));
+  EXPECT_EQ(scripts["j"].calls.size(), 10u);
+}
+
+TEST_F(SchedulerTest, SpeedOfOneCopiesOneChunkAndSitsUntilSetToZero) {
+  scripts["j"].steps = {kMore, kMore, kMore, kDone};
+  ASSERT_TRUE(Launch({.id = "j", .speed = 1}).ok());
+  Pass(absl::Hours(1));
+  EXPECT_EQ(scripts["j"].calls.size(), 1u);
+  EXPECT_EQ(scripts["j"].budgets[0], 1u);
+  EXPECT_EQ(scheduler.Find("j")->speed, 1u);
+  EXPECT_FALSE(scheduler.Find("j")->busy);
+  ASSERT_TRUE(scheduler.SetSpeed(VerbFamily::kBlockJob, "j", 0).ok());
+  Settle();
+  EXPECT_THAT(diary.Take(), HasSubstr("j COMPLETED, j concluded, j null"));
+}
+
+TEST_F(SchedulerTest, ALimitSetOnTheWayIsNotChargedForTheTimeBefore) {
+  scripts["j"].otherwise = kMore;
+  scripts["j"].during_step = [this] {
+    if (scripts["j"].calls.size() == 20) {
+      ASSERT_TRUE(scheduler.SetSpeed(VerbFamily::kJob, "j", 1 << 20).ok());
+    }
+  };
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Pass(absl::Seconds(5));
+  EXPECT_GE(scripts["j"].calls.size(), 25u);
+  EXPECT_LE(scripts["j"].calls.size(), 27u);
+}
+
+TEST_F(SchedulerTest, SpeedCanBeSetWhilePausedWithoutResuming) {
+  ASSERT_TRUE(Launch({.id = "j", .speed = 1}).ok());
+  ASSERT_TRUE(scheduler.Pause(VerbFamily::kJob, "j").ok());
+  Settle();
+  ASSERT_TRUE(scheduler.SetSpeed(VerbFamily::kJob, "j", 0).ok());
+  Settle();
+  EXPECT_EQ(StatusOf("j"), JobStatus::kPaused);
+  EXPECT_EQ(ReasonOf(scheduler.SetSpeed(VerbFamily::kJob, "j", -5)), Reason::kInvalidArgument);
+}
+
+// ---- Waiting, progress, shutdown
+
+TEST_F(SchedulerTest, AJobThatWaitsIsSteppedWhenItWakes) {
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Pass(absl::Hours(1));
+  EXPECT_EQ(scripts["j"].calls.size(), 1u);
+  scripts["j"].waker();
+  scripts["j"].waker();
+  Settle();
+  EXPECT_EQ(scripts["j"].calls.size(), 2u);
+}
+
+TEST_F(SchedulerTest, AWakerThatOutlivesItsJobDoesNothing) {
+  scripts["j"].steps = {kDone};
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Settle();
+  scripts["j"].waker();
+  Settle();
+  EXPECT_TRUE(scheduler.QueryJobs().empty());
+}
+
+TEST_F(SchedulerTest, ProgressIsReportedAtMostTenTimesASecond) {
+  StepResult slow = kMore;
+  slow.next = StepResult::Next::kWait;
+  slow.delay = absl::Milliseconds(1);
+  for (int i = 0; i < 5000; ++i) scripts["j"].steps.push_back(slow);
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Pass(absl::Seconds(4));
+  EXPECT_GE(diary.progress_reports, 38);
+  EXPECT_LE(diary.progress_reports, 41);
+}
+
+TEST_F(SchedulerTest, CancelAllEndsEverythingAndRefusesMore) {
+  scripts["pending"].steps = {kDone};
+  ASSERT_TRUE(Launch({.id = "running"}).ok());
+  ASSERT_TRUE(Launch({.id = "pending", .auto_finalize = false}).ok());
+  ASSERT_TRUE(Launch({.id = "paused"}).ok());
+  ASSERT_TRUE(scheduler.Pause(VerbFamily::kJob, "paused").ok());
+  Settle();
+  diary.Take();
+  bool done = false;
+  scheduler.CancelAll([&done] { done = true; });
+  EXPECT_FALSE(done);
+  EXPECT_EQ(ReasonOf(Launch({.id = "late"})), Reason::kShuttingDown);
+  Settle();
+  EXPECT_TRUE(done);
+  EXPECT_TRUE(scheduler.QueryJobs().empty());
+  for (const std::string id : {"running", "pending", "paused"}) {
+    EXPECT_EQ(diary.last[id].error.message(), "Operation canceled") << id;
+  }
+}
+
+TEST_F(SchedulerTest, CancelAllWithNothingToDoIsDoneAtOnce) {
+  bool done = false;
+  scheduler.CancelAll([&done] { done = true; });
+  Settle();
+  EXPECT_TRUE(done);
+}
+
+}  // namespace
+}  // namespace tidemark::job
