@@ -32,14 +32,14 @@ using Event = ::tidemark::block::v1::Event;
 // Shared by the log and its readers; never changed once appended.
 using EventPtr = std::shared_ptr<const Event>;
 
-// Where the newest events outlive the process. Called from the log's executor, one call at a time;
-// may block.
+// Where the newest events outlive the process.
 class EventTail {
  public:
   virtual ~EventTail() = default;
-  // What was saved, by rising sequence. Called once, before anything is saved.
+  // What was saved, by rising sequence: for EventLogOptions::kept.
   virtual absl::StatusOr<std::vector<EventPtr>> Load() = 0;
-  // Adds events that follow those saved before.
+  // Adds events that follow those saved before. Called on the log's executor, one call at a time;
+  // may block.
   virtual void Save(const std::vector<EventPtr>& events) = 0;
 };
 
@@ -47,21 +47,22 @@ struct EventLogOptions {
   size_t events_kept_max = kEventsKeptMax;
   size_t event_bytes_kept_max = kEventBytesKeptMax;
   absl::Duration coalesce_period = kCoalescePeriod;
+  // Of an earlier process: replayed, and the sequence goes on behind them.
+  std::vector<EventPtr> kept;
+  // Told of every event; null: nothing outlives the process.
+  std::shared_ptr<EventTail> tail;
 };
 
 class EventLog {
  public:
-  // `tail` may be null: nothing is kept beyond the process. Else its events are replayed first and
-  // the sequence goes on behind them.
-  EventLog(Clock& clock, Executor& executor, EventLogOptions options = {},
-           std::shared_ptr<EventTail> tail = nullptr);
+  EventLog(Clock& clock, Executor& executor, EventLogOptions options = {});
   ~EventLog();
   EventLog(const EventLog&) = delete;
   EventLog& operator=(const EventLog&) = delete;
 
-  // Adds `event`, whose payload the caller has set; sequence, time and instance are set here (a
-  // time that is already set, as QEMU's own, is kept). Returns the log's position after it, which
-  // is the event's sequence unless the event was held back (see above).
+  // Adds `event`, of which the caller has set the payload; sequence, kind and instance are set
+  // here, and the time unless it is set (QEMU tells its own). Returns the log's position after it,
+  // which is the event's sequence unless it is held back (see above).
   uint64_t Append(absl::string_view instance, Event event);
 
   // The newest sequence; 0 before the first event.

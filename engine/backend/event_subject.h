@@ -1,0 +1,21 @@
+// What an event is about, found without knowing each kind of it. Any thread.
+#ifndef ENGINE_BACKEND_EVENT_SUBJECT_H_
+#define ENGINE_BACKEND_EVENT_SUBJECT_H_
+
+#include "absl/strings/string_view.h"
+#include "tidemark/block/v1/event.pb.h"
+
+namespace tidemark::backend {
+
+// The kind that goes with the payload.
+::tidemark::block::v1::EventKind KindOf(const ::tidemark::block::v1::Event& event);
+
+// The job; empty for an event of none. Points into `event`.
+absl::string_view JobIdOf(const ::tidemark::block::v1::Event& event);
+
+// Whether the event itself names `node_name`.
+bool NamesNode(const ::tidemark::block::v1::Event& event, absl::string_view node_name);
+
+}  // namespace tidemark::backend
+
+#endif  // ENGINE_BACKEND_EVENT_SUBJECT_H_
