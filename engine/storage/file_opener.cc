@@ -18,6 +18,7 @@
 #include "engine/storage/errno_status.h"
 #include "engine/storage/file_storage.h"
 #include "engine/storage/limits.h"
+#include "engine/storage/transfer.h"
 
 namespace tidemark::storage {
 
@@ -132,12 +133,10 @@ absl::Status Preallocate(int fd, const std::string& path, uint64_t size_bytes,
   if (preallocation == Preallocation::kFull || preallocation == Preallocation::kFallocate) {
     AlignedBuffer zeroes(kBounceBytesMax);
     std::memset(zeroes.data(), 0, zeroes.size());
-    for (uint64_t at = 0; at < size_bytes;) {
-      const size_t part_bytes = std::min<uint64_t>(zeroes.size(), size_bytes - at);
-      const ssize_t put_bytes = pwrite(fd, zeroes.data(), part_bytes, at);
-      if (put_bytes < 0 && errno == EINTR) continue;
-      if (put_bytes <= 0) return ErrnoStatus(put_bytes == 0 ? ENOSPC : errno, attempted);
-      at += put_bytes;
+    for (uint64_t at = 0; at < size_bytes; at += zeroes.size()) {
+      const Bytes part = zeroes.first(std::min<uint64_t>(zeroes.size(), size_bytes - at));
+      const int error = WriteFully(fd, at, part);
+      if (error != 0) return ErrnoStatus(error, attempted);
     }
   }
   return absl::OkStatus();

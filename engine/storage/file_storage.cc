@@ -7,9 +7,9 @@
 // at last plain zeroes as data. Extending is done by writing the last byte, never by ftruncate: a
 // truncate to a size read a moment ago would cut off what another thread appended since.
 //
-// Direct. The aligned middle of a request goes through the O_DIRECT descriptor (by way of a bounce
-// buffer if the caller's memory is not aligned), its unaligned ends through the page cache: the
-// kernel keeps the two coherent, so nothing is read, modified and written back here.
+// Direct (transfer.h). The aligned middle of a request goes through the O_DIRECT descriptor, by way
+// of a bounce buffer if the caller's memory is not aligned, and its ends through the page cache:
+// the kernel keeps the two coherent, so nothing is read, modified and written back here.
 #include "engine/storage/file_storage.h"
 
 #include <fcntl.h>
@@ -30,6 +30,7 @@
 #include "engine/storage/aligned_buffer.h"
 #include "engine/storage/errno_status.h"
 #include "engine/storage/limits.h"
+#include "engine/storage/transfer.h"
 
 namespace tidemark::storage {
 namespace {
@@ -37,18 +38,6 @@ namespace {
 bool MeansUnsupported(int errno_value) {
   return errno_value == EOPNOTSUPP || errno_value == ENODEV || errno_value == ENOSYS ||
          errno_value == ENOTTY;
-}
-
-bool IsAligned(uint64_t value, uint32_t alignment_bytes) { return value % alignment_bytes == 0; }
-
-bool IsAligned(const void* memory, uint32_t alignment_bytes) {
-  return IsAligned(reinterpret_cast<uintptr_t>(memory), alignment_bytes);
-}
-
-// The part of `range` that whole units of direct I/O cover.
-Range AlignedIn(Range range, uint32_t alignment_bytes) {
-  const uint64_t mask = alignment_bytes - 1;
-  return Range::FromTo((range.offset_bytes + mask) & ~mask, range.end_bytes() & ~mask);
 }
 
 void RaiseTo(std::atomic<uint64_t>* value, uint64_t floor) {
@@ -122,95 +111,13 @@ Limits FileStorage::limits() const {
   return limits;
 }
 
-absl::Status FileStorage::ReadFrom(int fd, uint64_t offset_bytes, Bytes buffer) const {
-  size_t done_bytes = 0;
-  while (done_bytes < buffer.size()) {
-    const size_t want_bytes = std::min(buffer.size() - done_bytes, kTransferBytesMax);
-    const ssize_t got_bytes =
-        pread(fd, buffer.data() + done_bytes, want_bytes, offset_bytes + done_bytes);
-    if (got_bytes < 0) {
-      if (errno == EINTR) continue;
-      return Failed(errno, "read", {offset_bytes, buffer.size()});
-    }
-    done_bytes += got_bytes;
-    // Past the end there are zeroes. A direct read that stops within a unit has met the end too.
-    if (got_bytes == 0 ||
-        (fd == data_file_.direct_fd && !IsAligned(got_bytes, data_file_.direct_alignment_bytes))) {
-      std::memset(buffer.data() + done_bytes, 0, buffer.size() - done_bytes);
-      break;
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status FileStorage::WriteTo(int fd, uint64_t offset_bytes, ConstBytes data) const {
-  size_t done_bytes = 0;
-  while (done_bytes < data.size()) {
-    const size_t want_bytes = std::min(data.size() - done_bytes, kTransferBytesMax);
-    const ssize_t put_bytes =
-        pwrite(fd, data.data() + done_bytes, want_bytes, offset_bytes + done_bytes);
-    if (put_bytes < 0 && errno == EINTR) continue;
-    if (put_bytes <= 0) {
-      return Failed(put_bytes == 0 ? ENOSPC : errno, "write", {offset_bytes, data.size()});
-    }
-    done_bytes += put_bytes;
-  }
-  return absl::OkStatus();
-}
-
-absl::Status FileStorage::ReadDirect(uint64_t offset_bytes, Bytes buffer) const {
-  const uint32_t alignment_bytes = data_file_.direct_alignment_bytes;
-  const Range range{offset_bytes, buffer.size()};
-  const Range middle = AlignedIn(range, alignment_bytes);
-  if (middle.empty()) return ReadFrom(data_file_.buffered_fd, offset_bytes, buffer);
-
-  const size_t head_bytes = middle.offset_bytes - offset_bytes;
-  const size_t tail_bytes = range.end_bytes() - middle.end_bytes();
-  RETURN_IF_ERROR(ReadFrom(data_file_.buffered_fd, offset_bytes, buffer.first(head_bytes)));
-  RETURN_IF_ERROR(ReadFrom(data_file_.buffered_fd, middle.end_bytes(), buffer.last(tail_bytes)));
-  const Bytes body = buffer.subspan(head_bytes, middle.length_bytes);
-  if (IsAligned(body.data(), alignment_bytes)) {
-    return ReadFrom(data_file_.direct_fd, middle.offset_bytes, body);
-  }
-  AlignedBuffer bounce(std::min(body.size(), kBounceBytesMax));
-  for (size_t done_bytes = 0; done_bytes < body.size();) {
-    const Bytes part = bounce.first(std::min(body.size() - done_bytes, bounce.size()));
-    RETURN_IF_ERROR(ReadFrom(data_file_.direct_fd, middle.offset_bytes + done_bytes, part));
-    std::memcpy(body.data() + done_bytes, part.data(), part.size());
-    done_bytes += part.size();
-  }
-  return absl::OkStatus();
-}
-
-absl::Status FileStorage::WriteDirect(uint64_t offset_bytes, ConstBytes data) const {
-  const uint32_t alignment_bytes = data_file_.direct_alignment_bytes;
-  const Range range{offset_bytes, data.size()};
-  const Range middle = AlignedIn(range, alignment_bytes);
-  if (middle.empty()) return WriteTo(data_file_.buffered_fd, offset_bytes, data);
-
-  const size_t head_bytes = middle.offset_bytes - offset_bytes;
-  const size_t tail_bytes = range.end_bytes() - middle.end_bytes();
-  RETURN_IF_ERROR(WriteTo(data_file_.buffered_fd, offset_bytes, data.first(head_bytes)));
-  const ConstBytes body = data.subspan(head_bytes, middle.length_bytes);
-  if (IsAligned(body.data(), alignment_bytes)) {
-    RETURN_IF_ERROR(WriteTo(data_file_.direct_fd, middle.offset_bytes, body));
-  } else {
-    AlignedBuffer bounce(std::min(body.size(), kBounceBytesMax));
-    for (size_t done_bytes = 0; done_bytes < body.size();) {
-      const Bytes part = bounce.first(std::min(body.size() - done_bytes, bounce.size()));
-      std::memcpy(part.data(), body.data() + done_bytes, part.size());
-      RETURN_IF_ERROR(WriteTo(data_file_.direct_fd, middle.offset_bytes + done_bytes, part));
-      done_bytes += part.size();
-    }
-  }
-  return WriteTo(data_file_.buffered_fd, middle.end_bytes(), data.last(tail_bytes));
-}
-
 absl::Status FileStorage::Read(uint64_t offset_bytes, Bytes buffer) {
   const Range range{offset_bytes, buffer.size()};
   if (!range.FitsIn(kFileSizeBytesMax)) return PastEndError(path_, range, size_bytes_);
-  return data_file_.prefer_direct ? ReadDirect(offset_bytes, buffer)
-                                  : ReadFrom(data_file_.buffered_fd, offset_bytes, buffer);
+  const int error = data_file_.prefer_direct
+                        ? ReadFullyDirect(data_file_, offset_bytes, buffer)
+                        : ReadFully(data_file_.buffered_fd, offset_bytes, buffer);
+  return error == 0 ? absl::OkStatus() : Failed(error, "read", range);
 }
 
 absl::Status FileStorage::Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options) {
@@ -221,11 +128,12 @@ absl::Status FileStorage::Write(uint64_t offset_bytes, ConstBytes data, WriteOpt
                  absl::StrCat("file \"", path_, "\" cannot store compressed data"),
                  {{"filename", path_}});
   }
-  const absl::Status status = data_file_.prefer_direct
-                                  ? WriteDirect(offset_bytes, data)
-                                  : WriteTo(data_file_.buffered_fd, offset_bytes, data);
-  if (status.ok()) NoteWritten(range);
-  return status;
+  const int error = data_file_.prefer_direct
+                        ? WriteFullyDirect(data_file_, offset_bytes, data)
+                        : WriteFully(data_file_.buffered_fd, offset_bytes, data);
+  if (error != 0) return Failed(error, "write", range);
+  NoteWritten(range);
+  return absl::OkStatus();
 }
 
 void FileStorage::NoteWritten(Range range) {
@@ -304,7 +212,9 @@ absl::Status FileStorage::WriteZeroes(Range range, ZeroOptions options) {
     NoteWritten({});
     if (!grows) return absl::OkStatus();
     const std::byte zero{0};
-    RETURN_IF_ERROR(WriteTo(data_file_.buffered_fd, range.end_bytes() - 1, ConstBytes(&zero, 1)));
+    const uint64_t last_byte = range.end_bytes() - 1;
+    const int error = WriteFully(data_file_.buffered_fd, last_byte, ConstBytes(&zero, 1));
+    if (error != 0) return Failed(error, "write", {last_byte, 1});
     NoteWritten(range);
     return absl::OkStatus();
   }

@@ -84,10 +84,6 @@ class FileStorage final : public Storage {
 
   absl::Status Failed(int errno_value, absl::string_view verb, Range range) const;
   absl::Status CheckChange(absl::string_view verb, Range range) const;
-  absl::Status ReadFrom(int fd, uint64_t offset_bytes, Bytes buffer) const;
-  absl::Status WriteTo(int fd, uint64_t offset_bytes, ConstBytes data) const;
-  absl::Status ReadDirect(uint64_t offset_bytes, Bytes buffer) const;
-  absl::Status WriteDirect(uint64_t offset_bytes, ConstBytes data) const;
   absl::Status WriteZeroData(Range range);
   // Ways to zero a range in the file system or the device: false if they do not exist here.
   absl::StatusOr<bool> Allocate(int mode, Range range, std::atomic<bool>* possible);

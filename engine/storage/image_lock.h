@@ -35,8 +35,12 @@ class ImageLock {
 
   // Moves to exactly these permissions, or changes nothing. IMAGE_LOCKED, naming the file and the
   // permission, if another user of the file does not agree; FEATURE_UNSUPPORTED if the file system
-  // has no such locks. To force sharing, as QEMU's force-share does, pass all permissions as shared
-  // and none as used.
+  // has no such locks.
+  //
+  // What QEMU's users take, seen in /proc/locks: a qcow2 image, writable: uses consistent read,
+  // write and resize, shares all but write and resize; read-only: uses consistent read, shares the
+  // same; with force-share: shares all. A raw image that nobody uses takes nothing; an NBD export
+  // of it uses consistent read (and write), and shares all but resize.
   absl::Status Update(PermissionSet used, PermissionSet shared);
 
   PermissionSet used() const;

@@ -39,8 +39,13 @@ class IoQueue {
   // Begins a request. Never waits for a disk. At most `depth()` may be in flight (CHECKed).
   virtual void Submit(const Request& request) = 0;
 
-  // Appends what has completed; waits up to `timeout` for the first if nothing has.
+  // Appends what has completed; if nothing has, waits up to `timeout` for the first, or for a Wake.
+  // With nothing in flight only a Wake can come.
   virtual void Reap(absl::Duration timeout, std::vector<Completion>* completions) = 0;
+
+  // Makes a Reap that waits, or the next one that would wait, return at once. The one method that
+  // is safe from any thread, while the queue lives.
+  virtual void Wake() = 0;
 
   virtual int in_flight() const = 0;
   virtual int depth() const = 0;

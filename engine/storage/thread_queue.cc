@@ -1,0 +1,107 @@
+// The IoQueue where io_uring is forbidden: a few threads that block in pread and pwrite.
+#include <algorithm>
+#include <deque>
+#include <thread>
+
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+#include "engine/base/mutex.h"
+#include "engine/storage/io_queue.h"
+#include "engine/storage/io_queue_error.h"
+#include "engine/storage/limits.h"
+#include "engine/storage/transfer.h"
+
+namespace tidemark::storage {
+namespace {
+
+class ThreadQueue final : public IoQueue {
+ public:
+  explicit ThreadQueue(int depth) : depth_(depth) {
+    for (int i = 0; i < std::min(depth, kQueueThreadCountMax); ++i) {
+      threads_.emplace_back([this] { Run(); });
+    }
+  }
+
+  ~ThreadQueue() override {
+    {
+      MutexLock lock(&mutex_);
+      stopping_ = true;
+      submitted_.SignalAll();
+    }
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  void Submit(const Request& request) override {
+    CHECK(in_flight_ < depth_);
+    ++in_flight_;
+    MutexLock lock(&mutex_);
+    waiting_.push_back(request);
+    submitted_.Signal();
+  }
+
+  void Reap(absl::Duration timeout, std::vector<Completion>* completions) override {
+    const absl::Duration deadline = SystemClock().Elapsed() + timeout;
+    MutexLock lock(&mutex_);
+    while (finished_.empty() && !woken_) {
+      const absl::Duration left = deadline - SystemClock().Elapsed();
+      if (left <= absl::ZeroDuration()) return;
+      changed_.WaitFor(&mutex_, left);
+    }
+    woken_ = false;
+    in_flight_ -= static_cast<int>(finished_.size());
+    completions->insert(completions->end(), finished_.begin(), finished_.end());
+    finished_.clear();
+  }
+
+  void Wake() override {
+    MutexLock lock(&mutex_);
+    woken_ = true;
+    changed_.SignalAll();
+  }
+
+  int in_flight() const override { return in_flight_; }
+  int depth() const override { return depth_; }
+
+ private:
+  void Run() {
+    mutex_.Lock();
+    for (;;) {
+      while (waiting_.empty() && !stopping_) submitted_.Wait(&mutex_);
+      if (waiting_.empty()) break;
+      const Request request = waiting_.front();
+      waiting_.pop_front();
+      mutex_.Unlock();
+      const Bytes bytes(request.memory, request.length_bytes);
+      const int error = request.operation == Operation::kRead
+                            ? ReadFully(request.fd, request.offset_bytes, bytes)
+                            : WriteFully(request.fd, request.offset_bytes, bytes);
+      const absl::Status status = error == 0 ? absl::OkStatus() : TransferError(request, -error);
+      mutex_.Lock();
+      finished_.push_back({request.cookie, status});
+      changed_.SignalAll();
+    }
+    mutex_.Unlock();
+  }
+
+  // Of the owner's thread.
+  const int depth_;
+  int in_flight_ = 0;
+  std::vector<std::thread> threads_;
+
+  Mutex mutex_;
+  CondVar submitted_;
+  CondVar changed_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool woken_ ABSL_GUARDED_BY(mutex_) = false;
+  std::deque<Request> waiting_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Completion> finished_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+std::unique_ptr<IoQueue> MakeThreadIoQueue(int depth) {
+  CHECK(depth > 0 && depth <= kQueueDepthMax);
+  return std::make_unique<ThreadQueue>(depth);
+}
+
+}  // namespace tidemark::storage
