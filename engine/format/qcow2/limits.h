@@ -34,6 +34,20 @@ inline constexpr size_t kPendingFreesMax = 65536;
 // What one step of a large request (allocation, zeroing) covers.
 inline constexpr uint64_t kStepBytesMax = uint64_t{16} << 20;
 
+inline constexpr uint32_t kSnapshotExtraBytesMax = 1024;
+
+// Of the bitmaps extension; QEMU's limits too.
+inline constexpr uint32_t kBitmapsMax = 65535;
+inline constexpr uint64_t kBitmapDirectoryBytesMax = uint64_t{kBitmapsMax} * 1024;
+inline constexpr size_t kBitmapNameBytesMax = 1023;
+inline constexpr uint32_t kBitmapGranularityBitsMin = 9;
+inline constexpr uint32_t kBitmapGranularityBitsMax = 31;
+// Of one bitmap in the image, in whole clusters.
+inline constexpr uint64_t kBitmapBytesMax = uint64_t{512} << 20;
+// Of all bitmaps of an image together, our own bound: an image of a few kilobytes can claim them.
+inline constexpr uint64_t kBitmapBytesTotalMax = uint64_t{1} << 30;
+inline constexpr uint64_t kBitmapTableBytesTotalMax = uint64_t{64} << 20;
+
 }  // namespace tidemark::qcow2
 
 #endif  // ENGINE_FORMAT_QCOW2_LIMITS_H_
