@@ -12,6 +12,8 @@ namespace tidemark::nbd {
 // Clients of one server at a time.
 inline constexpr int kConnectionsMax = 1024;
 inline constexpr int kListenBacklog = 128;
+// Before accepting is tried again when this process has no descriptors or memory left.
+inline constexpr absl::Duration kAcceptRetryInterval = absl::Milliseconds(100);
 inline constexpr size_t kExportsMax = 4096;
 
 // Of export names, descriptions, bitmap names and context queries (the protocol's limit).
@@ -37,8 +39,41 @@ inline constexpr size_t kBytesInFlightMax = 32 * 1024 * 1024;
 // Threads that run the requests of one connection.
 inline constexpr int kThreadsPerConnectionMax = 16;
 
+// A request that takes longer is worth waking another thread for (which costs about as much), and
+// so is an answer that has waited so long.
+inline constexpr absl::Duration kInlineCostMax = absl::Microseconds(40);
+// Answers sent with one call, at most about so many or so large.
+inline constexpr size_t kRepliesPerSend = 32;
+inline constexpr size_t kBytesPerSend = 256 * 1024;
+// A client counts as one with several requests in flight for so many requests.
+inline constexpr int kPipeliningMemory = 64;
+// Looking for the next request before sleeping: see spin_policy.h.
+inline constexpr absl::Duration kSpin = absl::Microseconds(50);
+// Connections whose threads are all stuck get another one within about this time. The watch sleeps
+// when it has found nothing running so many times in a row.
+inline constexpr absl::Duration kStallCheckInterval = absl::Milliseconds(2);
+inline constexpr int kIdleRoundsBeforeSleep = 50;
+
+// Memory that a server keeps for the next requests when nobody needs it.
+inline constexpr size_t kPoolBytesMax = 32 * 1024 * 1024;
+
 // Requests are received in blocks of this many bytes; larger payloads have memory of their own.
 inline constexpr size_t kReceiveBlockBytes = 256 * 1024;
+inline constexpr size_t kSmallPayloadBytesMax = 64 * 1024;
+
+// Sockets: memory asked of the kernel for answers on their way, pieces handed over in one call.
+inline constexpr int kSocketBufferBytes = 1024 * 1024;
+inline constexpr size_t kPartsPerSendMax = 256;
+// How often a thread that waits for a client to take answers looks whether it should give up, and
+// how long a client may still take answers after it has been disconnected.
+inline constexpr absl::Duration kSendCheckInterval = absl::Milliseconds(100);
+inline constexpr absl::Duration kSendGrace = absl::Seconds(1);
+
+// Reads of at least this many bytes are looked at for holes, told in at most so many chunks.
+inline constexpr uint32_t kHoleProbeBytesMin = 64 * 1024;
+inline constexpr size_t kReadChunksMax = 64;
+// NBD_CMD_CACHE reads in steps of this size.
+inline constexpr uint32_t kCacheStepBytes = 1024 * 1024;
 
 // Extents in one answer about one context.
 inline constexpr size_t kExtentsMax = 8192;

@@ -43,8 +43,8 @@ class Server {
   };
 
   // Binds and listens; clients may connect when it returns. A socket file that nobody listens at
-  // any more is replaced. Refused, naming the address: kInvalidArgument (unusable address, unknown
-  // credentials), kFileExists (somebody listens there, or the path is no socket), kIoError.
+  // any more is replaced. Refused, naming the address: kInvalidField (unusable address),
+  // kObjectNotFound (unknown credentials), kIoError (the path is in use, or anything else).
   static absl::StatusOr<std::unique_ptr<Server>> Start(Options options);
 
   // Stops.
@@ -53,7 +53,7 @@ class Server {
   // Where it listens: as given, but for a port that the kernel chose.
   virtual Address address() const = 0;
 
-  // Offers a disk. Refused: kExportNameTaken; kInvalidArgument (name or description too long);
+  // Offers a disk. Refused: kExportExists; kInvalidField (name or description too long);
   // kLimitReached; kNbdServerNotRunning after Stop.
   virtual absl::Status AddExport(Export exported) = 0;
 

@@ -1,0 +1,37 @@
+// The handshake: from the first byte a server says to the moment a client has chosen its export.
+// Fixed newstyle. One thread, the connection's own; blocks on the socket until the deadline.
+#ifndef ENGINE_NBD_NEGOTIATION_H_
+#define ENGINE_NBD_NEGOTIATION_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "engine/nbd/context.h"
+#include "engine/nbd/export_table.h"
+#include "engine/nbd/socket.h"
+
+namespace tidemark::nbd {
+
+// What was agreed on.
+struct Session {
+  ExportTable::Use exported;
+  // Told to the client, and final.
+  uint64_t size_bytes = 0;
+  bool read_only = false;
+  uint32_t alignment_bytes = 1;
+  bool structured = false;
+  std::vector<Context> contexts;
+};
+
+// Talks until the client has chosen an export, attached to it as `client`. CANCELLED if it left in
+// good order without; otherwise the error says what the client did wrong, or how it was lost: the
+// connection is then to be closed. `deadline` is a time of the monotonic clock (Clock::Elapsed).
+absl::StatusOr<Session> Negotiate(Socket& socket, ExportTable& exports, ExportTable::Client* client,
+                                  absl::Duration deadline);
+
+}  // namespace tidemark::nbd
+
+#endif  // ENGINE_NBD_NEGOTIATION_H_

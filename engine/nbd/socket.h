@@ -1,0 +1,64 @@
+// A connected stream socket, owned. One thread receives at a time and one sends at a time, which
+// may be two different threads; Shutdown and ShutdownReceive are for any thread.
+#ifndef ENGINE_NBD_SOCKET_H_
+#define ENGINE_NBD_SOCKET_H_
+
+#include <sys/uio.h>
+
+#include <atomic>
+#include <cstddef>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "engine/storage/storage.h"
+
+namespace tidemark::nbd {
+
+using storage::Bytes;
+using storage::ConstBytes;
+
+// Bytes of text as bytes to send.
+inline ConstBytes AsBytes(absl::string_view text) {
+  return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
+}
+
+class Socket {
+ public:
+  // Takes over `fd`; turns off Nagle's delay and asks for keepalives on TCP.
+  explicit Socket(int fd);
+  ~Socket();
+  Socket(const Socket&) = delete;
+  Socket& operator=(const Socket&) = delete;
+
+  // Receives at least one byte into `parts`, in order, and returns how many; 0 once the peer has
+  // closed. First looks for `spin` without sleeping.
+  absl::StatusOr<size_t> Receive(absl::Span<const iovec> parts, absl::Duration spin);
+
+  // All of `buffer`, or an error: UNAVAILABLE if the peer closed first, DEADLINE_EXCEEDED at
+  // `deadline` of the monotonic clock (Clock::Elapsed).
+  absl::Status ReceiveAll(Bytes buffer, absl::Duration deadline);
+
+  // Sends all of `parts` (which it changes). If the peer does not take them, waits until
+  // `deadline`, or once ShutdownReceive has been called, a grace of kSendGrace at most.
+  absl::Status SendAll(absl::Span<iovec> parts, absl::Duration deadline = absl::InfiniteDuration());
+  absl::Status SendAll(ConstBytes bytes, absl::Duration deadline);
+
+  // Ends the connection now, both ways.
+  void Shutdown();
+  // Receives nothing from now on; what is being sent may still go out.
+  void ShutdownReceive();
+
+ private:
+  // Constant after construction.
+  const int fd_;
+
+  // Synchronises itself: set once.
+  std::atomic<bool> ending_ = false;
+};
+
+}  // namespace tidemark::nbd
+
+#endif  // ENGINE_NBD_SOCKET_H_

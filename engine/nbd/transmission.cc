@@ -1,0 +1,241 @@
+// A connection has one thread that is always there, and up to kThreadsPerConnectionMax - 1 helpers,
+// started when first needed. They are all alike: whoever is free takes the duty that is next.
+//
+//       socket --receive--> pending_ --run--> unsent_ --send--> socket
+//
+// - At most one thread receives and one sends; any number run requests.
+// - A thread that finishes a duty looks for the next by itself, and one that waits is woken only
+//   by WakeHelper. So the quiet case, fast requests, is one thread that receives a handful, runs
+//   them one by one, and sends the replies with one call: nobody is woken for them, which would
+//   cost more than they do.
+// - Helpers come in when requests of a kind have turned out to be slow (CostEstimate), each waking
+//   the next while there is more to do, or when all threads have been stuck for longer than
+//   kStallCheckInterval (StallWatch). Then one of them receives while others wait for disks, gates
+//   and captures, so a request that blocks holds up no other.
+// - Nothing is lost by not waking: a thread waits only if another one is at a duty that will bring
+//   it back to look (running, sending, receiving), because NextDuty finds no work it could do.
+// - What a client makes us hold is bounded: pending_ by one block of requests, in_flight_ and
+//   held_bytes_ by their limits. When they are reached nobody receives, and the client waits.
+//
+// A FLUSH needs no order among these: it covers the writes that were answered before it was sent,
+// and those have all returned from the storage.
+#include "engine/nbd/transmission.h"
+
+#include <utility>
+
+#include "engine/base/check.h"
+#include "engine/base/clock.h"
+#include "engine/nbd/limits.h"
+
+namespace tidemark::nbd {
+
+Transmission::Transmission(Socket& socket, const Session& session, std::shared_ptr<MemoryPool> pool,
+                           StallWatch& stall_watch)
+    : socket_(socket),
+      stall_watch_(stall_watch),
+      handler_(session, pool),
+      receiver_(socket, pool) {}
+
+Transmission::~Transmission() {
+  MutexLock lock(&mutex_);
+  CHECK(running_ == 0 && helpers_.empty());
+}
+
+void Transmission::Run() {
+  stall_watch_.Add(this);
+  Work();
+  stall_watch_.Remove(this);
+  std::vector<std::thread> helpers;
+  {
+    MutexLock lock(&mutex_);
+    helpers.swap(helpers_);
+  }
+  for (std::thread& helper : helpers) helper.join();
+}
+
+void Transmission::Disconnect() {
+  {
+    MutexLock lock(&mutex_);
+    no_more_requests_ = true;
+    DropPending();
+  }
+  socket_.ShutdownReceive();
+}
+
+void Transmission::Work() {
+  MutexLock lock(&mutex_);
+  for (;;) {
+    switch (NextDuty()) {
+      case Duty::kRun:
+        RunOne();
+        break;
+      case Duty::kSend:
+        SendAnswers();
+        break;
+      case Duty::kReceive:
+        ReceiveRequests();
+        break;
+      case Duty::kWait:
+        idle_threads_++;
+        changed_.Wait(&mutex_);
+        idle_threads_--;
+        break;
+      case Duty::kLeave:
+        changed_.SignalAll();
+        return;
+    }
+  }
+}
+
+Transmission::Duty Transmission::NextDuty() const {
+  if (IsOver()) return Duty::kLeave;
+  const bool can_send = !unsent_.empty() && !sending_;
+  if (can_send && ShouldSendFirst()) return Duty::kSend;
+  if (CanRun()) return Duty::kRun;
+  if (can_send) return Duty::kSend;
+  if (CanReceive()) return Duty::kReceive;
+  return Duty::kWait;
+}
+
+bool Transmission::IsOver() const {
+  return no_more_requests_ && pending_.empty() && in_flight_ == 0 && !receiving_;
+}
+
+bool Transmission::CanRun() const {
+  if (pending_.empty()) return false;
+  if (in_flight_ == 0) return true;  // One is always admitted.
+  if (in_flight_ >= kRequestsInFlightMax) return false;
+  const Request& next = pending_.front();
+  const size_t more = next.command == Command::kWrite ? 0 : Handler::MemoryNeeded(next);
+  return held_bytes_ + more <= kBytesInFlightMax;
+}
+
+bool Transmission::CanReceive() const {
+  return !receiving_ && !no_more_requests_ && held_bytes_ <= kBytesInFlightMax &&
+         pending_.size() + static_cast<size_t>(in_flight_) < size_t{kRequestsInFlightMax};
+}
+
+bool Transmission::ShouldSendFirst() const {
+  return unsent_.size() >= kRepliesPerSend || unsent_bytes_ >= kBytesPerSend ||
+         SystemClock().Elapsed() - unsent_since_ >= kInlineCostMax;
+}
+
+void Transmission::RunOne() {
+  Request request = std::move(pending_.front());
+  pending_.pop_front();
+  running_++;
+  in_flight_++;
+  const size_t held_bytes = Handler::MemoryNeeded(request);
+  if (request.command != Command::kWrite) held_bytes_ += held_bytes;
+  if (costs_.IsSlow(request)) {
+    const bool others_can_run = CanRun();
+    const bool others_may_come = pipelining_ > 0 && CanReceive();
+    if (others_can_run || others_may_come) WakeHelper();
+  }
+  mutex_.Unlock();
+
+  stall_watch_.Notice();
+  const absl::Duration began = SystemClock().Elapsed();
+  Reply reply = handler_.Run(request);
+  const absl::Duration ended = SystemClock().Elapsed();
+  request.memory.Release();
+  request.block.reset();
+
+  mutex_.Lock();
+  running_--;
+  completed_count_++;
+  costs_.Record(request, ended - began);
+  if (lost_) {
+    in_flight_--;
+    held_bytes_ -= held_bytes;
+    return;
+  }
+  if (unsent_.empty()) unsent_since_ = ended;
+  unsent_bytes_ += reply.size_bytes();
+  unsent_.push_back({std::move(reply), held_bytes});
+}
+
+void Transmission::SendAnswers() {
+  std::vector<Answer> answers;
+  answers.swap(unsent_);
+  unsent_bytes_ = 0;
+  sending_ = true;
+  mutex_.Unlock();
+
+  std::vector<iovec> parts;
+  parts.reserve(answers.size() * 2);
+  size_t released_bytes = 0;
+  for (Answer& answer : answers) {
+    answer.reply.AppendParts(&parts);
+    released_bytes += answer.held_bytes;
+  }
+  const absl::Status sent = socket_.SendAll(absl::MakeSpan(parts));
+  const int released_count = static_cast<int>(answers.size());
+  answers.clear();
+  if (!sent.ok()) socket_.Shutdown();
+
+  mutex_.Lock();
+  sending_ = false;
+  in_flight_ -= released_count;
+  held_bytes_ -= released_bytes;
+  if (sent.ok()) return;
+  lost_ = true;
+  no_more_requests_ = true;
+  DropPending();
+  for (const Answer& answer : unsent_) held_bytes_ -= answer.held_bytes;
+  in_flight_ -= static_cast<int>(unsent_.size());
+  unsent_.clear();
+}
+
+void Transmission::ReceiveRequests() {
+  receiving_ = true;
+  const bool alone = in_flight_ == 0;
+  mutex_.Unlock();
+
+  std::deque<Request> received;
+  const absl::Duration began = SystemClock().Elapsed();
+  const absl::Status status =
+      receiver_.Receive(alone ? spin_policy_.spin() : absl::ZeroDuration(), &received);
+  spin_policy_.Record(SystemClock().Elapsed() - began);
+
+  mutex_.Lock();
+  receiving_ = false;
+  const bool dropped = no_more_requests_;  // Disconnected meanwhile.
+  if (!status.ok()) no_more_requests_ = true;
+  if (dropped) return;
+  if (received.size() > 1 || in_flight_ > 0) {
+    pipelining_ = kPipeliningMemory;
+  } else if (pipelining_ > 0) {
+    pipelining_--;
+  }
+  for (Request& request : received) {
+    if (request.command == Command::kWrite) held_bytes_ += Handler::MemoryNeeded(request);
+    pending_.push_back(std::move(request));
+  }
+}
+
+bool Transmission::CheckForStall() {
+  MutexLock lock(&mutex_);
+  if (running_ == 0) return false;
+  const bool stuck = completed_count_ == completed_count_checked_;
+  completed_count_checked_ = completed_count_;
+  if (stuck && (CanRun() || CanReceive())) WakeHelper();
+  return true;
+}
+
+void Transmission::WakeHelper() {
+  if (idle_threads_ > 0) {
+    changed_.Signal();
+  } else if (helpers_.size() + 1 < size_t{kThreadsPerConnectionMax}) {
+    helpers_.emplace_back([this] { Work(); });
+  }
+}
+
+void Transmission::DropPending() {
+  for (const Request& request : pending_) {
+    if (request.command == Command::kWrite) held_bytes_ -= Handler::MemoryNeeded(request);
+  }
+  pending_.clear();
+}
+
+}  // namespace tidemark::nbd
