@@ -1,35 +1,38 @@
 #include "engine/nbd/reply.h"
 
+#include <errno.h>
+
 #include <algorithm>
 #include <cstring>
 
 #include "engine/base/check.h"
 #include "engine/base/endian.h"
-#include "engine/base/error.h"
+#include "engine/storage/errno_status.h"
 
 namespace tidemark::nbd {
 
 Errno ErrnoOf(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kOk:
+  switch (storage::ErrnoOf(status)) {
+    case 0:
       return Errno::kNone;
-    case absl::StatusCode::kResourceExhausted:
-      return Errno::kNoSpace;
-    case absl::StatusCode::kInvalidArgument:
-    case absl::StatusCode::kOutOfRange:
-      return Errno::kInvalid;
-    case absl::StatusCode::kUnimplemented:
-      return Errno::kNotSupported;
-    case absl::StatusCode::kPermissionDenied:
+    case EPERM:
+    case EACCES:
+    case EROFS:
       return Errno::kPermission;
-    case absl::StatusCode::kFailedPrecondition: {
-      // A read-only storage says so with this code; other refusals give their reason.
-      const auto details = DetailsOf(status);
-      return !details.has_value() || details->reason == Reason::kNodeReadOnly ? Errno::kPermission
-                                                                              : Errno::kIo;
-    }
-    case absl::StatusCode::kCancelled:
-    case absl::StatusCode::kUnavailable:
+    case EINVAL:
+    case ERANGE:
+      return Errno::kInvalid;
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+      return Errno::kNoSpace;
+    case ENOTSUP:
+      return Errno::kNotSupported;
+    case EOVERFLOW:
+      return Errno::kOverflow;
+    case ENOMEM:
+      return Errno::kNoMemory;
+    case ESHUTDOWN:
       return Errno::kShutdown;
     default:
       return Errno::kIo;
