@@ -1,0 +1,232 @@
+// The book is a reader of the log: before each answer it takes in what it has not read yet. So that
+// it never falls behind what the log holds, it also lets the log wake it. Should it fall behind all
+// the same, it goes on with what is left: figures and states of later events are whole, and a job
+// whose end it missed counts as running until its id is used again.
+#include "engine/backend/job_book.h"
+
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "engine/backend/event_subject.h"
+#include "engine/base/error.h"
+#include "engine/base/mutex.h"
+
+namespace tidemark::backend {
+namespace {
+
+namespace v1 = ::tidemark::block::v1;
+
+constexpr int kPageSizeDefault = 100;
+constexpr int kPageSizeMax = 1'000;
+
+template <typename List, typename Value>
+bool EmptyOrHas(const List& list, const Value& value) {
+  return list.empty() || std::find(list.begin(), list.end(), value) != list.end();
+}
+
+bool Matches(const v1::Job& job, const v1::ListJobsRequest& request) {
+  if (!EmptyOrHas(request.instances(), job.instance())) return false;
+  if (!EmptyOrHas(request.types(), job.type())) return false;
+  const bool ended = job.outcome() != v1::JOB_OUTCOME_UNSPECIFIED;
+  if (request.has_ended() && request.ended() != ended) return false;
+  return request.node_names().empty() ||
+         std::any_of(job.node_names().begin(), job.node_names().end(),
+                     [&request](const std::string& node) {
+                       return EmptyOrHas(request.node_names(), node);
+                     });
+}
+
+// Tells requests apart that must not share page tokens. FNV-1a: it must only not change while a
+// client turns pages.
+uint64_t FiltersHash(v1::ListJobsRequest request) {
+  request.clear_page_size();
+  request.clear_page_token();
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const unsigned char byte : request.SerializeAsString()) {
+    hash = (hash ^ byte) * 0x100000001b3;
+  }
+  return hash;
+}
+
+// "<start sequence of the last job shown>.<hash of the filters>".
+absl::StatusOr<uint64_t> ReadToken(const v1::ListJobsRequest& request) {
+  const std::vector<std::string> parts = absl::StrSplit(request.page_token(), '.');
+  uint64_t before = 0;
+  uint64_t hash = 0;
+  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &before) ||
+      !absl::SimpleAtoi(parts[1], &hash) || hash != FiltersHash(request)) {
+    return Error(Reason::kInvalidField,
+                 absl::StrCat("page_token: '", request.page_token(),
+                              "' is not a token of this service for these filters"),
+                 {{"field", "page_token"}});
+  }
+  return before;
+}
+
+}  // namespace
+
+class JobBook::Core : public std::enable_shared_from_this<JobBook::Core> {
+ public:
+  Core(EventLog& log, size_t ended_jobs_max) : log_(log), ended_jobs_max_(ended_jobs_max) {}
+
+  // Reads on whenever there are events, until the book ends.
+  void Follow() {
+    MutexLock lock(&mutex_);
+    if (stopped_) return;
+    CatchUp();
+    // With the lock held, so that Stop leaves nobody behind who still uses the log. It calls nobody
+    // back from here.
+    wake_ = log_.WakeAfter(position_, [weak = weak_from_this()] {
+      if (const auto core = weak.lock()) core->Follow();
+    });
+  }
+
+  void Stop() {
+    MutexLock lock(&mutex_);
+    stopped_ = true;
+    log_.CancelWake(wake_);
+  }
+
+  absl::StatusOr<Entry> Find(absl::string_view instance, absl::string_view id) {
+    MutexLock lock(&mutex_);
+    CatchUp();
+    const auto found = newest_.find(Key(instance, id));
+    if (found == newest_.end()) {
+      return Error(Reason::kJobNotFound,
+                   absl::StrCat("No job '", id, "' runs or is in the history",
+                                instance.empty() ? "" : absl::StrCat(" of '", instance, "'")),
+                   {{"job", id}, {"instance", instance}});
+    }
+    return Entry{jobs_.at(found->second), position_};
+  }
+
+  bool WorksOn(absl::string_view instance, absl::string_view id, uint64_t sequence,
+               const google::protobuf::RepeatedPtrField<std::string>& node_names) {
+    MutexLock lock(&mutex_);
+    CatchUp();
+    // The newest job of this id that had begun by then.
+    const auto newest = newest_.find(Key(instance, id));
+    if (newest == newest_.end()) return false;
+    for (auto job = jobs_.upper_bound(std::min(sequence, newest->second)); job != jobs_.begin();) {
+      const v1::Job& candidate = (--job)->second.job();
+      if (candidate.id() != id || candidate.instance() != instance) continue;
+      return std::any_of(candidate.node_names().begin(), candidate.node_names().end(),
+                         [&node_names](const std::string& node) {
+                           return std::find(node_names.begin(), node_names.end(), node) !=
+                                  node_names.end();
+                         });
+    }
+    return false;
+  }
+
+  absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request) {
+    absl::StatusOr<uint64_t> before = UINT64_MAX;
+    if (!request.page_token().empty()) before = ReadToken(request);
+    if (!before.ok()) return before.status();
+    const int page_size =
+        request.page_size() <= 0 ? kPageSizeDefault : std::min(request.page_size(), kPageSizeMax);
+    v1::ListJobsResponse response;
+    MutexLock lock(&mutex_);
+    CatchUp();
+    for (auto job = jobs_.lower_bound(*before); job != jobs_.begin();) {
+      const v1::Job& candidate = (--job)->second.job();
+      if (!Matches(candidate, request)) continue;
+      if (response.jobs_size() == page_size) {
+        const v1::Job& last = response.jobs(page_size - 1);
+        response.set_next_page_token(
+            absl::StrCat(last.start_sequence(), ".", FiltersHash(request)));
+        break;
+      }
+      *response.add_jobs() = candidate;
+    }
+    return response;
+  }
+
+ private:
+  using NameKey = std::pair<std::string, std::string>;
+  static NameKey Key(absl::string_view instance, absl::string_view id) {
+    return {std::string(instance), std::string(id)};
+  }
+
+  void CatchUp() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    for (;;) {
+      const auto events = log_.Read(position_);
+      if (!events.ok()) {  // Fell behind, or began late.
+        position_ = log_.oldest() - 1;
+        continue;
+      }
+      if (events->empty()) return;
+      for (const EventPtr& event : *events) Apply(*event);
+      position_ = events->back()->sequence();
+    }
+  }
+
+  void Apply(const Event& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const absl::string_view id = JobIdOf(event);
+    if (id.empty()) return;
+    const NameKey key = Key(event.instance(), id);
+    const auto newest = newest_.find(key);
+    const bool is_new =
+        newest == newest_.end() || (event.has_job_status_change() &&
+                                    event.job_status_change().status() == v1::JOB_STATUS_CREATED);
+    if (is_new) {
+      // Of a job that used the id before and whose end was missed, nothing more will come.
+      if (newest != newest_.end() && !jobs_.at(newest->second).ended()) {
+        ended_.push_back(newest->second);
+      }
+      const auto added = jobs_.emplace(event.sequence(), JobView(event)).first;
+      newest_[key] = event.sequence();
+      if (added->second.ended()) ended_.push_back(event.sequence());
+    } else {
+      JobView& view = jobs_.at(newest->second);
+      const bool had_ended = view.ended();
+      view.Apply(event);
+      if (view.ended() && !had_ended) ended_.push_back(newest->second);
+    }
+    while (ended_.size() > ended_jobs_max_) ForgetOldest();
+  }
+
+  void ForgetOldest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto oldest = jobs_.find(ended_.front());
+    ended_.pop_front();
+    const auto name = newest_.find(Key(oldest->second.job().instance(), oldest->second.job().id()));
+    if (name != newest_.end() && name->second == oldest->first) newest_.erase(name);
+    jobs_.erase(oldest);
+  }
+
+  EventLog& log_;
+  const size_t ended_jobs_max_;
+
+  Mutex mutex_;
+  uint64_t position_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<uint64_t, JobView> jobs_ ABSL_GUARDED_BY(mutex_);    // By start sequence.
+  std::map<NameKey, uint64_t> newest_ ABSL_GUARDED_BY(mutex_);  // Start of the newest.
+  std::deque<uint64_t> ended_ ABSL_GUARDED_BY(mutex_);          // In the order of their ends.
+  uint64_t wake_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+JobBook::JobBook(EventLog& log, size_t ended_jobs_max)
+    : core_(std::make_shared<Core>(log, ended_jobs_max)) {
+  core_->Follow();
+}
+JobBook::~JobBook() { core_->Stop(); }
+
+absl::StatusOr<JobBook::Entry> JobBook::Find(absl::string_view instance,
+                                             absl::string_view id) const {
+  return core_->Find(instance, id);
+}
+bool JobBook::WorksOn(absl::string_view instance, absl::string_view id, uint64_t sequence,
+                      const google::protobuf::RepeatedPtrField<std::string>& node_names) const {
+  return core_->WorksOn(instance, id, sequence, node_names);
+}
+absl::StatusOr<v1::ListJobsResponse> JobBook::List(const v1::ListJobsRequest& request) const {
+  return core_->List(request);
+}
+
+}  // namespace tidemark::backend

@@ -1,0 +1,38 @@
+// One job as its events tell it. A plain value: whoever owns it feeds it.
+#ifndef ENGINE_BACKEND_JOB_VIEW_H_
+#define ENGINE_BACKEND_JOB_VIEW_H_
+
+#include "tidemark/block/v1/event.pb.h"
+#include "tidemark/block/v1/job_info.pb.h"
+
+namespace tidemark::backend {
+
+class JobView {
+ public:
+  // Begins with the first event seen of the job: `created`, unless it began before we listened.
+  explicit JobView(const ::tidemark::block::v1::Event& first);
+
+  // Takes in the job's next event.
+  void Apply(const ::tidemark::block::v1::Event& event);
+
+  const ::tidemark::block::v1::Job& job() const { return job_; }
+
+  // It has an outcome; nothing but its status (concluded, then null) will still change.
+  bool ended() const { return job_.outcome() != ::tidemark::block::v1::JOB_OUTCOME_UNSPECIFIED; }
+
+ private:
+  void ApplyStatus(const ::tidemark::block::v1::Event& event);
+  void ApplyProgress(const ::tidemark::block::v1::Event& event);
+  void SetFigures(const ::tidemark::block::v1::Event& event, int64_t progress, int64_t total);
+  void End(const ::tidemark::block::v1::Event& event);
+
+  ::tidemark::block::v1::Job job_;
+  // What its outcome will be, once it is concluded.
+  ::tidemark::block::v1::JobOutcome coming_outcome_ =
+      ::tidemark::block::v1::JOB_OUTCOME_UNSPECIFIED;
+  bool aborting_ = false;
+};
+
+}  // namespace tidemark::backend
+
+#endif  // ENGINE_BACKEND_JOB_VIEW_H_

@@ -1,0 +1,32 @@
+// What can be said against a request without knowing any state: checked once, in front of every
+// engine, from the options that the protos carry (qmp/options.proto). Knows no command. Any thread.
+#ifndef ENGINE_BACKEND_VALIDATE_H_
+#define ENGINE_BACKEND_VALIDATE_H_
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "engine/backend/capabilities.h"
+#include "google/protobuf/message.h"
+#include "qmp/options.pb.h"
+
+namespace tidemark::backend {
+
+// The first breach, down every nested message: unknown fields and enum values, then what is
+// required, then ranges and forms, then rules over several fields. INVALID_ARGUMENT (kInvalidField,
+// kInvalidCombination) with the path of the field, as "actions[1].blockdev_backup.speed", in the
+// message and in metadata `field`.
+absl::Status Validate(const google::protobuf::Message& request);
+
+// UNIMPLEMENTED (kFieldUnsupported) for a field that is set and confined to another engine.
+absl::Status CheckEngine(const google::protobuf::Message& request, EngineKind engine);
+
+// Shows each file name in the request to `check`; the first refusal, with the field's path before
+// it.
+absl::Status CheckPaths(
+    const google::protobuf::Message& request,
+    absl::FunctionRef<absl::Status(absl::string_view file_name, qmp::Path use)> check);
+
+}  // namespace tidemark::backend
+
+#endif  // ENGINE_BACKEND_VALIDATE_H_
