@@ -41,8 +41,8 @@ class CrashingStorage final : public Storage {
   uint64_t size_bytes() const override { return current_->size_bytes(); }
   Limits limits() const override { return current_->limits(); }
   absl::Status Read(uint64_t offset_bytes, Bytes buffer) override;
-  absl::Status Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options) override;
-  absl::Status WriteZeroes(Range range, ZeroOptions options) override;
+  absl::Status Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options = {}) override;
+  absl::Status WriteZeroes(Range range, ZeroOptions options = {}) override;
   absl::Status Discard(Range range) override;
   absl::Status Flush() override;
   absl::Status Resize(uint64_t size_bytes) override;

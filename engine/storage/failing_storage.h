@@ -44,8 +44,8 @@ class FailingStorage final : public ForwardingStorage {
   void set_refuse_placements(bool refuse);
 
   absl::Status Read(uint64_t offset_bytes, Bytes buffer) override;
-  absl::Status Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options) override;
-  absl::Status WriteZeroes(Range range, ZeroOptions options) override;
+  absl::Status Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options = {}) override;
+  absl::Status WriteZeroes(Range range, ZeroOptions options = {}) override;
   absl::Status Discard(Range range) override;
   absl::Status Flush() override;
   absl::Status Resize(uint64_t size_bytes) override;

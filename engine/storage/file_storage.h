@@ -62,8 +62,8 @@ class FileStorage final : public Storage {
   uint64_t size_bytes() const override { return size_bytes_; }
   Limits limits() const override;
   absl::Status Read(uint64_t offset_bytes, Bytes buffer) override;
-  absl::Status Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options) override;
-  absl::Status WriteZeroes(Range range, ZeroOptions options) override;
+  absl::Status Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options = {}) override;
+  absl::Status WriteZeroes(Range range, ZeroOptions options = {}) override;
   absl::Status Discard(Range range) override;
   absl::Status Flush() override;
   // FEATURE_UNSUPPORTED for a block device.

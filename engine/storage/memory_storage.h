@@ -30,8 +30,8 @@ class MemoryStorage final : public Storage {
   uint64_t size_bytes() const override;
   Limits limits() const override;
   absl::Status Read(uint64_t offset_bytes, Bytes buffer) override;
-  absl::Status Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options) override;
-  absl::Status WriteZeroes(Range range, ZeroOptions options) override;
+  absl::Status Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options = {}) override;
+  absl::Status WriteZeroes(Range range, ZeroOptions options = {}) override;
   absl::Status Discard(Range range) override;
   absl::Status Flush() override { return absl::OkStatus(); }
   absl::Status Resize(uint64_t size_bytes) override;

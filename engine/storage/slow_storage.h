@@ -35,8 +35,8 @@ class SlowStorage final : public ForwardingStorage {
   int held_count() const;
 
   absl::Status Read(uint64_t offset_bytes, Bytes buffer) override;
-  absl::Status Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options) override;
-  absl::Status WriteZeroes(Range range, ZeroOptions options) override;
+  absl::Status Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options = {}) override;
+  absl::Status WriteZeroes(Range range, ZeroOptions options = {}) override;
   absl::Status Discard(Range range) override;
   absl::Status Flush() override;
   absl::Status Resize(uint64_t size_bytes) override;

@@ -168,10 +168,10 @@ class ForwardingStorage : public Storage {
   absl::Status Read(uint64_t offset_bytes, Bytes buffer) override {
     return next_->Read(offset_bytes, buffer);
   }
-  absl::Status Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options) override {
+  absl::Status Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options = {}) override {
     return next_->Write(offset_bytes, data, options);
   }
-  absl::Status WriteZeroes(Range range, ZeroOptions options) override {
+  absl::Status WriteZeroes(Range range, ZeroOptions options = {}) override {
     return next_->WriteZeroes(range, options);
   }
   absl::Status Discard(Range range) override { return next_->Discard(range); }
