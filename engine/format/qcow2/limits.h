@@ -46,7 +46,15 @@ inline constexpr uint32_t kBitmapGranularityBitsMax = 31;
 inline constexpr uint64_t kBitmapBytesMax = uint64_t{512} << 20;
 // Of all bitmaps of an image together, our own bound: an image of a few kilobytes can claim them.
 inline constexpr uint64_t kBitmapBytesTotalMax = uint64_t{1} << 30;
-inline constexpr uint64_t kBitmapTableBytesTotalMax = uint64_t{64} << 20;
+inline constexpr uint64_t kBitmapTableBytesTotalMax = uint64_t{24} << 20;
+
+// Of a check, which must not be the way to exhaust a machine.
+inline constexpr size_t kCheckFindingsMax = 100;
+inline constexpr uint64_t kCheckL1BytesMax = uint64_t{4} << 30;
+inline constexpr size_t kCheckL2TablesMax = size_t{4} << 20;
+// Clusters of the file counted at a time, eight bytes each, and how many times.
+inline constexpr uint64_t kCheckWindowClusters = uint64_t{8} << 20;
+inline constexpr int kCheckWindowsMax = 256;
 
 }  // namespace tidemark::qcow2
 
