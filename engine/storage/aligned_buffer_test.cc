@@ -1,0 +1,87 @@
+#include "engine/storage/aligned_buffer.h"
+
+#include <atomic>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace tidemark::storage {
+namespace {
+
+TEST(AlignedBuffer, IsAlignedAndAsLongAsAsked) {
+  for (const size_t size_bytes : {size_t{0}, size_t{1}, size_t{4096}, size_t{100001}}) {
+    const AlignedBuffer buffer(size_bytes);
+    EXPECT_EQ(buffer.size(), size_bytes);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer.data()) % kDirectAlignmentBytes, 0u);
+    std::memset(buffer.data(), 1, buffer.size());
+  }
+}
+
+TEST(AlignedBuffer, MovesItsMemory) {
+  AlignedBuffer first(100);
+  std::byte* const memory = first.data();
+  const AlignedBuffer second = std::move(first);
+  EXPECT_EQ(second.data(), memory);
+  EXPECT_EQ(second.first(7).size(), 7u);
+}
+
+TEST(BufferPool, LendsNoMoreThanItsBound) {
+  BufferPool pool(1000, 2);
+  absl::optional<BufferPool::Loan> first = pool.TryTake();
+  absl::optional<BufferPool::Loan> second = pool.TryTake();
+  ASSERT_TRUE(first.has_value() && second.has_value());
+  EXPECT_EQ(first->size(), 1000u);
+  EXPECT_NE(first->data(), second->data());
+  EXPECT_EQ(pool.on_loan(), 2);
+  EXPECT_FALSE(pool.TryTake().has_value());
+  first = absl::nullopt;
+  EXPECT_EQ(pool.on_loan(), 1);
+  EXPECT_TRUE(pool.TryTake().has_value());
+}
+
+TEST(BufferPool, UsesTheWarmestBufferAgain) {
+  BufferPool pool(1000, 2);
+  std::byte* memory = nullptr;
+  {
+    const BufferPool::Loan loan = pool.Take();
+    memory = loan.data();
+  }
+  EXPECT_EQ(pool.Take().data(), memory);
+}
+
+TEST(BufferPool, AMovedLoanIsReturnedOnce) {
+  BufferPool pool(1000, 2);
+  {
+    BufferPool::Loan first = pool.Take();
+    BufferPool::Loan second = std::move(first);
+    BufferPool::Loan third = pool.Take();
+    third = std::move(second);
+    EXPECT_GE(pool.on_loan(), 1);
+  }
+  EXPECT_EQ(pool.on_loan(), 0);
+}
+
+TEST(BufferPool, TakeWaitsForAReturn) {
+  BufferPool pool(64, 3);
+  std::atomic<int> taken = 0;
+  std::atomic<bool> too_many = false;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 6; ++i) {
+    threads.emplace_back([&] {
+      for (int k = 0; k < 500; ++k) {
+        const BufferPool::Loan loan = pool.Take();
+        if (++taken > 3) too_many = true;
+        loan.data()[0] = std::byte{1};
+        --taken;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_FALSE(too_many);
+  EXPECT_EQ(pool.on_loan(), 0);
+}
+
+}  // namespace
+}  // namespace tidemark::storage
