@@ -155,6 +155,10 @@ class Storage {
   // `range` is whole clusters (the last one of the disk may be partial, and is then rounded up by
   // the storage). Overlapping writes of others wait until the placement is gone: keep it short.
   virtual absl::StatusOr<std::unique_ptr<Placement>> PlaceWrite(Range range);
+
+  // Somebody waits until nothing is in flight here: whoever holds placements finishes them before
+  // it makes another. (New requests of those who hold none wait.)
+  virtual bool draining() const { return false; }
 };
 
 // Hands every verb on to another storage: a wrapper overrides only what it is about. Placements are
@@ -178,6 +182,7 @@ class ForwardingStorage : public Storage {
   absl::Status Flush() override { return next_->Flush(); }
   absl::Status Resize(uint64_t size_bytes) override { return next_->Resize(size_bytes); }
   absl::StatusOr<Extent> Map(Range range) override { return next_->Map(range); }
+  bool draining() const override { return next_->draining(); }
 
  protected:
   Storage& next() { return *next_; }

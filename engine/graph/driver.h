@@ -1,0 +1,59 @@
+// What stands behind a node: an open file, an image format over a file, a filter. engine/native and
+// engine/job make drivers and give them to the graph.
+//
+// Thread rule: stated per method. A driver is destroyed after Close, on any thread.
+#ifndef ENGINE_GRAPH_DRIVER_H_
+#define ENGINE_GRAPH_DRIVER_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "engine/bitmap/dirty_bitmap.h"
+#include "engine/graph/permissions.h"
+#include "engine/storage/storage.h"
+
+namespace tidemark::graph {
+
+// A persistent bitmap on its way from an image (when a node is added) or to it (when it closes).
+struct StoredBitmap {
+  std::string name;
+  bool enabled = true;
+  // It was in use when its writer died: its bits mean nothing. It is kept until it is removed.
+  bool inconsistent = false;
+  std::shared_ptr<bitmap::DirtyBitmap> bits;
+};
+
+class Driver {
+ public:
+  virtual ~Driver() = default;
+
+  // The driver as clients name it: "file", "qcow2", "copy-before-write". Any thread.
+  virtual absl::string_view name() const = 0;
+  // The file's path or what QEMU would show in its place; may be empty. Any thread.
+  virtual std::string filename() const { return ""; }
+  // The data, without bitmaps and node options: the node adds those. The same object always. Any
+  // thread.
+  virtual std::shared_ptr<storage::Storage> storage() = 0;
+
+  // The node's users changed what they need and share. A file changes its image locks here, and
+  // refuses with IMAGE_LOCKED if another process stands against it. Engine thread: must not wait.
+  // After a refusal elsewhere it is called again with the old permissions, which it must accept.
+  virtual absl::Status SetPermissions(const Permissions&) { return absl::OkStatus(); }
+
+  // Whether a bitmap can be stored in the image when it closes. Engine thread: must not wait.
+  virtual absl::Status CheckStorable(absl::string_view node_name, absl::string_view bitmap_name,
+                                     uint64_t granularity_bytes);
+  // Deletes a bitmap from the image file, if it is there. Worker.
+  virtual absl::Status RemoveStored(absl::string_view) { return absl::OkStatus(); }
+
+  // Writes back what is cached and `bitmaps` (all persistent ones of the node, oldest first), and
+  // lets go of files and locks. Nothing is in flight, and nothing comes afterwards. Once. Worker.
+  virtual absl::Status Close(std::vector<StoredBitmap> bitmaps) = 0;
+};
+
+}  // namespace tidemark::graph
+
+#endif  // ENGINE_GRAPH_DRIVER_H_

@@ -1,0 +1,45 @@
+#include "engine/graph/gate.h"
+
+#include "engine/base/check.h"
+
+namespace tidemark::graph {
+
+void Gate::EnterClosed() {
+  Leave();
+  MutexLock lock(&mutex_);
+  while (closers_ > 0) {
+    // A hold keeps `state_` above zero, so that it cannot be emptied between this test and the
+    // addition: the closer needs the mutex to see it so.
+    if (!emptied_ && holds_.load(std::memory_order_acquire) > 0) break;
+    changed_.Wait(&mutex_);
+  }
+  state_.fetch_add(1, std::memory_order_acq_rel);
+}
+
+void Gate::LastOneLeft() {
+  MutexLock lock(&mutex_);
+  changed_.SignalAll();
+}
+
+void Gate::Close() {
+  MutexLock lock(&mutex_);
+  if (closers_++ == 0) state_.fetch_or(kClosed, std::memory_order_acq_rel);
+  while (!emptied_ && !IsEmptyNow()) changed_.Wait(&mutex_);
+  emptied_ = true;
+}
+
+bool Gate::closed() {
+  MutexLock lock(&mutex_);
+  return emptied_;
+}
+
+void Gate::Open() {
+  MutexLock lock(&mutex_);
+  CHECK(closers_ > 0);
+  if (--closers_ > 0) return;
+  emptied_ = false;
+  state_.fetch_and(~kClosed, std::memory_order_acq_rel);
+  changed_.SignalAll();
+}
+
+}  // namespace tidemark::graph

@@ -1,0 +1,371 @@
+#include "engine/graph/graph.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/algorithm/container.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/check.h"
+#include "engine/base/error.h"
+#include "engine/base/status_macros.h"
+#include "engine/graph/limits.h"
+
+namespace tidemark::graph {
+namespace {
+
+bool IsWellFormed(absl::string_view name) {
+  return !name.empty() && absl::ascii_isalpha(name[0]) && absl::c_all_of(name, [](char c) {
+    return absl::ascii_isalnum(c) || c == '-' || c == '.' || c == '_';
+  });
+}
+
+absl::Status Busy(const Node& node, absl::string_view why) {
+  return Error(Reason::kNodeBusy, absl::StrCat("node '", node.name(), "' is ", why),
+               {{"node", node.name()}});
+}
+
+}  // namespace
+
+// ---- Names ----
+
+absl::Status Graph::CheckNewName(absl::string_view name) const {
+  if (name.size() > kNodeNameLengthMax) {
+    return Error(
+        Reason::kInvalidField,
+        absl::StrCat("node name '", name, "' is longer than ", kNodeNameLengthMax, " characters"),
+        {{"node", name}});
+  }
+  if (!IsWellFormed(name)) {
+    return Error(Reason::kInvalidField,
+                 absl::StrCat("node name '", name,
+                              "' is not a letter followed by letters, digits, '-', '.' and '_'"),
+                 {{"node", name}});
+  }
+  if (by_name_.contains(name)) {
+    return Error(Reason::kNodeExists, absl::StrCat("there is a node named '", name, "' already"),
+                 {{"node", name}});
+  }
+  return absl::OkStatus();
+}
+
+std::string Graph::GenerateName() {
+  std::string name;
+  do {
+    name = absl::StrCat("#block", next_generated_name_++);
+  } while (by_name_.contains(name));
+  return name;
+}
+
+absl::StatusOr<Node*> Graph::Find(absl::string_view name) const {
+  const auto found = by_name_.find(name);
+  if (found != by_name_.end()) return found->second;
+  return Error(Reason::kNodeNotFound, absl::StrCat("there is no node named '", name, "'"),
+               {{"node", name}});
+}
+
+std::vector<Node*> Graph::ListNodes() const {
+  std::vector<Node*> nodes;
+  for (const auto& node : nodes_) {
+    if (!node->hidden_) nodes.push_back(node.get());
+  }
+  return nodes;
+}
+
+// ---- Adding ----
+
+absl::StatusOr<Node*> Graph::AddNode(NodeSpec spec) {
+  if (spec.name.empty()) {
+    spec.name = GenerateName();
+  } else {
+    RETURN_IF_ERROR(CheckNewName(spec.name));
+  }
+  int depth = 1;
+  for (const ChildSpec& child : spec.children) {
+    depth = std::max(depth, child.edge->child_->depth_ + 1);
+  }
+  if (nodes_.size() >= kNodesMax || depth > kGraphDepthMax) {
+    return Error(Reason::kLimitReached,
+                 absl::StrCat("cannot add node '", spec.name, "': there may be ", kNodesMax,
+                              " nodes, at most ", kGraphDepthMax, " below one another"),
+                 {{"node", spec.name}});
+  }
+
+  nodes_.emplace_front(
+      new Node(spec.name, std::move(spec.driver), spec.options, spec.ownership, spec.hidden));
+  Node* node = nodes_.front().get();
+  node->depth_ = depth;
+  std::vector<Edge> before;
+  std::vector<Node*> changed = {node};
+  for (const ChildSpec& child : spec.children) {
+    Edge* edge = child.edge;
+    CHECK(edge->parent_ == nullptr);
+    before.push_back(*edge);
+    edge->parent_ = node;
+    edge->role_ = child.role;
+    edge->policy_ = child.policy;
+    node->children_.push_back(edge);
+    changed.push_back(edge->child_);
+  }
+  if (absl::Status status = UpdatePermissions(changed); !status.ok()) {
+    for (size_t i = 0; i < before.size(); ++i) *spec.children[i].edge = before[i];
+    nodes_.pop_front();
+    return status;
+  }
+  by_name_[node->name_] = node;
+  node->bitmaps_.Load(std::move(spec.bitmaps));
+  if (!node->hidden_) Reveal(node);
+  return node;
+}
+
+void Graph::Reveal(Node* node) {
+  node->hidden_ = false;
+  for (Edge* edge : node->children_) {
+    if (edge->child_->hidden_) Reveal(edge->child_);
+  }
+}
+
+// ---- Removing ----
+
+absl::Status Graph::CheckDeletable(const Node& node) const {
+  RETURN_IF_ERROR(CheckNotBlocked(node, Operation::kDelete));
+  for (const Edge* edge : node.parents_) {
+    if (edge->parent_ == nullptr) return Busy(node, absl::StrCat("in use by ", edge->User()));
+  }
+  for (const Edge* edge : node.parents_) {
+    if (edge->policy_ == ChildPolicy::kBacking) {
+      return Busy(node, absl::StrCat("in use as the backing image of ", edge->User()));
+    }
+  }
+  if (node.ownership_ != Ownership::kMonitor) {
+    return Error(Reason::kNodeNotOwned,
+                 absl::StrCat("node '", node.name_,
+                              "' was not added by blockdev-add: it goes with what it belongs to"),
+                 {{"node", node.name_}});
+  }
+  if (!node.parents_.empty()) {
+    return Busy(node, absl::StrCat("in use by ", node.parents_.front()->Describe()));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<RemovedNodes> Graph::DeleteNode(absl::string_view name) {
+  ASSIGN_OR_RETURN(Node * node, Find(name));
+  RETURN_IF_ERROR(CheckDeletable(*node));
+  return RemoveNode(node);
+}
+
+RemovedNodes Graph::RemoveNode(Node* node) {
+  CHECK(node->parents_.empty());
+  RemovedNodes removed;
+  Extract(node, &removed);
+  return removed;
+}
+
+void Graph::Extract(Node* node, RemovedNodes* removed) {
+  const auto found =
+      absl::c_find_if(nodes_, [&](const auto& owned) { return owned.get() == node; });
+  CHECK(found != nodes_.end());
+  node->removed_ = true;
+  by_name_.erase(node->name_);
+  removed->nodes_.push_back(std::move(*found));
+  nodes_.erase(found);
+  for (Edge* edge : node->children_) {
+    Node* child = edge->child_;
+    const bool needed = absl::c_any_of(child->parents_, [](const Edge* parent) {
+      return parent->parent_ == nullptr || !parent->parent_->removed_;
+    });
+    if (child->ownership_ == Ownership::kParents && !needed && !child->removed_) {
+      Extract(child, removed);
+    }
+  }
+}
+
+RemovedNodes Graph::TakeOrphans() {
+  RemovedNodes removed;
+  while (true) {
+    const auto found = absl::c_find_if(nodes_, [](const auto& node) {
+      return node->ownership_ == Ownership::kParents && node->parents_.empty();
+    });
+    if (found == nodes_.end()) return removed;
+    Extract(found->get(), &removed);
+  }
+}
+
+RemovedNodes Graph::TakeAll() {
+  std::vector<Edge*> users;
+  for (const auto& [edge, owned] : edges_) {
+    if (edge->parent_ == nullptr) users.push_back(edge);
+  }
+  for (Edge* edge : users) Erase(edge);
+  RemovedNodes removed;
+  while (!nodes_.empty()) {
+    const auto top = absl::c_find_if(nodes_, [](const auto& node) {
+      return absl::c_all_of(node->parents_,
+                            [](const Edge* edge) { return edge->parent_->removed_; });
+    });
+    CHECK(top != nodes_.end());  // No cycles.
+    Extract(top->get(), &removed);
+  }
+  return removed;
+}
+
+void Graph::Unlink(RemovedNodes* removed) {
+  std::vector<Node*> left;
+  for (const auto& node : removed->nodes_) {
+    for (Edge* edge : std::vector<Edge*>(node->children_)) {
+      if (!edge->child_->removed_) left.push_back(edge->child_);
+      Erase(edge);
+    }
+  }
+  // Fewer users never conflict. A lock that cannot be loosened stays too strict: no harm is done.
+  (void)UpdatePermissions(left);
+}
+
+absl::Status RemovedNodes::Close() {
+  absl::Status first;
+  for (const auto& node : nodes_) {
+    const absl::Status status = node->driver_->Close(node->bitmaps_.Stored());
+    first.Update(Annotate(status, absl::StrCat("closing node '", node->name_, "'")));
+  }
+  return first;
+}
+
+// ---- Users ----
+
+absl::StatusOr<Edge*> Graph::Attach(Node* node, AttachRequest request) {
+  std::unique_ptr<Edge> owned(new Edge);
+  Edge* edge = owned.get();
+  edge->child_ = node;
+  edge->user_ = std::move(request.user);
+  edge->role_ = std::move(request.role);
+  edge->fixed_ = request.permissions;
+  edge->gated_ = request.gated;
+  edge->port_ = Port::Create(node->storage_);
+  node->parents_.push_back(edge);
+  if (absl::Status status = UpdatePermissions({node}); !status.ok()) {
+    node->parents_.pop_back();
+    return status;
+  }
+  edges_[edge] = std::move(owned);
+  return edge;
+}
+
+void Graph::Detach(Edge* edge) {
+  CHECK(edge->parent_ == nullptr);
+  Node* node = edge->child_;
+  Erase(edge);
+  (void)UpdatePermissions({node});  // As in Unlink.
+}
+
+void Graph::Erase(Edge* edge) {
+  const auto forget = [&](std::vector<Edge*>* list) {
+    list->erase(std::remove(list->begin(), list->end(), edge), list->end());
+  };
+  forget(&edge->child_->parents_);
+  if (edge->parent_ != nullptr) forget(&edge->parent_->children_);
+  edges_.erase(edge);
+}
+
+absl::Status Graph::ChangePermissions(Edge* edge, const Permissions& permissions) {
+  CHECK(edge->parent_ == nullptr);
+  const Permissions before = std::exchange(edge->fixed_, permissions);
+  absl::Status status = UpdatePermissions({edge->child_});
+  if (!status.ok()) edge->fixed_ = before;
+  return status;
+}
+
+std::vector<std::shared_ptr<Port>> Graph::PortsAbove(absl::Span<Node* const> nodes) const {
+  std::vector<std::shared_ptr<Port>> ports;
+  absl::flat_hash_set<const Node*> seen(nodes.begin(), nodes.end());
+  std::vector<const Node*> waiting(seen.begin(), seen.end());
+  while (!waiting.empty()) {
+    const Node* node = waiting.back();
+    waiting.pop_back();
+    for (const Edge* edge : node->parents_) {
+      if (edge->parent_ == nullptr) {
+        if (edge->gated_) ports.push_back(edge->port_);
+      } else if (seen.insert(edge->parent_).second) {
+        waiting.push_back(edge->parent_);
+      }
+    }
+  }
+  return ports;
+}
+
+// ---- Filters ----
+
+absl::Status Graph::Repoint(const std::vector<Edge*>& edges, Node* child) {
+  const auto move = [](Edge* edge, Node* to) {
+    std::vector<Edge*>& parents = edge->child_->parents_;
+    parents.erase(absl::c_find(parents, edge));
+    edge->child_ = to;
+    to->parents_.push_back(edge);
+  };
+  if (edges.empty()) return absl::OkStatus();
+  Node* const before = edges.front()->child_;
+  for (Edge* edge : edges) move(edge, child);
+  if (absl::Status status = UpdatePermissions({before, child}); !status.ok()) {
+    for (Edge* edge : edges) move(edge, before);
+    return status;
+  }
+  for (Edge* edge : edges) edge->port_->Retarget(child->storage_);
+  return absl::OkStatus();
+}
+
+absl::Status Graph::InsertFilter(Node* filter, Node* below) {
+  CHECK(filter->parents_.empty() && filter->filtered() == below);
+  for (const auto& port : PortsAbove({below})) CHECK(port->closed());
+  std::vector<Edge*> edges;
+  for (Edge* edge : below->parents_) {
+    const bool moves = edge->parent_ == nullptr ? edge->gated_ : !filter->Reaches(edge->parent_);
+    if (moves) edges.push_back(edge);
+  }
+  return Repoint(edges, filter);
+}
+
+absl::Status Graph::RemoveFilter(Node* filter) {
+  Node* const below = filter->filtered();
+  CHECK(below != nullptr);
+  for (const auto& port : PortsAbove({filter})) CHECK(port->closed());
+  return Repoint(filter->parents_, below);
+}
+
+// ---- What jobs forbid ----
+
+uint64_t Graph::Block(Node* node, OperationSet operations, std::string reason) {
+  node->blocks_.push_back({next_block_id_, operations, std::move(reason)});
+  return next_block_id_++;
+}
+
+void Graph::Unblock(Node* node, uint64_t id) {
+  const auto found =
+      absl::c_find_if(node->blocks_, [&](const OperationBlock& block) { return block.id == id; });
+  CHECK(found != node->blocks_.end());
+  node->blocks_.erase(found);
+}
+
+absl::Status Graph::CheckNotBlocked(const Node& node, Operation operation) {
+  for (const OperationBlock& block : node.blocks_) {
+    if (block.operations.Contains(operation)) return Busy(node, block.reason);
+  }
+  return absl::OkStatus();
+}
+
+// ---- Resize ----
+
+absl::StatusOr<Edge*> Graph::BeginResize(Node* node) {
+  RETURN_IF_ERROR(CheckNotBlocked(*node, Operation::kResize));
+  for (const Edge* edge : node->parents_) {
+    if (edge->policy_ == ChildPolicy::kBacking) {
+      return Busy(*node, absl::StrCat("in use as the backing image of ", edge->User()));
+    }
+  }
+  RETURN_IF_ERROR(node->bitmaps_.CheckResize());
+  return Attach(node, {.user = "block_resize",
+                       .permissions = {.used = storage::kPermissionResize},
+                       .gated = false});
+}
+
+}  // namespace tidemark::graph

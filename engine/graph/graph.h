@@ -1,0 +1,163 @@
+// The block graph: every node by name, every use of a node as an edge, and the rules about who may
+// use what together. Engine thread only: nothing here waits for a disk.
+//
+// What blocks is done by the caller on the graph-command worker, in between. To add a qcow2 image:
+//
+//   worker   open the file                          -> FileDriver
+//   engine   file = AddNode({file driver, kParents, hidden})
+//            edge = Attach(file, {"node 'disk0'", kRoleFile, write|resize, ...})  takes image locks
+//   worker   open the image over edge->port()       -> Qcow2Driver
+//   engine   AddNode({"disk0", qcow2 driver, children: {edge, kRoleFile, kFormatFile}})
+//
+// The new node takes the edge over. If opening fails: Detach(edge), TakeOrphans, and as below.
+//
+// To delete one:
+//
+//   engine   removed = DeleteNode("disk0")   its name is free, it and its inline children are gone
+//   worker   removed.Close()                 stores bitmaps, closes files, top first
+//   engine   Unlink(&removed)                releases what it used below
+//   anywhere removed is destroyed
+#ifndef ENGINE_GRAPH_GRAPH_H_
+#define ENGINE_GRAPH_GRAPH_H_
+
+#include <cstdint>
+#include <list>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "engine/graph/node.h"
+
+namespace tidemark::graph {
+
+struct ChildSpec {
+  Edge* edge = nullptr;  // Attached beforehand; the new node takes it over.
+  std::string role;
+  ChildPolicy policy = ChildPolicy::kFixed;
+};
+
+struct NodeSpec {
+  std::string name;  // Empty: the graph makes one.
+  std::shared_ptr<Driver> driver;
+  NodeOptions options;
+  Ownership ownership = Ownership::kMonitor;
+  // Not listed until a node above it is added.
+  bool hidden = false;
+  std::vector<ChildSpec> children;
+  std::vector<StoredBitmap> bitmaps;  // Found in the image, oldest first.
+};
+
+struct AttachRequest {
+  std::string user;  // Who: "block export 'e0'", "block job 'backup0'".
+  std::string role = kRoleRoot;
+  Permissions permissions;
+  // False for a job: its own reading and writing goes on through points in time, and a filter put
+  // in above the node is not put before it.
+  bool gated = true;
+};
+
+// Nodes that were taken out of the graph and must be closed.
+class RemovedNodes {
+ public:
+  bool empty() const { return nodes_.empty(); }
+  // Closes each node, those above before those below; goes on after an error, and returns the
+  // first. Worker. Call Unlink afterwards also after an error.
+  absl::Status Close();
+
+ private:
+  friend class Graph;
+  std::vector<std::unique_ptr<Node>> nodes_;  // Above before below.
+};
+
+class Graph {
+ public:
+  Graph() = default;
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+
+  // ---- Nodes ----
+
+  // INVALID_ARGUMENT for the form, NODE_NAME_TAKEN.
+  absl::Status CheckNewName(absl::string_view name) const;
+  // Refusals (name, permissions, too deep) leave the driver and the edges with the caller.
+  absl::StatusOr<Node*> AddNode(NodeSpec spec);
+  // NODE_NOT_FOUND naming it.
+  absl::StatusOr<Node*> Find(absl::string_view name) const;
+  // Newest first, without hidden ones.
+  std::vector<Node*> ListNodes() const;
+
+  // blockdev-del: NODE_NOT_FOUND, NODE_BUSY naming the user or the node above,
+  // NODE_NOT_MONITOR_OWNED.
+  absl::StatusOr<RemovedNodes> DeleteNode(absl::string_view name);
+  // The engine's own way: a filter that was taken out, a job's target. Nobody uses it (CHECKed).
+  RemovedNodes RemoveNode(Node* node);
+  // Nodes that live by their parents and have none any more: to be called after Detach.
+  RemovedNodes TakeOrphans();
+  // At shutdown: every node, whoever uses it. Users' edges are gone afterwards.
+  RemovedNodes TakeAll();
+  // After Close: releases what the removed nodes used.
+  void Unlink(RemovedNodes* removed);
+
+  // ---- Users ----
+
+  // NODE_READ_ONLY, PERMISSION_CONFLICT, and what a driver says of its image locks.
+  absl::StatusOr<Edge*> Attach(Node* node, AttachRequest request);
+  // Nothing of the user is in flight.
+  void Detach(Edge* edge);
+  absl::Status ChangePermissions(Edge* edge, const Permissions& permissions);
+
+  // The ports to close for a point in time at `nodes`: those of all gated users of them and of the
+  // nodes above them.
+  std::vector<std::shared_ptr<Port>> PortsAbove(absl::Span<Node* const> nodes) const;
+
+  // ---- Filters ----
+
+  // All who use `below` use `filter` instead, which has an edge to it and no users yet: but for
+  // jobs, and for nodes that `filter` uses itself. The ports above `below` are closed (CHECKed). On
+  // a refusal nothing has changed.
+  absl::Status InsertFilter(Node* filter, Node* below);
+  // All who use `filter` use what it filters again; then RemoveNode it. The ports above are closed
+  // (CHECKed).
+  absl::Status RemoveFilter(Node* filter);
+
+  // ---- What jobs forbid ----
+
+  // Until Unblock, CheckNotBlocked refuses `operations` on the node with NODE_BUSY, "node 'x' is "
+  // followed by `reason`.
+  uint64_t Block(Node* node, OperationSet operations, std::string reason);
+  void Unblock(Node* node, uint64_t id);
+  static absl::Status CheckNotBlocked(const Node& node, Operation operation);
+
+  // ---- Resize ----
+
+  // May the disk's size be changed? Checks blocks, images above, bitmaps and permissions, and
+  // attaches the edge to resize by, which is not gated. Then close the ports above, resize through
+  // the edge's port on a worker (bitmaps follow by themselves), and Detach.
+  absl::StatusOr<Edge*> BeginResize(Node* node);
+
+ private:
+  std::string GenerateName();
+  void Reveal(Node* node);
+  absl::Status CheckDeletable(const Node& node) const;
+  // Takes the node out, and those below that live by it.
+  void Extract(Node* node, RemovedNodes* removed);
+  void Erase(Edge* edge);
+  // Makes `edges` lead to `child`; nothing changes if permissions forbid it.
+  absl::Status Repoint(const std::vector<Edge*>& edges, Node* child);
+
+  std::list<std::unique_ptr<Node>> nodes_;  // Newest first.
+  absl::flat_hash_map<std::string, Node*> by_name_;
+  absl::flat_hash_map<Edge*, std::unique_ptr<Edge>> edges_;
+  uint64_t next_generated_name_ = 1;
+  uint64_t next_block_id_ = 1;
+};
+
+}  // namespace tidemark::graph
+
+#endif  // ENGINE_GRAPH_GRAPH_H_
