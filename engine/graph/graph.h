@@ -16,7 +16,7 @@
 //   engine   removed = DeleteNode("disk0")   its name is free, it and its inline children are gone
 //   worker   removed.Close()                 stores bitmaps, closes files, top first
 //   engine   Unlink(&removed)                releases what it used below
-//   anywhere removed is destroyed
+//   worker   removed is destroyed            with it go the last references to the files
 #ifndef ENGINE_GRAPH_GRAPH_H_
 #define ENGINE_GRAPH_GRAPH_H_
 
@@ -85,7 +85,8 @@ class Graph {
 
   // INVALID_ARGUMENT for the form, NODE_NAME_TAKEN.
   absl::Status CheckNewName(absl::string_view name) const;
-  // Refusals (name, permissions, too deep) leave the driver and the edges with the caller.
+  // A refusal (name, permissions, too deep) leaves the edges as they were, and the driver, of which
+  // the caller keeps a reference, unclosed.
   absl::StatusOr<Node*> AddNode(NodeSpec spec);
   // NODE_NOT_FOUND naming it.
   absl::StatusOr<Node*> Find(absl::string_view name) const;

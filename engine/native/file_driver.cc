@@ -2,22 +2,8 @@
 
 namespace tidemark::native {
 
-storage::PermissionSet ToStorage(graph::PermissionSet permissions) {
-  constexpr std::pair<graph::Permission, storage::PermissionSet> kPairs[] = {
-      {graph::Permission::kConsistentRead, storage::kPermissionConsistentRead},
-      {graph::Permission::kWrite, storage::kPermissionWrite},
-      {graph::Permission::kWriteUnchanged, storage::kPermissionWriteUnchanged},
-      {graph::Permission::kResize, storage::kPermissionResize},
-  };
-  storage::PermissionSet set = storage::kPermissionNone;
-  for (const auto& [permission, bit] : kPairs) {
-    if (permissions.Contains(permission)) set |= bit;
-  }
-  return set;
-}
-
 absl::Status FileDriver::SetPermissions(const graph::Permissions& permissions) {
-  return file_->SetPermissions(ToStorage(permissions.used), ToStorage(permissions.shared));
+  return file_->SetPermissions(permissions.used, permissions.shared);
 }
 
 absl::Status FileDriver::Close(std::vector<graph::StoredBitmap>) {

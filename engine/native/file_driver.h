@@ -10,12 +10,8 @@
 #include "engine/graph/driver.h"
 #include "engine/graph/permissions.h"
 #include "engine/storage/file_storage.h"
-#include "engine/storage/permission.h"
 
 namespace tidemark::native {
-
-// The graph's permissions as the image locks number them.
-storage::PermissionSet ToStorage(graph::PermissionSet permissions);
 
 // A file of this machine: its node's permissions are its image lock.
 class FileDriver final : public graph::Driver {
