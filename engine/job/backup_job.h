@@ -12,7 +12,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/base/clock.h"
-#include "engine/base/executor.h"
 #include "engine/bitmap/dirty_bitmap.h"
 #include "engine/job/backup_options.h"
 #include "engine/job/copier.h"
@@ -33,8 +32,8 @@ struct BackupHooks {
 };
 
 struct BackupParts {
-  // The source below the filter, and the target. Held until the job is destroyed, which is after
-  // `hooks.clean`: hooks that let go of the same nodes close their ports rather than rely on this.
+  // The source below the filter, and the target: ports that are not gated (see copier.h). Idle from
+  // `commit` or `abort` on.
   std::shared_ptr<storage::Storage> source;
   std::shared_ptr<storage::Storage> target;
   // Named in refusals.
@@ -48,9 +47,7 @@ struct BackupParts {
   bool target_is_zero = false;
   // The target's backing chain holds the source: fleecing. Guest writes then wait for the target.
   bool target_shows_source = false;
-  // Runs the write-out of what guests overwrite, and requests that block. Best not the pool that
-  // job steps run on, so that guests never queue behind them.
-  Executor* guest_workers = nullptr;
+  CopyWorkers workers;
   Clock* clock = nullptr;
 };
 

@@ -8,10 +8,14 @@
 //
 // The guest comes first: a target that fails or stalls never fails a guest write. A guest waits at
 // most for the read of its own clusters, and, when kCaptureBytesMax of old data wait already, for
-// the target to take some. If the target takes nothing for kGuestStallMax, or has failed meanwhile,
-// the copy is lost (`lost()`) and guests are not held up any more: old data that was overwritten
-// cannot be had again. (`write_through` copies are different, see there.) If the old data cannot be
-// read, the copy is lost too: guests cannot be asked to come back later.
+// the target to take some. If the target takes nothing for kGuestStallMax the copy is lost
+// (`lost()`) and guests are not held up any more: old data that was overwritten cannot be had
+// again. If the old data cannot be read, the copy is lost, too: guests cannot be asked to come back
+// later.
+//
+// The disks are ports of edges that are not gated (graph/port.h), or of edges between nodes: a copy
+// goes on through points in time. Behind gates it would be slow, not wrong, unless the gates of
+// guests and copy are closed together: a guest that waits for its capture is itself in flight.
 //
 // Thread rule: Capture from any number of threads that may block. Step and Drain from one worker at
 // a time. The rest from any thread.
@@ -28,6 +32,7 @@
 #include "engine/base/executor.h"
 #include "engine/base/range.h"
 #include "engine/bitmap/dirty_bitmap.h"
+#include "engine/graph/copy_before_write.h"
 #include "engine/job/job.h"
 #include "engine/storage/storage.h"
 
@@ -58,47 +63,54 @@ struct CopyOptions {
   int workers_max = 4;
 };
 
+// Who works for a copy beside the worker that steps it. Each may be null in tests.
+struct CopyWorkers {
+  // Writes out what guests overwrite. Not the pool that steps run on, so that guests never queue
+  // behind steps. Null: guests write through, themselves.
+  Executor* guest = nullptr;
+  // Makes blocking calls where batch I/O is not possible, several at once. A pool whose tasks wait
+  // for no other tasks: neither of the two others. Null: no calls side by side.
+  Executor* io = nullptr;
+};
+
 // The copy unit that suits a target with these limits.
 uint64_t CopyClusterBytes(const storage::Limits& target);
 
-class BlockCopy {
+class BlockCopy : public graph::BeforeWrite {
  public:
   // Everything is to be copied that is dirty in `to_copy`, whose granularity is the copy unit. The
-  // two disks have the same size. `workers` runs the write-out of captured data and requests that
-  // block; it may be null in tests: everything then runs inside of Step, and Capture writes
-  // through.
+  // two disks have the same size. Make, Stop and the queries do no I/O.
   static std::shared_ptr<BlockCopy> Make(std::shared_ptr<storage::Storage> source,
                                          std::shared_ptr<storage::Storage> target,
                                          std::unique_ptr<bitmap::DirtyBitmap> to_copy,
-                                         const CopyOptions& options, Executor* workers,
+                                         const CopyOptions& options, const CopyWorkers& workers,
                                          Clock* clock);
-  virtual ~BlockCopy() = default;
 
-  // A guest is about to change `range` of the source. Returns when it may.
-  virtual void Capture(Range range) = 0;
+  // A guest is about to change `range` of the source. Returns when it may. Never fails.
+  absl::Status Capture(Range range) override = 0;
 
   // As Job::Step and Job::Drain. Once Step has said kDone, the target holds everything and was
   // flushed.
   virtual absl::StatusOr<StepResult> Step(uint64_t budget_bytes) = 0;
   virtual void Drain() = 0;
 
-  // Called, with no lock held, when a Step that said kWait may find work. Set before the first
-  // Step.
+  // Called, with no lock held, when a Step that said kWait may find work, and when the copy is
+  // lost. Set before the first Step.
   virtual void set_waker(std::function<void()> waker) = 0;
 
   // Gives up: guests are not held up any more, and captured data that is not yet in the target is
-  // counted as not copied.
+  // counted as not copied. Does not wait.
   virtual void Stop() = 0;
+
+  // Stops, and waits until nothing is in flight and no guest is inside of Capture. After the last
+  // Step; may block.
+  virtual void Finish() = 0;
 
   virtual absl::Status lost() const = 0;
   virtual Progress progress() const = 0;
 
-  // What is not in the target: exact once drained and stopped or done.
+  // What is not in the target: exact once Step has said kDone, or after Finish.
   virtual const bitmap::DirtyBitmap& not_copied() const = 0;
-
-  // Waits until no captured data is on its way to the target: after Stop, or when done; before the
-  // disks are closed.
-  virtual void WaitUntilIdle() = 0;
 };
 
 }  // namespace tidemark::job

@@ -36,21 +36,34 @@ inline constexpr size_t kChunkBytesShared = 256 * 1024;
 inline constexpr size_t kInFlightBytesShared = 4 * kChunkBytesShared;
 // How long after the last capture the background copy takes the whole disk again.
 inline constexpr absl::Duration kGuestQuiet = absl::Milliseconds(200);
+// How long a lane waits for blocking calls when it has requests on its queue, too.
+inline constexpr absl::Duration kMixedWait = absl::Milliseconds(1);
 // Requests that one copy keeps in flight, whatever their size.
 inline constexpr int kQueueDepth = 256;
 // Old data of guest writes that waits to be written to the target, each copy. A stretch of zeroes
 // counts as kZeroRecordBytes.
 inline constexpr size_t kCaptureBytesMax = 32 * 1024 * 1024;
 inline constexpr size_t kZeroRecordBytes = 4096;
-// The most that one guest request captures in one piece.
+// What a guest claims at a time, and reads of it at a time (but a cluster).
+inline constexpr uint64_t kCaptureClaimBytes = 16 * 1024 * 1024;
 inline constexpr size_t kCapturePieceBytes = 1024 * 1024;
 // Bytes of captured data on their way to the target at one time.
 inline constexpr size_t kWriteOutBytesMax = 4 * 1024 * 1024;
 // How long a guest write may wait for a full buffer while the target makes no progress at all; then
 // the job is given up and the guest goes on.
 inline constexpr absl::Duration kGuestStallMax = absl::Seconds(1);
-// Map answers asked for in one step that only looks for what is to be copied.
-inline constexpr int kMapsPerStep = 256;
+// A step that only looks for what is to be copied looks at so many stretches, so long each: guests
+// that want to change one wait meanwhile.
+inline constexpr int kWalksPerStep = 16;
+inline constexpr uint64_t kWalkBytesMax = 16 * 1024 * 1024;
+
+// How often a guest that waits looks whether it waits in vain.
+inline constexpr absl::Duration kGuestLookAround = absl::Milliseconds(20);
+// The longest wait for the end of a request, before the waiter looks around.
+inline constexpr absl::Duration kReapTimeout = absl::Milliseconds(100);
+// What one batch is gathered from at most: stretches, and bytes (zeroes included).
+inline constexpr int kStretchesPerBatchMax = 64;
+inline constexpr uint64_t kGatherBytesMax = 64 * 1024 * 1024;
 
 }  // namespace tidemark::job
 

@@ -1,0 +1,101 @@
+#include "engine/job/backup_job.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/error.h"
+#include "engine/base/status_macros.h"
+
+namespace tidemark::job {
+namespace {
+
+absl::Status CheckDisks(const BackupOptions& options, const BackupParts& parts) {
+  const uint64_t source_bytes = parts.source->size_bytes();
+  const uint64_t target_bytes = parts.target->size_bytes();
+  if (source_bytes != target_bytes) {
+    return Error(
+        Reason::kSizesDiffer,
+        absl::StrCat("backup job '", options.job_id, "': source node '", parts.source_node,
+                     "' has ", source_bytes, " bytes, but target node '", parts.target_node,
+                     "' has ", target_bytes),
+        {{"job", options.job_id}, {"source", parts.source_node}, {"target", parts.target_node}});
+  }
+  if (options.compress && !parts.target->limits().can_write_compressed) {
+    return Error(Reason::kUnsupported,
+                 absl::StrCat("backup job '", options.job_id, "': target node '", parts.target_node,
+                              "' cannot store compressed data"),
+                 {{"job", options.job_id}, {"node", parts.target_node}});
+  }
+  return absl::OkStatus();
+}
+
+std::unique_ptr<bitmap::DirtyBitmap> WhatToCopy(const BackupOptions& options,
+                                                const BackupParts& parts, uint64_t cluster_bytes) {
+  auto to_copy = std::make_unique<bitmap::DirtyBitmap>(parts.source->size_bytes(), cluster_bytes);
+  const bool by_bitmap =
+      options.sync == SyncMode::kIncremental || options.sync == SyncMode::kBitmap;
+  if (by_bitmap) {
+    to_copy->Merge(*parts.bits);
+  } else {
+    to_copy->SetAll();
+  }
+  return to_copy;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<BackupJob>> BackupJob::Make(const BackupOptions& options,
+                                                           BackupParts parts, BackupHooks hooks) {
+  RETURN_IF_ERROR(CheckDisks(options, parts));
+  CopyOptions copy;
+  copy.cluster_bytes = CopyClusterBytes(parts.target->limits());
+  RETURN_IF_ERROR(ValidatePerformance(options, copy.cluster_bytes));
+  copy.only_top_layer = options.sync == SyncMode::kTop;
+  copy.only_guest_writes = options.sync == SyncMode::kNone;
+  copy.write_through = parts.target_shows_source;
+  copy.target_is_zero = parts.target_is_zero && !parts.target_shows_source;
+  copy.compress = options.compress;
+  if (options.max_chunk_bytes.value_or(0) > 0) copy.chunk_bytes_max = *options.max_chunk_bytes;
+  if (options.max_workers.has_value()) {
+    copy.workers_max = static_cast<int>(*options.max_workers);
+  }
+  std::shared_ptr<BlockCopy> block_copy =
+      BlockCopy::Make(parts.source, parts.target, WhatToCopy(options, parts, copy.cluster_bytes),
+                      copy, parts.workers, parts.clock);
+  // Not make_unique: the constructor is private.
+  return std::unique_ptr<BackupJob>(new BackupJob(std::move(block_copy), std::move(hooks)));
+}
+
+BackupJob::BackupJob(std::shared_ptr<BlockCopy> copy, BackupHooks hooks)
+    : copy_(std::move(copy)), hooks_(std::move(hooks)) {}
+
+void BackupJob::OnStart(std::function<void()> waker) { copy_->set_waker(std::move(waker)); }
+
+absl::StatusOr<StepResult> BackupJob::Step(uint64_t budget_bytes) {
+  return copy_->Step(budget_bytes);
+}
+
+void BackupJob::Drain() { copy_->Drain(); }
+void BackupJob::OnCancel() { copy_->Stop(); }
+absl::Status BackupJob::lost() const { return copy_->lost(); }
+Progress BackupJob::progress() const { return copy_->progress(); }
+
+absl::Status BackupJob::Prepare() {
+  return hooks_.prepare != nullptr ? hooks_.prepare() : absl::OkStatus();
+}
+
+void BackupJob::Commit() {
+  if (hooks_.commit != nullptr) hooks_.commit(copy_->not_copied());
+}
+
+void BackupJob::Abort() {
+  copy_->Finish();
+  if (hooks_.abort != nullptr) hooks_.abort(copy_->not_copied());
+}
+
+void BackupJob::Clean() {
+  if (hooks_.clean != nullptr) hooks_.clean();
+}
+
+}  // namespace tidemark::job

@@ -1,0 +1,69 @@
+#include "engine/job/extent_walk.h"
+
+#include <algorithm>
+
+#include "engine/base/check.h"
+#include "engine/base/status_macros.h"
+
+namespace tidemark::job {
+namespace {
+
+using Holds = Stretch::Holds;
+
+Holds Judge(const storage::Extent& extent, bool only_top_layer) {
+  if (only_top_layer && extent.depth != 1) return Holds::kSkip;
+  return extent.content == storage::Extent::Content::kZero ? Holds::kZero : Holds::kData;
+}
+
+void Append(std::vector<Stretch>* stretches, Range range, Holds holds) {
+  if (range.empty()) return;
+  if (!stretches->empty() && stretches->back().holds == holds) {
+    stretches->back().range.length_bytes += range.length_bytes;
+  } else {
+    stretches->push_back({range, holds});
+  }
+}
+
+// What a cluster holds that has parts of both kinds. Skipped parts of a cluster that is not skipped
+// as a whole may hold anything.
+Holds Join(Holds a, Holds b) { return a == b ? a : Holds::kData; }
+
+}  // namespace
+
+absl::StatusOr<std::vector<Stretch>> WalkExtents(storage::Storage* disk, Range range,
+                                                 uint64_t cluster_bytes, bool only_top_layer) {
+  std::vector<Stretch> stretches;
+  const uint64_t mask = cluster_bytes - 1;
+  uint64_t at = range.offset_bytes;
+  // The cluster that is only known in part: it begins here, and so far holds `partial`.
+  uint64_t partial_begin = at;
+  Holds partial = Holds::kData;
+  while (at < range.end_bytes()) {
+    ASSIGN_OR_RETURN(const storage::Extent extent, disk->Map(Range::FromTo(at, range.end_bytes())));
+    CHECK(extent.range.offset_bytes == at && !extent.range.empty());
+    const uint64_t end = std::min(extent.range.end_bytes(), range.end_bytes());
+    const Holds holds = Judge(extent, only_top_layer);
+    if (at == partial_begin) {
+      partial = holds;
+    } else {
+      partial = Join(partial, holds);
+      const uint64_t cluster_end = std::min(partial_begin + cluster_bytes, range.end_bytes());
+      if (end < cluster_end) {
+        at = end;
+        continue;
+      }
+      Append(&stretches, Range::FromTo(partial_begin, cluster_end), partial);
+      partial_begin = cluster_end;
+      partial = holds;
+    }
+    const uint64_t whole_end = end == range.end_bytes() ? end : end & ~mask;
+    if (whole_end > partial_begin) {
+      Append(&stretches, Range::FromTo(partial_begin, whole_end), holds);
+      partial_begin = whole_end;
+    }
+    at = end;
+  }
+  return stretches;
+}
+
+}  // namespace tidemark::job

@@ -1,0 +1,156 @@
+#include "engine/job/guest_capture.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/error.h"
+#include "engine/base/status_macros.h"
+#include "engine/job/limits.h"
+
+namespace tidemark::job {
+
+GuestCapture::GuestCapture(std::shared_ptr<storage::Storage> source, const CopyOptions& options,
+                           CopyTruth* truth, WriteOut* write_out, Clock* clock,
+                           std::function<void()> wake)
+    : source_(std::move(source)),
+      options_(options),
+      truth_(truth),
+      write_out_(write_out),
+      clock_(clock),
+      wake_(std::move(wake)),
+      last_capture_ns_(absl::ToInt64Nanoseconds(clock->Elapsed() - 2 * kGuestQuiet)) {}
+
+void GuestCapture::Capture(Range range) {
+  const Range clusters =
+      range.AlignedOut(truth_->cluster_bytes()).Intersect({0, truth_->to_copy().size_bytes()});
+  if (stopped_.load()) return;
+  const absl::Duration begin = clock_->Elapsed();
+  last_capture_ns_ = absl::ToInt64Nanoseconds(begin);
+  if (!truth_->IsGuarded(clusters)) return;
+  {
+    MutexLock lock(&mutex_);
+    ++inside_count_;
+  }
+  const auto give_up = [this, begin] {
+    if (stopped_.load()) return true;
+    // Otherwise guests wait for reads of the source only, which are theirs, too.
+    if (options_.write_through && write_out_->IsStalled(begin)) GiveUp(TargetStalled());
+    return stopped_.load();
+  };
+  for (;;) {
+    const absl::optional<Range> claimed =
+        truth_->ClaimOrAwait(clusters, kCaptureClaimBytes, give_up);
+    if (!claimed.has_value()) break;
+    if (absl::Status status = Save(*claimed); !status.ok()) GiveUp(std::move(status));
+  }
+  {
+    MutexLock lock(&mutex_);
+    --inside_count_;
+  }
+  left_.SignalAll();
+}
+
+absl::Status GuestCapture::Save(Range claimed) {
+  absl::StatusOr<std::vector<Stretch>> stretches =
+      WalkExtents(source_.get(), claimed, truth_->cluster_bytes(), options_.only_top_layer);
+  absl::Status status = stretches.status();
+  uint64_t saved_end = claimed.offset_bytes;
+  const uint64_t piece_bytes = std::max<uint64_t>(kCapturePieceBytes, truth_->cluster_bytes());
+  for (size_t i = 0; status.ok() && i < stretches->size(); ++i) {
+    Range rest = (*stretches)[i].range;
+    while (status.ok() && !rest.empty()) {
+      Range piece = rest;
+      switch ((*stretches)[i].holds) {
+        case Stretch::Holds::kSkip:
+          truth_->Skip(piece);
+          break;
+        case Stretch::Holds::kZero:
+          status = SaveZeroes(piece);
+          break;
+        case Stretch::Holds::kData:
+          piece.length_bytes = std::min(piece.length_bytes, piece_bytes);
+          status = SaveData(piece);
+          break;
+      }
+      if (status.ok()) saved_end = piece.end_bytes();
+      rest = Range::FromTo(piece.end_bytes(), rest.end_bytes());
+    }
+  }
+  if (!status.ok()) truth_->Unclaim(Range::FromTo(saved_end, claimed.end_bytes()));
+  return status;
+}
+
+absl::Status GuestCapture::SaveData(Range range) {
+  if (!Reserve(range.length_bytes)) return TargetStalled();
+  auto batch = std::make_unique<Batch>();
+  batch->own = storage::AlignedBuffer(range.length_bytes);
+  batch->memory = batch->own.data();
+  batch->AddData(range);
+  absl::Status status = source_->Read(range.offset_bytes, batch->own.bytes());
+  if (!status.ok()) {
+    write_out_->Unreserve(range.length_bytes);
+    return status;
+  }
+  // Released before it is on its way: the other way round it could be written, then released.
+  if (!options_.write_through) truth_->Release(range);
+  write_out_->Add(std::move(batch), range.length_bytes);
+  return absl::OkStatus();
+}
+
+absl::Status GuestCapture::SaveZeroes(Range range) {
+  if (options_.target_is_zero) {
+    truth_->Written(range);
+    return absl::OkStatus();
+  }
+  if (!Reserve(kZeroRecordBytes)) return TargetStalled();
+  auto batch = std::make_unique<Batch>();
+  batch->AddZeroes(range);
+  if (!options_.write_through) truth_->Release(range);
+  write_out_->Add(std::move(batch), kZeroRecordBytes);
+  return absl::OkStatus();
+}
+
+bool GuestCapture::Reserve(size_t bytes) { return write_out_->Reserve(bytes); }
+
+absl::Status GuestCapture::TargetStalled() const {
+  return Error(Reason::kIoError,
+               absl::StrCat("the target took no data for ", absl::FormatDuration(kGuestStallMax),
+                            " while a guest was waiting to write: the copy was given up, so that "
+                            "the guest can go on"));
+}
+
+void GuestCapture::GiveUp(absl::Status why) {
+  {
+    MutexLock lock(&mutex_);
+    if (stopped_.load()) return;
+    lost_ = std::move(why);
+  }
+  Stop();
+  wake_();
+}
+
+void GuestCapture::Stop() {
+  stopped_ = true;
+  truth_->WakeGuests();
+  write_out_->Stop();
+}
+
+absl::Status GuestCapture::lost() const {
+  MutexLock lock(&mutex_);
+  return lost_;
+}
+
+bool GuestCapture::IsBusy() const {
+  const absl::Duration last = absl::Nanoseconds(last_capture_ns_.load());
+  return clock_->Elapsed() - last < kGuestQuiet;
+}
+
+bool GuestCapture::AwaitEmpty(absl::Duration timeout) {
+  MutexLock lock(&mutex_);
+  if (inside_count_ > 0) left_.WaitFor(&mutex_, timeout);
+  return inside_count_ == 0;
+}
+
+}  // namespace tidemark::job

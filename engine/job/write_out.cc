@@ -1,0 +1,211 @@
+#include "engine/job/write_out.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/base/check.h"
+#include "engine/job/limits.h"
+
+namespace tidemark::job {
+
+WriteOut::WriteOut(std::shared_ptr<storage::Storage> target, const CopyOptions& options,
+                   const CopyWorkers& workers, Clock* clock, Callbacks callbacks)
+    : target_(std::move(target)),
+      workers_(workers.guest),
+      clock_(clock),
+      callbacks_(std::move(callbacks)),
+      lane_(workers.io, options.workers_max, options.compress),
+      written_at_(clock->Elapsed()) {}
+
+// ---- The guests' side
+
+bool WriteOut::IsStalled(absl::Duration since) const {
+  MutexLock lock(&mutex_);
+  return clock_->Elapsed() - std::max(since, written_at_) >= kGuestStallMax;
+}
+
+bool WriteOut::Reserve(size_t bytes) {
+  CHECK(bytes <= kCaptureBytesMax);
+  const absl::Duration begin = clock_->Elapsed();
+  for (;;) {
+    {
+      MutexLock lock(&mutex_);
+      if (stopped_) return false;
+      if (reserved_bytes_ + bytes <= kCaptureBytesMax) {
+        reserved_bytes_ += bytes;
+        return true;
+      }
+      changed_.WaitFor(&mutex_, kGuestLookAround);
+    }
+    if (IsStalled(begin)) return false;
+  }
+}
+
+void WriteOut::Unreserve(size_t bytes) {
+  {
+    MutexLock lock(&mutex_);
+    reserved_bytes_ -= bytes;
+  }
+  changed_.SignalAll();
+}
+
+void WriteOut::Add(std::unique_ptr<Batch> batch, size_t reserved_bytes) {
+  bool run = false;
+  {
+    MutexLock lock(&mutex_);
+    waiting_.push_back({std::move(batch), reserved_bytes});
+    KickLocked(&run);
+  }
+  if (run) Launch();
+}
+
+// ---- The task
+
+void WriteOut::KickLocked(bool* run) {
+  const bool has_work = !waiting_.empty() && (stopped_ || error_.ok());
+  *run = has_work && !running_;
+  running_ |= *run;
+}
+
+void WriteOut::Launch() {
+  if (workers_ == nullptr) return Run();
+  workers_->Post([self = shared_from_this()] { self->Run(); });
+}
+
+void WriteOut::Run() {
+  std::vector<Batch*> ended;
+  do {
+    // Whoever waits for the target to be empty is let in first.
+    while (begun_.empty() || !target_->draining()) {
+      absl::optional<Saved> next = TakeNext(begun_bytes_);
+      if (!next.has_value()) break;
+      begun_bytes_ += next->reserved_bytes;
+      Batch* const batch = next->batch.get();
+      begun_.push_back(*std::move(next));
+      lane_.Write(target_.get(), batch);
+    }
+    if (begun_.empty()) continue;
+    lane_.Reap(kReapTimeout, &ended);
+    HandleEnded(&ended);
+  } while (!begun_.empty() || !EndTask());
+}
+
+absl::optional<WriteOut::Saved> WriteOut::TakeNext(size_t begun_bytes) {
+  MutexLock lock(&mutex_);
+  const bool full = begun_bytes > 0 && begun_bytes >= kWriteOutBytesMax;
+  if (full || stopped_ || !error_.ok() || waiting_.empty()) return absl::nullopt;
+  Saved next = std::move(waiting_.front());
+  waiting_.pop_front();
+  return next;
+}
+
+void WriteOut::HandleEnded(std::vector<Batch*>* ended) {
+  for (Batch* const batch : *ended) {
+    const auto at = std::find_if(begun_.begin(), begun_.end(), [batch](const Saved& saved) {
+      return saved.batch.get() == batch;
+    });
+    CHECK(at != begun_.end());
+    Saved saved = std::move(*at);
+    begun_.erase(at);
+    begun_bytes_ -= saved.reserved_bytes;
+    if (batch->status.ok()) {
+      {
+        MutexLock lock(&mutex_);
+        reserved_bytes_ -= saved.reserved_bytes;
+        written_at_ = clock_->Elapsed();
+      }
+      callbacks_.written(*batch);
+      changed_.SignalAll();
+      continue;
+    }
+    MutexLock lock(&mutex_);
+    if (error_.ok()) {
+      error_ = batch->status;
+      error_taken_ = false;
+    }
+    waiting_.push_front(std::move(saved));
+  }
+  ended->clear();
+}
+
+// The task is over if there is nothing that it could do.
+bool WriteOut::EndTask() {
+  DropAll();
+  bool failed = false;
+  {
+    MutexLock lock(&mutex_);
+    const bool has_work = !waiting_.empty() && (stopped_ || error_.ok());
+    if (has_work) return false;
+    running_ = false;
+    failed = !error_.ok() && !stopped_;
+    telling_ = failed;
+  }
+  changed_.SignalAll();
+  if (!failed) return true;
+  callbacks_.failed();
+  {
+    MutexLock lock(&mutex_);
+    telling_ = false;
+  }
+  changed_.SignalAll();
+  return true;
+}
+
+// ---- Errors and the end
+
+absl::optional<absl::Status> WriteOut::TakeError() {
+  MutexLock lock(&mutex_);
+  if (error_.ok() || error_taken_ || running_) return absl::nullopt;
+  error_taken_ = true;
+  return error_;
+}
+
+bool WriteOut::has_error() const {
+  MutexLock lock(&mutex_);
+  return !error_.ok() && !running_;
+}
+
+void WriteOut::Retry() {
+  bool run = false;
+  {
+    MutexLock lock(&mutex_);
+    if (running_ || error_.ok() || !error_taken_) return;
+    error_ = absl::OkStatus();
+    KickLocked(&run);
+  }
+  if (run) Launch();
+}
+
+void WriteOut::Stop() {
+  bool task_drops = false;
+  {
+    MutexLock lock(&mutex_);
+    stopped_ = true;
+    task_drops = running_;
+  }
+  changed_.SignalAll();
+  if (!task_drops) DropAll();
+}
+
+void WriteOut::DropAll() {
+  std::deque<Saved> dropped;
+  {
+    MutexLock lock(&mutex_);
+    if (!stopped_) return;
+    dropped.swap(waiting_);
+    for (const Saved& saved : dropped) reserved_bytes_ -= saved.reserved_bytes;
+  }
+  for (const Saved& saved : dropped) callbacks_.dropped(*saved.batch);
+  if (!dropped.empty()) changed_.SignalAll();
+}
+
+bool WriteOut::AwaitIdle(absl::Duration timeout) {
+  MutexLock lock(&mutex_);
+  const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return !running_ && !telling_ && (waiting_.empty() || (!error_.ok() && !stopped_));
+  };
+  if (!idle()) changed_.WaitFor(&mutex_, timeout);
+  return idle();
+}
+
+}  // namespace tidemark::job
