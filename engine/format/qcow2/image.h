@@ -43,6 +43,8 @@ struct Statistics {
   uint64_t refcount_bytes_written = 0;
 };
 
+struct Core;
+
 class Image final : public storage::Storage {
  public:
   // Opens the image in `file`, which must hold no other open image. A file opened for writing is
@@ -70,8 +72,8 @@ class Image final : public storage::Storage {
   // there is none. INVALID_ARGUMENT if it does not fit.
   absl::Status ChangeBackingFile(absl::string_view name, absl::optional<std::string> format);
 
-  // Makes everything durable and gives back unused space at the end of the file. Afterwards only
-  // the destructor may be called. An image that is not corrupt is clean, without leaks of ours.
+  // Makes everything durable. Afterwards only the destructor may be called. An image that is not
+  // corrupt is clean, without leaks of ours.
   absl::Status Close();
 
   // ---- For what else lives in the file (the bitmaps extension). Any thread. ----
@@ -115,10 +117,9 @@ class Image final : public storage::Storage {
   absl::StatusOr<std::unique_ptr<storage::Placement>> PlaceWrite(Range range) override;
 
  private:
-  class Impl;
-  explicit Image(std::unique_ptr<Impl> impl);
+  explicit Image(std::unique_ptr<Core> core);
 
-  const std::unique_ptr<Impl> impl_;
+  const std::unique_ptr<Core> core_;
 };
 
 }  // namespace tidemark::qcow2

@@ -1,0 +1,146 @@
+// Zeroing and discarding: what can be told by an entry alone, for whole clusters; data for the
+// rest.
+
+#include <algorithm>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "engine/base/error.h"
+#include "engine/base/status_macros.h"
+#include "engine/format/qcow2/core.h"
+
+namespace tidemark::qcow2 {
+namespace {
+
+// Zeroes written as data at a time.
+constexpr uint64_t kZeroBufferBytes = uint64_t{1} << 20;
+
+// The entry that each cluster of a mapping is to have; absent to leave them alone.
+using NewEntry = absl::FunctionRef<absl::optional<uint64_t>(const Mapping& mapping)>;
+
+uint64_t EntryOfNext(uint64_t entry, uint64_t cluster_bytes) {
+  return (entry & kEntryOffsetMask) == 0 ? entry : entry + cluster_bytes;
+}
+
+// Visits the whole clusters of `range`, a step at a time so that others get their turn. Stretches
+// for which `new_entry` gives nothing are appended to `left`, if that is not null.
+absl::Status ChangeEntries(Core& core, Range range, NewEntry new_entry, std::vector<Range>* left) {
+  uint64_t at = range.offset_bytes;
+  while (at < range.end_bytes()) {
+    // Entries are cheap: a step may cover a thousand clusters.
+    const uint64_t step_end = std::min({range.end_bytes(), core.tables.SetEndBytes(at),
+                                        at + (uint64_t{1024} << core.geometry.cluster_bits)});
+    const auto claim = core.claims.Acquire(Range::FromTo(at, step_end));
+    while (at < step_end) {
+      ASSIGN_OR_RETURN(const Mapping mapping, core.tables.Lookup(Range::FromTo(at, step_end)));
+      const absl::optional<uint64_t> first = new_entry(mapping);
+      if (first.has_value()) {
+        std::vector<uint64_t> entries(mapping.range.length_bytes >> core.geometry.cluster_bits);
+        uint64_t entry = *first;
+        for (uint64_t& out : entries) {
+          out = entry;
+          entry = EntryOfNext(entry, core.geometry.cluster_bytes());
+        }
+        RETURN_IF_ERROR(core.tables.Set(at, entries));
+      } else if (left != nullptr) {
+        left->push_back(mapping.range);
+      }
+      at = mapping.range.end_bytes();
+    }
+  }
+  return absl::OkStatus();
+}
+
+bool AlreadyZero(const Core& core, const Mapping& mapping) {
+  return mapping.kind == Mapping::Kind::kZero ||
+         (mapping.kind == Mapping::Kind::kUnallocated && !core.MayShowBacking());
+}
+
+absl::Status NoFastWay(Range range) {
+  return Error(Reason::kFeatureUnsupported,
+               absl::StrCat("zeroing ", range.ToString(), " would have to write data"));
+}
+
+// Writes zeroes where the range does not read as zeroes for sure.
+absl::Status ZeroAsData(Core& core, Range range, bool fast_only) {
+  const std::vector<std::byte> zeroes(std::min(range.length_bytes, kZeroBufferBytes));
+  while (!range.empty()) {
+    const Range step = {range.offset_bytes, std::min(range.length_bytes, kZeroBufferBytes)};
+    ASSIGN_OR_RETURN(const Mapping mapping, core.tables.Lookup(step));
+    if (!AlreadyZero(core, mapping)) {
+      if (fast_only) return NoFastWay(range);
+      RETURN_IF_ERROR(WriteDisk(core, mapping.range.offset_bytes,
+                                storage::ConstBytes(zeroes).first(mapping.range.length_bytes)));
+    }
+    range = Range::FromTo(mapping.range.end_bytes(), range.end_bytes());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ZeroClusters(Core& core, Range range, storage::ZeroOptions options) {
+  using Kind = Mapping::Kind;
+  const auto new_entry = [&](const Mapping& mapping) -> absl::optional<uint64_t> {
+    const bool has_place = mapping.host_offset_bytes != 0;
+    if (core.version < 3) {
+      // Without zero entries: nothing at all reads as zeroes, if there is nothing beneath.
+      if (core.MayShowBacking() || mapping.kind == Kind::kUnallocated) return absl::nullopt;
+      if (!options.may_unmap && mapping.kind == Kind::kData) return absl::nullopt;
+      return 0;
+    }
+    if (mapping.kind == Kind::kUnallocated && !core.MayShowBacking()) return absl::nullopt;
+    if (mapping.kind == Kind::kZero && (!has_place || !options.may_unmap)) return absl::nullopt;
+    if (mapping.kind == Kind::kData && !options.may_unmap && mapping.owned) {
+      return kEntryCopied | kEntryZero | mapping.host_offset_bytes;
+    }
+    return kEntryZero;
+  };
+  std::vector<Range> left;
+  RETURN_IF_ERROR(ChangeEntries(core, range, new_entry, core.version < 3 ? &left : nullptr));
+  for (const Range& rest : left) RETURN_IF_ERROR(ZeroAsData(core, rest, options.fast_only));
+  return absl::OkStatus();
+}
+
+// The whole clusters within `range`; the partial last one of the disk counts as whole.
+Range WholeClusters(const Core& core, Range range) {
+  const uint64_t end = range.end_bytes() == core.size_bytes.load()
+                           ? core.geometry.RoundUp(range.end_bytes())
+                           : core.geometry.RoundDown(range.end_bytes());
+  return Range::FromTo(core.geometry.RoundUp(range.offset_bytes), end);
+}
+
+}  // namespace
+
+absl::Status ZeroDisk(Core& core, Range range, storage::ZeroOptions options) {
+  const Range whole = WholeClusters(core, range);
+  if (whole.empty()) return ZeroAsData(core, range, options.fast_only);
+  const Range head = Range::FromTo(range.offset_bytes, whole.offset_bytes);
+  const Range tail = Range::FromTo(whole.end_bytes(), range.end_bytes());
+  // The edges first: with fast_only, a refusal must not come after a change that took long.
+  RETURN_IF_ERROR(ZeroAsData(core, head, options.fast_only));
+  RETURN_IF_ERROR(ZeroAsData(core, tail, options.fast_only));
+  return ZeroClusters(core, whole, options);
+}
+
+absl::Status DiscardDisk(Core& core, Range range) {
+  // Without zero entries, letting go of a cluster would bring old data of the backing disk back.
+  if (core.version < 3 && core.MayShowBacking()) return absl::OkStatus();
+  const auto new_entry = [&](const Mapping& mapping) -> absl::optional<uint64_t> {
+    if (mapping.kind == Mapping::Kind::kUnallocated && !core.MayShowBacking()) return absl::nullopt;
+    if (mapping.kind == Mapping::Kind::kZero && mapping.host_offset_bytes == 0) {
+      return absl::nullopt;
+    }
+    return core.version < 3 ? 0 : kEntryZero;
+  };
+  const Range whole = WholeClusters(core, range);
+  return whole.empty() ? absl::OkStatus() : ChangeEntries(core, whole, new_entry, nullptr);
+}
+
+absl::Status UnmapClusters(Core& core, Range range) {
+  const auto new_entry = [](const Mapping& mapping) -> absl::optional<uint64_t> {
+    if (mapping.kind == Mapping::Kind::kUnallocated) return absl::nullopt;
+    return 0;
+  };
+  return ChangeEntries(core, range, new_entry, nullptr);
+}
+
+}  // namespace tidemark::qcow2
