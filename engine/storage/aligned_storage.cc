@@ -35,6 +35,7 @@ class AlignedStorage final : public ForwardingStorage {
     const Range range{offset_bytes, buffer.size()};
     RETURN_IF_ERROR(CheckInside(range));
     if (IsWhole(range)) return next().Read(offset_bytes, buffer);
+    if (range.empty()) return absl::OkStatus();
     const Range outer = range.AlignedOut(unit_bytes_);
     AlignedBuffer bounce(std::min<uint64_t>(outer.length_bytes, BounceBytes()));
     for (uint64_t at = outer.offset_bytes; at < outer.end_bytes();) {
