@@ -60,6 +60,7 @@ bool ReadSome(int fd, std::string* text) {
 }  // namespace
 
 bool HaveTool(const std::string& name) {
+  if (name.find('/') != std::string::npos) return access(name.c_str(), X_OK) == 0;
   const char* path = std::getenv("PATH");
   for (absl::string_view folder : absl::StrSplit(path == nullptr ? "" : path, ':')) {
     if (access(absl::StrCat(folder, "/", name).c_str(), X_OK) == 0) return true;

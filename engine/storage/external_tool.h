@@ -9,7 +9,8 @@
 
 namespace tidemark::storage {
 
-// True if `name` can be run. A test skips, with the reason, if it cannot.
+// True if `name` (in PATH, or with its folder) can be run. A test skips, with the reason, if it
+// cannot.
 bool HaveTool(const std::string& name);
 
 struct ToolResult {

@@ -70,7 +70,8 @@ class FileStorage final : public Storage {
   absl::Status Resize(uint64_t size_bytes) override;
   absl::StatusOr<Extent> Map(Range range) override;
   absl::StatusOr<std::unique_ptr<Placement>> PlaceRead(Range range) override;
-  // May reach past the end: the file grows as the bytes are written, size_bytes() at Finish.
+  // May reach past the end: the file grows as the bytes are written, size_bytes() at Finish. A file
+  // has one place for each byte, so without Finish the range holds whatever was written there.
   absl::StatusOr<std::unique_ptr<Placement>> PlaceWrite(Range range) override;
 
   // For placements by formats over this file: where batch requests may go while this storage lives.
