@@ -314,7 +314,7 @@ std::vector<Attack> AttacksOnTheHeader() {
       Field64("L1AtTheEnd", field::kL1TableOffset, ~uint64_t{0} - 65535),
       Field64("L1PastAllOffsets", field::kL1TableOffset, uint64_t{1} << 56),
       Field64("RefcountTableAtTheHeader", field::kRefcountTableOffset, 0),
-      Field64("RefcountTableUnaligned", field::kRefcountTableOffset, 512),
+      Field64("RefcountTableUnaligned", field::kRefcountTableOffset, 1000),
       Field64("RefcountTableAtTheEnd", field::kRefcountTableOffset, ~uint64_t{0} - 65535),
       Field32("RefcountTableEmpty", field::kRefcountTableClusters, 0),
       Field32("RefcountTableHuge", field::kRefcountTableClusters, ~0u),

@@ -190,6 +190,8 @@ void SetBitmapsExtension(const absl::optional<BitmapsExtension>& extension, Head
   StoreBigEndian(data.data() + 16, extension->directory.offset_bytes);
   header->SetExtension(extension_type::kBitmaps, std::move(data));
   header->autoclear_features |= autoclear_feature::kBitmaps;
+  // Small clusters may have no room for both; names of features only help to explain.
+  if (!SerializeHeader(*header).ok()) header->RemoveExtension(extension_type::kFeatureNames);
 }
 
 absl::StatusOr<std::vector<BitmapDirectoryEntry>> ReadBitmapDirectory(const Header& header,

@@ -51,7 +51,8 @@ struct BitmapsExtension {
 // for values that cannot be.
 absl::StatusOr<absl::optional<BitmapsExtension>> FindBitmapsExtension(const Header& header);
 
-// Changes the header's extension and autoclear bit to say this; absent removes both.
+// Changes the header's extension and autoclear bit to say this; absent removes both. Drops the
+// names of features if the header would be too long for its cluster with them.
 void SetBitmapsExtension(const absl::optional<BitmapsExtension>& extension, Header* header);
 
 // The entries of the directory that `header` points to, in the order stored; none if

@@ -47,7 +47,10 @@ uint8_t TailMask(uint64_t disk_bytes, uint32_t granularity_bits) {
 // Clusters taken from the image for one change. They go back unless the change is committed.
 class FreshClusters {
  public:
-  explicit FreshClusters(Image& image) : image_(image), geometry_(image.header().geometry) {}
+  explicit FreshClusters(Image& image) : image_(image), geometry_(image.header().geometry) {
+    // Before the first write, which would otherwise disown the bitmaps that are there.
+    image.KeepAutoclearFeatures(autoclear_feature::kBitmaps);
+  }
   ~FreshClusters() {
     // A failure to give back is a leak, which a check finds and repairs.
     for (const Range& range : ranges_) image_.FreeClusters(range).IgnoreError();
@@ -134,7 +137,6 @@ absl::Status Commit(Image& image, const std::vector<BitmapDirectoryEntry>& entri
     extension->bitmap_count = entries.size();
     extension->directory = {offset_bytes, bytes.size()};
   }
-  image.KeepAutoclearFeatures(autoclear_feature::kBitmaps);
   fresh.Keep();
   RETURN_IF_ERROR(image.UpdateHeader([&extension](Header& header) {
     SetBitmapsExtension(extension, &header);
@@ -157,6 +159,8 @@ absl::StatusOr<BitmapDirectoryEntry> WriteBitmap(Image& image, const BitmapToSto
   entry.table_entries = std::max<uint64_t>(1, header.geometry.ClustersFor(bitmap.bits.size()));
   std::vector<uint64_t> table(entry.table_entries, kBitmapTableAllZeroes);
   const uint8_t tail_mask = TailMask(header.size_bytes, entry.granularity_bits);
+  // QEMU takes "all ones" to the end of the 64-bit word, and then counts bits that do not exist.
+  const bool ends_in_whole_word = tail_mask == 0xff && bitmap.bits.size() % 8 == 0;
   for (uint64_t index = 0; index * cluster_bytes < bitmap.bits.size(); ++index) {
     const absl::string_view bits =
         absl::string_view(bitmap.bits).substr(index * cluster_bytes, cluster_bytes);
@@ -165,7 +169,8 @@ absl::StatusOr<BitmapDirectoryEntry> WriteBitmap(Image& image, const BitmapToSto
     const absl::string_view whole = bits.substr(0, bits.size() - 1);
     const uint8_t last = static_cast<uint8_t>(bits.back()) & last_mask;
     if (last == 0 && whole.find_first_not_of('\0') == absl::string_view::npos) continue;
-    if (last == last_mask && whole.find_first_not_of('\xff') == absl::string_view::npos) {
+    if (last == last_mask && (!is_last || ends_in_whole_word) &&
+        whole.find_first_not_of('\xff') == absl::string_view::npos) {
       table[index] = BigEndian(kBitmapTableAllOnes);
       continue;
     }
@@ -283,7 +288,6 @@ absl::Status MarkBitmapsInUse(Image& image) {
   ASSIGN_OR_RETURN(std::vector<BitmapDirectoryEntry> entries,
                    ReadBitmapDirectory(image.header(), ReaderOf(image)));
   if (entries.empty()) return absl::OkStatus();
-  image.KeepAutoclearFeatures(autoclear_feature::kBitmaps);
   bool changed = false;
   for (BitmapDirectoryEntry& entry : entries) {
     // A bitmap that nobody here may touch, and that records nothing, stays true.
@@ -291,7 +295,10 @@ absl::Status MarkBitmapsInUse(Image& image) {
     entry.in_use = true;
     changed = true;
   }
-  if (!changed) return absl::OkStatus();
+  if (!changed) {
+    image.KeepAutoclearFeatures(autoclear_feature::kBitmaps);
+    return absl::OkStatus();
+  }
   FreshClusters fresh(image);
   return Commit(image, entries, {}, fresh);
 }
