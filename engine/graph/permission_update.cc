@@ -47,16 +47,17 @@ class PermissionUpdate {
 
   absl::Status WorkOut(Node* node) {
     Permissions joined;
-    std::vector<PermissionUser> users;
+    bool agree = true;
     for (Edge* edge : node->parents()) {
       const Permissions permissions = PermissionsOf(edge);
       edges_[edge] = permissions;
       RETURN_IF_ERROR(CheckReadOnly(*node, *edge, permissions));
+      agree = agree && (permissions.used & ~joined.shared) == 0 &&
+              (joined.used & ~permissions.shared) == 0;
       joined.used |= permissions.used;
       joined.shared &= permissions.shared;
-      users.push_back({edge->Describe(), permissions});
     }
-    RETURN_IF_ERROR(CheckAgreement(node->name(), users));
+    if (!agree) return Conflict(*node);
     nodes_[node] = joined;
     for (Edge* edge : node->children()) {
       Permissions permissions = ChildPermissions(edge->policy_, joined, !node->parents().empty(),
@@ -65,6 +66,13 @@ class PermissionUpdate {
       edges_[edge] = permissions;
     }
     return absl::OkStatus();
+  }
+
+  absl::Status Conflict(const Node& node) const {
+    std::vector<PermissionUser> users;
+    for (const Edge* edge : node.parents())
+      users.push_back({edge->Describe(), PermissionsOf(edge)});
+    return CheckAgreement(node.name(), users);
   }
 
   static absl::Status CheckReadOnly(const Node& node, const Edge& edge,

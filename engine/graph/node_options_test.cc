@@ -1,0 +1,206 @@
+#include "engine/graph/node_options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/base/error.h"
+#include "engine/graph/detect_zeroes.h"
+#include "engine/graph/fake_driver.h"
+#include "engine/storage/failing_storage.h"
+
+namespace tidemark::graph {
+namespace {
+
+using bitmap::DirtyBitmap;
+using storage::MemoryStorage;
+
+constexpr uint64_t kGranule = 4096;
+constexpr uint64_t kDiskBytes = 64 * kGranule;
+
+// A node's data plane over memory, with one bitmap that records.
+struct World {
+  explicit World(NodeOptions options, std::shared_ptr<storage::Storage> below = nullptr) {
+    if (below == nullptr) below = memory;
+    tracked->Set({bits}, {bits, standing_still});
+    top = WithOptions(std::move(below), "disk0", options, tracked);
+  }
+
+  std::shared_ptr<MemoryStorage> memory = std::make_shared<MemoryStorage>(kDiskBytes);
+  std::shared_ptr<DirtyBitmap> bits = std::make_shared<DirtyBitmap>(kDiskBytes, kGranule);
+  std::shared_ptr<DirtyBitmap> standing_still = std::make_shared<DirtyBitmap>(kDiskBytes, kGranule);
+  std::shared_ptr<TrackedBitmaps> tracked = std::make_shared<TrackedBitmaps>();
+  std::shared_ptr<storage::Storage> top;
+};
+
+TEST(Tracking, OneByteMarksTheWholeGranule) {
+  World world({});
+  ASSERT_TRUE(world.top->Write(kGranule + 17, Filled(1, 1)).ok());
+  EXPECT_EQ(world.bits->CountBytes(), kGranule);
+  EXPECT_TRUE(world.bits->IsDirty(kGranule));
+  EXPECT_TRUE(world.standing_still->IsEmpty());
+}
+
+TEST(Tracking, AWriteAcrossABoundaryMarksBothGranules) {
+  World world({});
+  ASSERT_TRUE(world.top->Write(kGranule - 1, Filled(2, 1)).ok());
+  EXPECT_EQ(world.bits->CountBytes(), 2 * kGranule);
+}
+
+TEST(Tracking, ZeroesMark) {
+  World world({});
+  ASSERT_TRUE(world.top->WriteZeroes({0, kGranule}).ok());
+  EXPECT_EQ(world.bits->CountBytes(), kGranule);
+}
+
+TEST(Tracking, ReadsDoNotMark) {
+  World world({});
+  auto buffer = Filled(kGranule, 0);
+  ASSERT_TRUE(world.top->Read(0, absl::MakeSpan(buffer)).ok());
+  ASSERT_TRUE(world.top->Map({0, kGranule}).ok());
+  ASSERT_TRUE(world.top->Flush().ok());
+  EXPECT_TRUE(world.bits->IsEmpty());
+}
+
+TEST(Tracking, AFailedWriteMarksToo) {
+  auto failing =
+      std::make_shared<storage::FailingStorage>(std::make_shared<MemoryStorage>(kDiskBytes));
+  failing->AddRule({.status = absl::UnknownError("broken"), .verb = storage::Verb::kWrite});
+  World world({}, failing);
+  EXPECT_FALSE(world.top->Write(0, Filled(1, 1)).ok());
+  EXPECT_EQ(world.bits->CountBytes(), kGranule);
+}
+
+TEST(Tracking, ADiscardMarksOnlyWhereItHasEffect) {
+  World ignoring({.discard = DiscardMode::kIgnore});
+  ASSERT_TRUE(ignoring.top->Write(0, Filled(1, 1)).ok());
+  ignoring.bits->ClearAll();
+  ASSERT_TRUE(ignoring.top->Discard({0, kGranule}).ok());
+  EXPECT_TRUE(ignoring.bits->IsEmpty());
+  EXPECT_EQ(ignoring.memory->Contents({0, 1}), "\x01");
+  EXPECT_FALSE(ignoring.top->limits().can_discard);
+
+  World unmapping({.discard = DiscardMode::kUnmap});
+  ASSERT_TRUE(unmapping.top->Discard({0, kGranule}).ok());
+  EXPECT_EQ(unmapping.bits->CountBytes(), kGranule);
+}
+
+TEST(Tracking, APlacedWriteMarksWhenItIsFinishedEvenIfThatFails) {
+  auto placing = std::make_shared<PlacingStorage>(std::make_shared<MemoryStorage>(kDiskBytes));
+  World world({}, placing);
+  {
+    auto abandoned = world.top->PlaceWrite({0, kGranule});
+    ASSERT_TRUE(abandoned.ok() && *abandoned != nullptr);
+  }
+  EXPECT_TRUE(world.bits->IsEmpty());
+  auto placement = world.top->PlaceWrite({0, kGranule});
+  EXPECT_EQ((*placement)->pieces().size(), 1);
+  EXPECT_TRUE(world.bits->IsEmpty());
+  EXPECT_TRUE((*placement)->Finish().ok());
+  EXPECT_EQ(world.bits->CountBytes(), kGranule);
+
+  placing->finish_status = absl::UnknownError("broken");
+  auto failing = world.top->PlaceWrite({kGranule, kGranule});
+  EXPECT_FALSE((*failing)->Finish().ok());
+  EXPECT_EQ(world.bits->CountBytes(), 2 * kGranule);
+}
+
+TEST(Tracking, BitmapsFollowTheSizeOfTheDisk) {
+  World world({});
+  ASSERT_TRUE(world.top->Write(kDiskBytes - 1, Filled(1, 1)).ok());
+  ASSERT_TRUE(world.top->Resize(2 * kDiskBytes).ok());
+  EXPECT_EQ(world.bits->size_bytes(), 2 * kDiskBytes);
+  EXPECT_EQ(world.standing_still->size_bytes(), 2 * kDiskBytes);
+  EXPECT_EQ(world.bits->CountBytes(), kGranule);
+  ASSERT_TRUE(world.top->Resize(kGranule).ok());
+  ASSERT_TRUE(world.top->Resize(kDiskBytes).ok());
+  EXPECT_TRUE(world.bits->IsEmpty());
+}
+
+TEST(Tracking, AFileThatGrowsByBeingWrittenIsMarkedThereToo) {
+  World world({});
+  ASSERT_TRUE(world.top->Write(kDiskBytes + kGranule, Filled(1, 1)).ok());
+  EXPECT_EQ(world.bits->size_bytes(), kDiskBytes + kGranule + 1);
+  EXPECT_TRUE(world.bits->IsDirty(kDiskBytes + kGranule));
+}
+
+TEST(NodeOptions, AReadOnlyNodeRefusesEveryChangeByName) {
+  World world({.read_only = true});
+  for (const absl::Status& status :
+       {world.top->Write(0, Filled(1, 1)), world.top->WriteZeroes({0, 1}),
+        world.top->Discard({0, 1}), world.top->Resize(1),
+        world.top->PlaceWrite({0, kGranule}).status()}) {
+    EXPECT_EQ(DetailsOf(status)->reason, Reason::kNodeReadOnly) << status;
+    EXPECT_THAT(std::string(status.message()), testing::HasSubstr("'disk0'"));
+  }
+  EXPECT_TRUE(world.top->Flush().ok());
+  EXPECT_TRUE(world.top->limits().read_only);
+  EXPECT_TRUE(world.bits->IsEmpty());
+}
+
+TEST(NodeOptions, ForceShareOnlyReads) {
+  World world({.force_share = true});
+  EXPECT_FALSE(world.top->Write(0, Filled(1, 1)).ok());
+}
+
+TEST(NodeOptions, NoFlushDropsFlushes) {
+  auto failing =
+      std::make_shared<storage::FailingStorage>(std::make_shared<MemoryStorage>(kDiskBytes));
+  failing->AddRule({.status = absl::UnknownError("broken"), .verb = storage::Verb::kFlush});
+  EXPECT_FALSE(World({}, failing).top->Flush().ok());
+  EXPECT_TRUE(World({.cache_no_flush = true}, failing).top->Flush().ok());
+}
+
+// Remembers the zeroes that arrive.
+class ZeroWatch final : public storage::ForwardingStorage {
+ public:
+  using ForwardingStorage::ForwardingStorage;
+  absl::Status WriteZeroes(Range range, storage::ZeroOptions options) override {
+    zeroed.push_back(range);
+    unmapped = options.may_unmap;
+    return next().WriteZeroes(range, options);
+  }
+  std::vector<Range> zeroed;
+  bool unmapped = false;
+};
+
+TEST(NodeOptions, ZeroesAreDetectedOnlyWhereAskedFor) {
+  for (const DetectZeroes mode : {DetectZeroes::kOff, DetectZeroes::kOn, DetectZeroes::kUnmap}) {
+    for (const DiscardMode discard : {DiscardMode::kIgnore, DiscardMode::kUnmap}) {
+      auto watch = std::make_shared<ZeroWatch>(std::make_shared<MemoryStorage>(kDiskBytes));
+      World world({.discard = discard, .detect_zeroes = mode}, watch);
+      ASSERT_TRUE(world.top->Write(kGranule, Filled(kGranule, 0)).ok());
+      ASSERT_TRUE(world.top->Write(0, Filled(kGranule, 1)).ok());
+      EXPECT_EQ(world.bits->CountBytes(), 2 * kGranule);
+      if (mode == DetectZeroes::kOff) {
+        EXPECT_TRUE(watch->zeroed.empty());
+      } else {
+        EXPECT_EQ(watch->zeroed, std::vector<Range>({{kGranule, kGranule}}));
+        EXPECT_EQ(watch->unmapped, mode == DetectZeroes::kUnmap && discard == DiscardMode::kUnmap);
+      }
+    }
+  }
+}
+
+TEST(NodeOptions, ZeroesKeepTheirSpaceUnlessDiscardIsUnmap) {
+  for (const DiscardMode discard : {DiscardMode::kIgnore, DiscardMode::kUnmap}) {
+    auto watch = std::make_shared<ZeroWatch>(std::make_shared<MemoryStorage>(kDiskBytes));
+    World world({.discard = discard}, watch);
+    ASSERT_TRUE(world.top->WriteZeroes({0, kGranule}, {.may_unmap = true}).ok());
+    EXPECT_EQ(watch->unmapped, discard == DiscardMode::kUnmap);
+  }
+}
+
+TEST(IsAllZero, SeesASingleOtherByteAnywhere) {
+  for (const size_t length : {1, 2, 15, 16, 17, 31, 64, 100}) {
+    auto data = Filled(length, 0);
+    EXPECT_TRUE(IsAllZero(data));
+    for (size_t i = 0; i < length; ++i) {
+      data[i] = std::byte{1};
+      EXPECT_FALSE(IsAllZero(data)) << i << " of " << length;
+      data[i] = std::byte{0};
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tidemark::graph
