@@ -10,7 +10,7 @@ inline constexpr int kNodeNameLengthMax = 31;
 // A client can name this many nodes; implicit ones (inline children, filters) count too.
 inline constexpr int kNodesMax = 10000;
 // Longest path from a user down to a file: deeper chains are refused, since walks recurse.
-inline constexpr int kGraphDepthMax = 1000;
+inline constexpr int kGraphDepthMax = 200;
 
 inline constexpr int kBitmapNameLengthMax = 1023;
 inline constexpr int kBitmapsPerNodeMax = 65535;

@@ -244,7 +244,7 @@ TEST(Quiesce, TwoDisksShareOneInstant) {
     EXPECT_TRUE(disk.Read(0, {reinterpret_cast<std::byte*>(&n), sizeof(n)}).ok());
     return n;
   };
-  for (int i = 0; i < 200; ++i) {
+  for (int i = 0; i < 100; ++i) {
     const uint32_t before = counter;
     {
       Quiesce quiesce({port0, port1});
