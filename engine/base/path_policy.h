@@ -33,8 +33,8 @@ class PathPolicy {
 
   // Whether `path` (relative: from the working directory) leads into a root once every symbolic
   // link in it is followed. What does not exist yet is judged by its deepest existing parent; a
-  // symbolic link that dangles, by where it points. PERMISSION_DENIED (kPathForbidden) names the path
-  // and the roots.
+  // symbolic link that dangles, by where it points. PERMISSION_DENIED (kPathForbidden) names the
+  // path and the roots.
   absl::Status CheckPath(absl::string_view path) const;
 
   // The same for a file that is open: judged by the file itself, not its name.

@@ -8,13 +8,14 @@ absl::Status FileDriver::SetPermissions(const graph::Permissions& permissions) {
 
 absl::Status FileDriver::Close(std::vector<graph::StoredBitmap>) {
   const absl::Status status = file_->limits().read_only ? absl::OkStatus() : file_->Flush();
-  file_ = nullptr;  // Closes the file, and with it goes the lock.
+  // The lock goes now, the file when the last who can still reach it lets go of it.
+  (void)file_->SetPermissions(storage::kPermissionNone, storage::kPermissionAll);
+  file_ = nullptr;
   return status;
 }
 
 absl::Status PlainDriver::Close(std::vector<graph::StoredBitmap>) {
-  const absl::Status status =
-      storage_->limits().read_only ? absl::OkStatus() : storage_->Flush();
+  const absl::Status status = storage_->limits().read_only ? absl::OkStatus() : storage_->Flush();
   storage_ = nullptr;
   return status;
 }

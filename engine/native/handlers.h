@@ -36,16 +36,15 @@ class Handlers {
   // A command that calls `done` when it pleases: void(const Request&, Response*, Done).
   template <typename Request, typename Response, typename Function>
   void AddLater(Function function) {
-    const bool added =
-        by_request_
-            .emplace(Request::descriptor(),
-                     [function = std::move(function)](const google::protobuf::Message& request,
-                                                      google::protobuf::Message* response,
-                                                      Done done) {
-                       function(static_cast<const Request&>(request),
-                                static_cast<Response*>(response), std::move(done));
-                     })
-            .second;
+    const bool added = by_request_
+                           .emplace(Request::descriptor(),
+                                    [function = std::move(function)](
+                                        const google::protobuf::Message& request,
+                                        google::protobuf::Message* response, Done done) {
+                                      function(static_cast<const Request&>(request),
+                                               static_cast<Response*>(response), std::move(done));
+                                    })
+                           .second;
     CHECK(added);
   }
 

@@ -54,8 +54,8 @@ void AddBlockJobVerbs(Scheduler* scheduler, Handlers* handlers) {
       scheduler, handlers, &Scheduler::Complete, kFamily, &BlockJobCompleteRequest::device);
   AddVerb<BlockJobFinalizeRequest, BlockJobFinalizeResponse>(
       scheduler, handlers, &Scheduler::Finalize, kFamily, &BlockJobFinalizeRequest::id);
-  AddVerb<BlockJobDismissRequest, BlockJobDismissResponse>(
-      scheduler, handlers, &Scheduler::Dismiss, kFamily, &BlockJobDismissRequest::id);
+  AddVerb<BlockJobDismissRequest, BlockJobDismissResponse>(scheduler, handlers, &Scheduler::Dismiss,
+                                                           kFamily, &BlockJobDismissRequest::id);
   handlers->Add<BlockJobCancelRequest, BlockJobCancelResponse>(
       [scheduler](const BlockJobCancelRequest& request, BlockJobCancelResponse*) {
         return scheduler->Cancel(kFamily, request.device(), request.force());
@@ -64,8 +64,8 @@ void AddBlockJobVerbs(Scheduler* scheduler, Handlers* handlers) {
       [scheduler](const BlockJobSetSpeedRequest& request, BlockJobSetSpeedResponse*) {
         return scheduler->SetSpeed(kFamily, request.device(), request.speed());
       });
-  // The only thing to change is a mirror's copy mode, and this engine has no mirrors yet: what the scheduler
-  // says of an unknown job or of another type is the whole answer.
+  // The only thing to change is a mirror's copy mode, and this engine has no mirrors yet: what the
+  // scheduler says of an unknown job or of another type is the whole answer.
   handlers->Add<BlockJobChangeRequest, BlockJobChangeResponse>(
       [scheduler](const BlockJobChangeRequest& request, BlockJobChangeResponse*) {
         return scheduler->Change(request.id(), job::JobType::kMirror,

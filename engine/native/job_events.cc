@@ -50,8 +50,8 @@ const std::vector<std::string>& JobEvents::NodesOf(const std::string& job_id) co
 }
 
 void JobEvents::OnStatusChange(const job::JobSnapshot& job) {
-  // The state of the whole job first, so that whoever follows the events knows the job's speed, its result
-  // and the like by the time the state changes.
+  // The state of the whole job first, so that whoever follows the events knows the job's speed, its
+  // result and the like by the time the state changes.
   OnProgress(job);
   Event event;
   event.set_kind(block::v1::EVENT_KIND_JOB_STATUS_CHANGE);

@@ -17,8 +17,8 @@ class JobEvents final : public job::JobListener {
  public:
   explicit JobEvents(backend::EventLog* log) : log_(*log) {}
 
-  // The nodes that a job about to be created works on, source first: its events name them. Forgotten with
-  // the job.
+  // The nodes that a job about to be created works on, source first: its events name them.
+  // Forgotten with the job.
   void SetNodes(absl::string_view job_id, std::vector<std::string> node_names);
   // A job that was not created after all.
   void ForgetNodes(absl::string_view job_id);

@@ -1,11 +1,12 @@
 // The native engine's threads: who may do what.
 //
-//   engine     owns the graph, the bitmap names, the job states and the exports; never waits.
-//   commands   runs the commands that change the graph, and the ends of jobs, one at a time and in order;
-//              may block, and hops to the engine thread for everything it reads or links there.
-//   workers    run job steps. May block.
-//   guest      write out what guests overwrite during a backup: a pool of their own, so that no guest queues
-//              behind a job's step. May block.
+//   engine    owns the graph, the bitmap names, the job states and the exports; never waits.
+//   commands  runs the commands that change the graph, and the ends of jobs, one at a time and in
+//             order. May block; hops to the engine thread for all that it reads or links there.
+//   workers   run job steps. May block.
+//   guest     writes out what guests overwrite during a backup: a pool of its own, so that no guest
+//             queues behind a job's step. May block.
+//   io        makes blocking calls for copies that cannot use batch I/O. Waits for no other task.
 #ifndef ENGINE_NATIVE_THREADS_H_
 #define ENGINE_NATIVE_THREADS_H_
 
@@ -22,6 +23,7 @@ namespace tidemark::native {
 
 inline constexpr int kWorkerCount = 8;
 inline constexpr int kGuestWorkerCount = 4;
+inline constexpr int kIoWorkerCount = 8;
 
 // Safe from any thread. The destructor runs what was posted and joins, commands before engine.
 class Threads {
@@ -30,8 +32,10 @@ class Threads {
   Executor& commands() { return commands_; }
   Executor& workers() { return workers_; }
   Executor& guest() { return guest_; }
+  Executor& io() { return io_; }
 
-  // Runs `function` on the engine thread and returns what it returns. Never from the engine thread itself.
+  // Runs `function` on the engine thread and returns what it returns. Never from the engine thread
+  // itself.
   template <typename Function>
   auto OnEngine(Function&& function) {
     using Result = std::invoke_result_t<Function>;
@@ -66,6 +70,7 @@ class Threads {
  private:
   // Destroyed in reverse: the engine thread last, since the others hop to it.
   SerialExecutor engine_{"td-engine"};
+  WorkerPool io_{"td-io", kIoWorkerCount};
   WorkerPool guest_{"td-guest", kGuestWorkerCount};
   WorkerPool workers_{"td-worker", kWorkerCount};
   SerialExecutor commands_{"td-commands"};

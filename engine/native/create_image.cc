@@ -1,0 +1,173 @@
+#include "engine/native/create_image.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <functional>
+#include <future>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/error.h"
+#include "engine/base/status_macros.h"
+#include "engine/format/qcow2/create.h"
+#include "engine/storage/errno_status.h"
+#include "qmp/options.pb.h"
+
+namespace tidemark::native {
+namespace {
+
+using block::v1::BlockdevCreateOptions;
+
+// How a node that becomes an image is used meanwhile.
+constexpr char kUser[] = "block job of blockdev-create";
+
+// The bytes written at once where all of an image is to be written.
+constexpr uint64_t kFillBytes = uint64_t{1} << 20;
+
+absl::StatusOr<storage::Preallocation> FilePreallocation(block::v1::PreallocMode mode) {
+  switch (mode) {
+    case block::v1::PREALLOC_MODE_UNSPECIFIED:
+    case block::v1::PREALLOC_MODE_OFF:
+      return storage::Preallocation::kOff;
+    case block::v1::PREALLOC_MODE_FALLOC:
+      return storage::Preallocation::kFallocate;
+    case block::v1::PREALLOC_MODE_FULL:
+      return storage::Preallocation::kFull;
+    default:
+      return Error(Reason::kInvalidField,
+                   absl::StrCat("preallocation ", block::v1::PreallocMode_Name(mode),
+                                " is for formats with metadata; use OFF, FALLOC or FULL"),
+                   {{"field", "options.preallocation"}});
+  }
+}
+
+qcow2::CreateOptions::Preallocation Qcow2Preallocation(block::v1::PreallocMode mode) {
+  using Preallocation = qcow2::CreateOptions::Preallocation;
+  switch (mode) {
+    case block::v1::PREALLOC_MODE_METADATA:
+      return Preallocation::kMetadata;
+    case block::v1::PREALLOC_MODE_FALLOC:
+      return Preallocation::kFalloc;
+    case block::v1::PREALLOC_MODE_FULL:
+      return Preallocation::kFull;
+    default:
+      return Preallocation::kOff;
+  }
+}
+
+// QMP's name of a driver, as images record it.
+std::string DriverName(block::v1::BlockdevDriver driver) {
+  const auto* value = block::v1::BlockdevDriver_descriptor()->FindValueByNumber(driver);
+  if (value->options().HasExtension(qmp::value)) return value->options().GetExtension(qmp::value);
+  std::string name = value->name().substr(sizeof("BLOCKDEV_DRIVER_") - 1);
+  for (char& c : name) c = c == '_' ? '-' : absl::ascii_tolower(c);
+  return name;
+}
+
+absl::Status CreateQcow2(storage::Storage& file,
+                         const block::v1::BlockdevCreateOptionsQcow2& options) {
+  qcow2::CreateOptions create;
+  create.size_bytes = options.size();
+  create.version = options.version() == block::v1::BLOCKDEV_QCOW2_VERSION_V2 ? 2 : 3;
+  if (options.has_cluster_size()) create.cluster_size_bytes = options.cluster_size();
+  if (options.has_refcount_bits()) {
+    create.refcount_bits = std::clamp<int64_t>(options.refcount_bits(), 0, UINT32_MAX);
+  }
+  create.backing_file = options.backing_file();
+  if (options.backing_fmt() != block::v1::BLOCKDEV_DRIVER_UNSPECIFIED) {
+    create.backing_format = DriverName(options.backing_fmt());
+  }
+  create.preallocation = Qcow2Preallocation(options.preallocation());
+  create.lazy_refcounts = options.lazy_refcounts();
+  if (options.compression_type() == block::v1::QCOW2_COMPRESSION_TYPE_ZSTD) {
+    create.compression_type = qcow2::CompressionType::kZstd;
+  }
+  return qcow2::Create(file, create);
+}
+
+absl::Status CreateRaw(storage::Storage& file, const block::v1::BlockdevCreateOptionsRaw& options) {
+  ASSIGN_OR_RETURN(const storage::Preallocation preallocation,
+                   FilePreallocation(options.preallocation()));
+  // By way of nothing, so that all of it reads as zeroes.
+  RETURN_IF_ERROR(file.Resize(0));
+  RETURN_IF_ERROR(file.Resize(options.size()));
+  if (preallocation == storage::Preallocation::kFallocate) {
+    RETURN_IF_ERROR(file.WriteZeroes({0, options.size()}, {.may_unmap = false}));
+  }
+  if (preallocation == storage::Preallocation::kFull) {
+    const std::vector<std::byte> zeroes(std::min<uint64_t>(kFillBytes, options.size()));
+    for (uint64_t at = 0; at < options.size(); at += zeroes.size()) {
+      const uint64_t length_bytes = std::min<uint64_t>(zeroes.size(), options.size() - at);
+      RETURN_IF_ERROR(file.Write(at, storage::ConstBytes(zeroes.data(), length_bytes), {}));
+    }
+  }
+  return file.Flush();
+}
+
+// Runs `function` on the graph-command worker and waits for it.
+template <typename Function>
+auto OnCommands(Engine& engine, Function function) {
+  std::packaged_task<decltype(function())()> task(std::move(function));
+  auto result = task.get_future();
+  engine.threads.commands().Post([&task] { task(); });
+  return result.get();
+}
+
+// Attaches to the node that `reference` says, opening it if need be, lets `create` write to it, and
+// lets go.
+absl::Status CreateInNode(Engine& engine, const block::v1::BlockdevRef& reference,
+                          const std::function<absl::Status(storage::Storage&)>& create) {
+  const graph::Permissions permissions{.used = storage::kPermissionConsistentRead |
+                                               storage::kPermissionWrite |
+                                               storage::kPermissionResize};
+  ASSIGN_OR_RETURN(
+      graph::Edge* const edge, OnCommands(engine, [&]() -> absl::StatusOr<graph::Edge*> {
+        return engine.opener.OpenAndAttach(reference, {.user = kUser, .permissions = permissions});
+      }));
+  absl::Status status = create(*edge->port());
+  OnCommands(engine, [&] {
+    engine.threads.OnEngine([&] { engine.graph.Detach(edge); });
+    status.Update(engine.opener.CloseOrphans());
+  });
+  return status;
+}
+
+}  // namespace
+
+absl::Status CreateImageFile(const PathPolicy& policy, const std::string& path, uint64_t size_bytes,
+                             storage::Preallocation preallocation) {
+  RETURN_IF_ERROR(policy.CheckPath(path));
+  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
+  if (fd < 0) return storage::ErrnoStatus(errno, absl::StrCat("cannot create \"", path, "\""));
+  absl::Status status = policy.CheckOpened(fd, path);
+  if (status.ok()) status = storage::CreateFileIn(fd, path, size_bytes, preallocation);
+  close(fd);
+  return status;
+}
+
+absl::Status CreateImage(Engine& engine, const BlockdevCreateOptions& options) {
+  switch (options.driver_case()) {
+    case BlockdevCreateOptions::kFile: {
+      ASSIGN_OR_RETURN(const storage::Preallocation preallocation,
+                       FilePreallocation(options.file().preallocation()));
+      return CreateImageFile(engine.policy, options.file().filename(), options.file().size(),
+                             preallocation);
+    }
+    case BlockdevCreateOptions::kRaw:
+      return CreateInNode(engine, options.raw().file(),
+                          [&](storage::Storage& file) { return CreateRaw(file, options.raw()); });
+    case BlockdevCreateOptions::kQcow2:
+      return CreateInNode(engine, options.qcow2().file(), [&](storage::Storage& file) {
+        return CreateQcow2(file, options.qcow2());
+      });
+    default:
+      return Error(Reason::kInvalidField, "no driver that this engine can create images of",
+                   {{"field", "options.driver"}});
+  }
+}
+
+}  // namespace tidemark::native

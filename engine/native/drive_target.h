@@ -1,0 +1,29 @@
+// The target that drive-backup creates and opens by itself.
+#ifndef ENGINE_NATIVE_DRIVE_TARGET_H_
+#define ENGINE_NATIVE_DRIVE_TARGET_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "engine/job/backup_options.h"
+#include "engine/native/engine.h"
+
+namespace tidemark::native {
+
+struct DriveTarget {
+  std::string path;
+  // The driver; empty: found by looking, or for a new file that of the source.
+  std::string format;
+  // The file exists already.
+  bool existing = false;
+};
+
+// Creates the file if that is asked for, with the backing image that `sync` calls for, and opens it
+// as a node that lives until Graph::RemoveNode. `sync` top of a source without backing image
+// becomes full. A file that was created stays if a later step fails. Graph-command worker.
+absl::StatusOr<graph::Node*> OpenDriveTarget(Engine& engine, const std::string& source_node,
+                                             const DriveTarget& target, job::SyncMode* sync);
+
+}  // namespace tidemark::native
+
+#endif  // ENGINE_NATIVE_DRIVE_TARGET_H_

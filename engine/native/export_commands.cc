@@ -1,0 +1,106 @@
+#include "engine/native/export_commands.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "engine/base/status_macros.h"
+#include "tidemark/block/v1/export.pb.h"
+
+namespace tidemark::native {
+namespace {
+
+using namespace block::v1;  // NOLINT: a file about requests.
+
+absl::Status StartServer(Engine& engine, const NbdServerStartRequest& request) {
+  nbd::Server::Options options;
+  if (request.addr().has_unix_socket()) {
+    RETURN_IF_ERROR(engine.policy.CheckPath(request.addr().unix_socket().path()));
+    options.address = nbd::UnixAddress{request.addr().unix_socket().path()};
+  } else {
+    options.address = nbd::TcpAddress{request.addr().inet().host(), request.addr().inet().port()};
+  }
+  options.connections_max =
+      static_cast<int>(std::min<uint32_t>(request.max_connections(), nbd::kConnectionsMax));
+  constexpr uint32_t kHandshakeDefaultSeconds = 10;
+  const uint32_t handshake_seconds = request.has_handshake_max_seconds()
+                                         ? request.handshake_max_seconds()
+                                         : kHandshakeDefaultSeconds;
+  options.handshake_timeout =
+      handshake_seconds == 0 ? absl::InfiniteDuration() : absl::Seconds(handshake_seconds);
+  return engine.exports.StartServer(std::move(options));
+}
+
+absl::Status AddExport(Engine& engine, const BlockExportAddRequest& request) {
+  ExportRequest wanted;
+  wanted.id = request.id();
+  wanted.node_name = request.node_name();
+  wanted.name = request.nbd().name();
+  wanted.description = request.nbd().description();
+  wanted.writable = request.writable();
+  wanted.writethrough = request.writethrough();
+  wanted.allocation_depth = request.nbd().allocation_depth();
+  for (const BlockDirtyBitmapOrStr& bitmap : request.nbd().bitmaps()) {
+    if (bitmap.has_external()) {
+      wanted.bitmaps.push_back({bitmap.external().node(), bitmap.external().name()});
+    } else {
+      wanted.bitmaps.push_back({"", bitmap.local()});
+    }
+  }
+  return engine.exports.Add(wanted);
+}
+
+absl::Status AddNbdExport(Engine& engine, const NbdServerAddRequest& request) {
+  ExportRequest wanted;
+  wanted.id = request.name().empty() ? request.device() : request.name();
+  wanted.node_name = request.device();
+  wanted.name = wanted.id;
+  wanted.description = request.description();
+  wanted.writable = request.writable();
+  if (!request.bitmap().empty()) wanted.bitmaps.push_back({"", request.bitmap()});
+  return engine.exports.Add(wanted);
+}
+
+bool IsHard(BlockExportRemoveMode mode) { return mode == BLOCK_EXPORT_REMOVE_MODE_HARD; }
+
+}  // namespace
+
+void AddExportCommands(Engine* engine, Handlers* handlers) {
+  handlers->Add<NbdServerStartRequest, NbdServerStartResponse>(
+      [engine](const NbdServerStartRequest& request, NbdServerStartResponse*) {
+        return StartServer(*engine, request);
+      });
+  handlers->Add<NbdServerStopRequest, NbdServerStopResponse>(
+      [engine](const NbdServerStopRequest&, NbdServerStopResponse*) {
+        return engine->exports.StopServer();
+      });
+  handlers->Add<NbdServerAddRequest, NbdServerAddResponse>(
+      [engine](const NbdServerAddRequest& request, NbdServerAddResponse*) {
+        return AddNbdExport(*engine, request);
+      });
+  handlers->Add<NbdServerRemoveRequest, NbdServerRemoveResponse>(
+      [engine](const NbdServerRemoveRequest& request, NbdServerRemoveResponse*) {
+        return engine->exports.Remove(request.name(), IsHard(request.mode()));
+      });
+  handlers->Add<BlockExportAddRequest, BlockExportAddResponse>(
+      [engine](const BlockExportAddRequest& request, BlockExportAddResponse*) {
+        return AddExport(*engine, request);
+      });
+  handlers->Add<BlockExportDelRequest, BlockExportDelResponse>(
+      [engine](const BlockExportDelRequest& request, BlockExportDelResponse*) {
+        return engine->exports.Remove(request.id(), IsHard(request.mode()));
+      });
+  handlers->Add<QueryBlockExportsRequest, QueryBlockExportsResponse>(
+      [engine](const QueryBlockExportsRequest&, QueryBlockExportsResponse* response) {
+        for (const ExportInfo& exported : engine->exports.List()) {
+          BlockExportInfo* const info = response->add_exports();
+          info->set_id(exported.id);
+          info->set_type(BLOCK_EXPORT_TYPE_NBD);
+          info->set_node_name(exported.node_name);
+          info->set_shutting_down(exported.shutting_down);
+        }
+        return absl::OkStatus();
+      });
+}
+
+}  // namespace tidemark::native

@@ -1,0 +1,15 @@
+// The commands about exports: nbd-server-*, block-export-*, query-block-exports.
+#ifndef ENGINE_NATIVE_EXPORT_COMMANDS_H_
+#define ENGINE_NATIVE_EXPORT_COMMANDS_H_
+
+#include "engine/native/engine.h"
+#include "engine/native/handlers.h"
+
+namespace tidemark::native {
+
+// `engine` must outlive the handlers.
+void AddExportCommands(Engine* engine, Handlers* handlers);
+
+}  // namespace tidemark::native
+
+#endif  // ENGINE_NATIVE_EXPORT_COMMANDS_H_

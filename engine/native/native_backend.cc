@@ -1,0 +1,107 @@
+#include "engine/native/native_backend.h"
+
+#include <cstdio>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "engine/base/error.h"
+#include "engine/native/export_commands.h"
+#include "engine/native/job_commands.h"
+#include "engine/native/node_commands.h"
+#include "engine/native/transaction_commands.h"
+
+namespace tidemark::native {
+namespace {
+
+backend::Capabilities MakeCapabilities(const std::string& version, const Handlers& handlers) {
+  backend::Capabilities capabilities;
+  capabilities.engine = backend::EngineKind::kNative;
+  capabilities.version = version;
+  for (const auto& command : backend::CommandIndex::Get().commands()) {
+    if (handlers.Find(command->method->input_type()) != nullptr) {
+      capabilities.commands.insert(command->qmp_name);
+    }
+  }
+  capabilities.drivers = {"file", "null-co", "qcow2", "raw"};
+  capabilities.create_drivers = {"file", "qcow2", "raw"};
+  capabilities.transaction_actions = {"abort",
+                                      "block-dirty-bitmap-add",
+                                      "block-dirty-bitmap-clear",
+                                      "block-dirty-bitmap-disable",
+                                      "block-dirty-bitmap-enable",
+                                      "block-dirty-bitmap-merge",
+                                      "block-dirty-bitmap-remove",
+                                      "blockdev-backup",
+                                      "drive-backup"};
+  capabilities.export_types = {"nbd"};
+  capabilities.job_types = {"backup", "create"};
+  return capabilities;
+}
+
+}  // namespace
+
+NativeBackend::NativeBackend(Options options, backend::EventLog* log, Clock* clock)
+    : threads_(std::make_unique<Threads>()) {
+  engine_ = std::make_unique<Engine>(threads_.get(), log, clock, std::move(options.policy));
+  AddNodeCommands(engine_.get(), &handlers_);
+  AddExportCommands(engine_.get(), &handlers_);
+  AddTransactionCommands(engine_.get(), &handlers_);
+  AddJobCommands(&engine_->scheduler, &handlers_);
+  capabilities_ = MakeCapabilities(options.version, handlers_);
+}
+
+NativeBackend::~NativeBackend() {
+  if (!shutting_down_) Shutdown();
+  // What was still posted runs before the parts that it touches go: the pools finish their queues.
+  threads_ = nullptr;
+  engine_ = nullptr;
+}
+
+absl::Status NativeBackend::CheckRunning() const {
+  if (!shutting_down_) return absl::OkStatus();
+  return Error(Reason::kShuttingDown, "the engine is shutting down and takes no more commands");
+}
+
+void NativeBackend::Call(const backend::Command& command, const google::protobuf::Message& request,
+                         google::protobuf::Message* result, Done done) {
+  const Handlers::Handler* const handler = handlers_.Find(request.GetDescriptor());
+  if (handler == nullptr) {
+    return done(Error(Reason::kCommandUnsupported,
+                      absl::StrCat("the native engine has no command ", command.qmp_name),
+                      {{"command", command.qmp_name}}));
+  }
+  Executor& executor =
+      command.kind == backend::CommandKind::kGraph ? threads_->commands() : threads_->engine();
+  executor.Post([this, handler, &request, result, done = std::move(done)]() mutable {
+    // Looked at when its turn comes: what still waits when a shutdown begins is refused, too.
+    absl::Status status = CheckRunning();
+    if (!status.ok()) return done(std::move(status));
+    (*handler)(request, result, std::move(done));
+  });
+}
+
+void NativeBackend::Shutdown() {
+  shutting_down_ = true;
+  // Jobs first, while their nodes are there; their ends run on the graph-command worker.
+  absl::Notification cancelled;
+  threads_->engine().Post(
+      [&] { engine_->scheduler.CancelAll([&cancelled] { cancelled.Notify(); }); });
+  cancelled.WaitForNotification();
+
+  absl::Notification closed;
+  threads_->commands().Post([&] {
+    engine_->exports.StopServer().IgnoreError();  // It may not be running.
+    graph::RemovedNodes nodes = threads_->OnEngine([this] { return engine_->graph.TakeAll(); });
+    const absl::Status status = nodes.Close();
+    if (!status.ok()) {
+      std::fprintf(stderr, "tidemark: closing the images: %s\n",
+                   std::string(status.message()).c_str());
+    }
+    threads_->OnEngine([&] { engine_->graph.Unlink(&nodes); });
+    closed.Notify();
+  });
+  closed.WaitForNotification();
+}
+
+}  // namespace tidemark::native

@@ -1,0 +1,429 @@
+#include "engine/native/opener.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "engine/base/error.h"
+#include "engine/base/status_macros.h"
+#include "engine/format/qcow2/header.h"
+#include "engine/format/raw/raw_slice.h"
+#include "engine/graph/limits.h"
+#include "engine/native/file_driver.h"
+#include "engine/native/latency_storage.h"
+#include "engine/native/qcow2_driver.h"
+#include "engine/storage/errno_status.h"
+#include "engine/storage/file_storage.h"
+#include "engine/storage/null_storage.h"
+
+namespace tidemark::native {
+namespace {
+
+using block::v1::BlockdevOptions;
+using block::v1::BlockdevOptionsFile;
+using block::v1::BlockdevOptionsQcow2;
+using block::v1::BlockdevRef;
+
+constexpr uint64_t kNullDefaultBytes = uint64_t{1} << 30;
+
+// Who a child is attached for, until the node above it exists.
+std::string UserNamed(const std::string& node_name) {
+  return node_name.empty() ? "an unnamed node" : absl::StrCat("node '", node_name, "'");
+}
+
+// What a format needs of its file from the first look at it; the graph says it more precisely
+// later.
+graph::Permissions FormatFilePermissions(bool read_only) {
+  return {.used = read_only ? storage::kPermissionConsistentRead
+                            : storage::kPermissionConsistentRead | storage::kPermissionWrite |
+                                  storage::kPermissionResize,
+          .shared = storage::kPermissionConsistentRead | storage::kPermissionWriteUnchanged};
+}
+
+graph::Permissions BackingPermissions() {
+  return {.used = storage::kPermissionConsistentRead,
+          .shared = storage::kPermissionConsistentRead | storage::kPermissionWriteUnchanged};
+}
+
+// Raw needs nothing for itself: its users reach through it.
+graph::Permissions RawFilePermissions() { return {}; }
+
+storage::FileOptions::Locking ToStorage(block::v1::OnOffAuto locking) {
+  switch (locking) {
+    case block::v1::ON_OFF_AUTO_ON:
+      return storage::FileOptions::Locking::kOn;
+    case block::v1::ON_OFF_AUTO_OFF:
+      return storage::FileOptions::Locking::kOff;
+    default:
+      return storage::FileOptions::Locking::kAuto;
+  }
+}
+
+graph::DetectZeroes ToGraph(block::v1::BlockdevDetectZeroesOptions detect_zeroes) {
+  switch (detect_zeroes) {
+    case block::v1::BLOCKDEV_DETECT_ZEROES_OPTIONS_ON:
+      return graph::DetectZeroes::kOn;
+    case block::v1::BLOCKDEV_DETECT_ZEROES_OPTIONS_UNMAP:
+      return graph::DetectZeroes::kUnmap;
+    default:
+      return graph::DetectZeroes::kOff;
+  }
+}
+
+absl::Status CheckOptions(const graph::NodeSpec& spec) {
+  const graph::NodeOptions& options = spec.options;
+  if (options.detect_zeroes == graph::DetectZeroes::kUnmap &&
+      options.discard != graph::DiscardMode::kUnmap) {
+    return Error(
+        Reason::kInvalidCombination,
+        absl::StrCat("node \"", spec.name,
+                     "\": detect_zeroes UNMAP needs discard UNMAP: space given back is a discard"),
+        {{"node", spec.name}, {"field", "detect_zeroes"}});
+  }
+  if (options.force_share && !options.read_only) {
+    return Error(Reason::kInvalidCombination,
+                 absl::StrCat("node \"", spec.name, "\": force_share needs read_only"),
+                 {{"node", spec.name}, {"field", "force_share"}});
+  }
+  return absl::OkStatus();
+}
+
+// Opens `path` for AdoptFile. Not blocking: a FIFO must not hold the engine up before it is
+// refused.
+absl::StatusOr<int> OpenDescriptor(const std::string& path, bool read_only) {
+  const int fd = open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return storage::ErrnoStatus(errno, absl::StrCat("cannot open \"", path, "\""));
+  return fd;
+}
+
+bool MayFallBackToReadOnly(const absl::Status& status) { return absl::IsPermissionDenied(status); }
+
+}  // namespace
+
+absl::StatusOr<std::string> ResolveBackingFile(const std::string& backing_file,
+                                               const std::string& image_file) {
+  const size_t colon = backing_file.find(':');
+  // A colon before any slash is a protocol, as QEMU reads it.
+  if (colon != std::string::npos && backing_file.find('/') > colon &&
+      !absl::StartsWith(backing_file, "file:")) {
+    return Error(
+        Reason::kFeatureUnsupported,
+        absl::StrCat("image \"", image_file, "\" names its backing file \"", backing_file,
+                     "\", which is no plain path; open the backing node yourself and name it "
+                     "with `backing`"),
+        {{"file", image_file}});
+  }
+  const std::string path(absl::StartsWith(backing_file, "file:")
+                             ? backing_file.substr(sizeof("file:") - 1)
+                             : backing_file);
+  const size_t slash = image_file.rfind('/');
+  if (absl::StartsWith(path, "/") || slash == std::string::npos) return path;
+  return absl::StrCat(image_file.substr(0, slash + 1), path);
+}
+
+class Opener::Children {
+ public:
+  explicit Children(Opener* opener) : opener_(*opener) {}
+  ~Children() {
+    if (edges_.empty()) return;
+    opener_.threads_.OnEngine([this] {
+      for (auto edge = edges_.rbegin(); edge != edges_.rend(); ++edge) opener_.graph_.Detach(*edge);
+    });
+    opener_.CloseOrphans().IgnoreError();  // What was just opened has nothing to lose.
+  }
+  void Add(graph::Edge* edge) { edges_.push_back(edge); }
+  // The new node has taken them over.
+  void Release() { edges_.clear(); }
+
+ private:
+  Opener& opener_;
+  std::vector<graph::Edge*> edges_;
+};
+
+absl::Status Opener::CloseOrphans() {
+  graph::RemovedNodes orphans = threads_.OnEngine([this] { return graph_.TakeOrphans(); });
+  const absl::Status status = orphans.Close();
+  threads_.OnEngine([&] { graph_.Unlink(&orphans); });
+  return status;
+}
+
+Opener::Inherited Opener::Below(const Inherited& above, const graph::NodeOptions& options) {
+  Inherited inherited = above;
+  inherited.discard_unmaps = true;
+  inherited.read_only = options.read_only;
+  inherited.auto_read_only = options.auto_read_only;
+  inherited.force_share = options.force_share;
+  inherited.cache_direct = options.cache_direct;
+  inherited.cache_no_flush = options.cache_no_flush;
+  ++inherited.depth;
+  return inherited;
+}
+
+absl::StatusOr<graph::Node*> Opener::Add(graph::NodeSpec spec) {
+  return threads_.OnEngine([&] { return graph_.AddNode(std::move(spec)); });
+}
+
+absl::StatusOr<graph::Node*> Opener::Open(const BlockdevOptions& options,
+                                          graph::Ownership ownership) {
+  return OpenNode(options, ownership, /*hidden=*/false, Inherited());
+}
+
+absl::StatusOr<graph::Node*> Opener::OpenNode(const BlockdevOptions& options,
+                                              graph::Ownership ownership, bool hidden,
+                                              const Inherited& inherited) {
+  if (inherited.depth > graph::kGraphDepthMax) {
+    return Error(Reason::kLimitReached,
+                 absl::StrCat("the chain of nodes is deeper than ", graph::kGraphDepthMax));
+  }
+  const auto& cache = options.cache();
+  graph::NodeSpec spec;
+  spec.name = options.node_name();
+  spec.ownership = ownership;
+  spec.hidden = hidden;
+  spec.options.read_only = options.has_read_only() ? options.read_only() : inherited.read_only;
+  spec.options.auto_read_only =
+      options.has_auto_read_only() ? options.auto_read_only() : inherited.auto_read_only;
+  spec.options.force_share =
+      options.has_force_share() ? options.force_share() : inherited.force_share;
+  spec.options.cache_direct = cache.has_direct() ? cache.direct() : inherited.cache_direct;
+  spec.options.cache_no_flush = cache.has_no_flush() ? cache.no_flush() : inherited.cache_no_flush;
+  spec.options.detect_zeroes = ToGraph(options.detect_zeroes());
+  const bool discard_unmaps = options.discard() == block::v1::BLOCKDEV_DISCARD_OPTIONS_UNSPECIFIED
+                                  ? inherited.discard_unmaps
+                                  : options.discard() == block::v1::BLOCKDEV_DISCARD_OPTIONS_UNMAP;
+  spec.options.discard = discard_unmaps ? graph::DiscardMode::kUnmap : graph::DiscardMode::kIgnore;
+  RETURN_IF_ERROR(CheckOptions(spec));
+  if (!spec.name.empty()) {
+    RETURN_IF_ERROR(threads_.OnEngine([&] { return graph_.CheckNewName(spec.name); }));
+  }
+  switch (options.driver_case()) {
+    case BlockdevOptions::kFile:
+      return OpenFileNode(options, std::move(spec));
+    case BlockdevOptions::kRaw:
+      return OpenRawNode(options, std::move(spec), inherited);
+    case BlockdevOptions::kQcow2:
+      return OpenQcow2Node(options, std::move(spec), inherited);
+    case BlockdevOptions::kNullCo:
+      return OpenNullNode(options, std::move(spec));
+    default:
+      return Error(Reason::kInvalidField,
+                   absl::StrCat("node \"", spec.name, "\": no driver that this engine has"),
+                   {{"field", "options.driver"}});
+  }
+}
+
+absl::StatusOr<graph::Node*> Opener::OpenFileNode(const BlockdevOptions& options,
+                                                  graph::NodeSpec spec) {
+  const std::string& path = options.file().filename();
+  RETURN_IF_ERROR(policy_.CheckPath(path));
+  absl::StatusOr<int> fd = OpenDescriptor(path, spec.options.read_only);
+  if (!fd.ok() && !spec.options.read_only && spec.options.auto_read_only &&
+      MayFallBackToReadOnly(fd.status())) {
+    spec.options.read_only = true;
+    fd = OpenDescriptor(path, /*read_only=*/true);
+  }
+  RETURN_IF_ERROR(fd.status());
+  if (absl::Status status = policy_.CheckOpened(*fd, path); !status.ok()) {
+    close(*fd);
+    return status;
+  }
+  ASSIGN_OR_RETURN(
+      std::shared_ptr<storage::FileStorage> file,
+      storage::AdoptFile(
+          *fd, path,
+          {.read_only = spec.options.read_only,
+           .direct = spec.options.cache_direct,
+           .no_flush = spec.options.cache_no_flush,
+           .discard_unmaps = spec.options.discard == graph::DiscardMode::kUnmap,
+           // Who reads whatever others do meanwhile takes no part in the locks.
+           .locking = spec.options.force_share ? storage::FileOptions::Locking::kOff
+                                               : ToStorage(options.file().locking())}));
+  spec.driver = std::make_shared<FileDriver>(std::move(file));
+  return Add(std::move(spec));
+}
+
+absl::StatusOr<graph::Edge*> Opener::AttachChild(const BlockdevRef& reference,
+                                                 const std::string& user, absl::string_view role,
+                                                 const graph::Permissions& permissions,
+                                                 const Inherited& inherited) {
+  graph::AttachRequest request{.user = user, .role = std::string(role), .permissions = permissions};
+  if (reference.node_case() == BlockdevRef::kReference) {
+    return threads_.OnEngine([&]() -> absl::StatusOr<graph::Edge*> {
+      ASSIGN_OR_RETURN(graph::Node* const node, graph_.Find(reference.reference()));
+      return graph_.Attach(node, std::move(request));
+    });
+  }
+  ASSIGN_OR_RETURN(
+      graph::Node* const node,
+      OpenNode(reference.definition(), graph::Ownership::kParents, /*hidden=*/true, inherited));
+  absl::StatusOr<graph::Edge*> edge =
+      threads_.OnEngine([&] { return graph_.Attach(node, std::move(request)); });
+  if (!edge.ok()) CloseOrphans().IgnoreError();
+  return edge;
+}
+
+absl::StatusOr<graph::Edge*> Opener::OpenAndAttach(const BlockdevRef& reference,
+                                                   graph::AttachRequest request) {
+  return AttachChild(reference, request.user, request.role, request.permissions, Inherited());
+}
+
+absl::StatusOr<graph::Node*> Opener::OpenRawNode(const BlockdevOptions& options,
+                                                 graph::NodeSpec spec, const Inherited& above) {
+  const Inherited inherited = Below(above, spec.options);
+  Children children(this);
+  ASSIGN_OR_RETURN(graph::Edge* const file,
+                   AttachChild(options.raw().file(), UserNamed(spec.name), graph::kRoleFile,
+                               RawFilePermissions(), inherited));
+  children.Add(file);
+  raw::SliceOptions slice;
+  slice.offset_bytes = options.raw().offset();
+  if (options.raw().has_size()) slice.size_bytes = options.raw().size();
+  ASSIGN_OR_RETURN(std::unique_ptr<storage::Storage> window, raw::OpenSlice(file->port(), slice));
+  const std::string filename =
+      threads_.OnEngine([&] { return file->child()->driver().filename(); });
+  spec.driver = std::make_shared<PlainDriver>("raw", filename, std::move(window));
+  spec.children.push_back(
+      {.edge = file, .role = graph::kRoleFile, .policy = graph::ChildPolicy::kFilter});
+  ASSIGN_OR_RETURN(graph::Node* const node, Add(std::move(spec)));
+  children.Release();
+  return node;
+}
+
+absl::StatusOr<graph::Node*> Opener::OpenNullNode(const BlockdevOptions& options,
+                                                  graph::NodeSpec spec) {
+  const auto& null = options.null_co();
+  std::shared_ptr<storage::Storage> storage = std::make_shared<storage::NullStorage>(
+      null.has_size() ? null.size() : kNullDefaultBytes,
+      storage::NullStorage::Options{.read_zeroes = null.read_zeroes(),
+                                    .read_only = spec.options.read_only});
+  if (null.latency_ns() != 0) {
+    storage =
+        std::make_shared<LatencyStorage>(std::move(storage), absl::Nanoseconds(null.latency_ns()));
+  }
+  spec.driver = std::make_shared<PlainDriver>("null-co", "null-co://", std::move(storage));
+  return Add(std::move(spec));
+}
+
+absl::StatusOr<graph::Node*> Opener::OpenQcow2Node(const BlockdevOptions& options,
+                                                   graph::NodeSpec spec, const Inherited& above) {
+  const Inherited inherited = Below(above, spec.options);
+  const BlockdevOptionsQcow2& qcow2 = options.qcow2();
+  Children children(this);
+  ASSIGN_OR_RETURN(graph::Edge* const file,
+                   AttachChild(qcow2.file(), UserNamed(spec.name), graph::kRoleFile,
+                               FormatFilePermissions(spec.options.read_only), inherited));
+  children.Add(file);
+  const std::string filename =
+      threads_.OnEngine([&] { return file->child()->driver().filename(); });
+
+  qcow2::OpenOptions open_options;
+  open_options.read_only = spec.options.read_only;
+  open_options.discard_unmaps = qcow2.has_pass_discard_request()
+                                    ? qcow2.pass_discard_request()
+                                    : spec.options.discard == graph::DiscardMode::kUnmap;
+  if (qcow2.has_l2_cache_size()) open_options.l2_cache_bytes = qcow2.l2_cache_size();
+  if (qcow2.has_cache_size()) {
+    open_options.l2_cache_bytes =
+        std::min<uint64_t>(open_options.l2_cache_bytes, qcow2.cache_size());
+  }
+  ASSIGN_OR_RETURN(std::shared_ptr<Qcow2Driver> driver,
+                   Qcow2Driver::Open(file->port(), filename, open_options));
+  spec.children.push_back(
+      {.edge = file, .role = graph::kRoleFile, .policy = graph::ChildPolicy::kFormatFile});
+  spec.driver = driver;
+  ASSIGN_OR_RETURN(graph::Edge* const backing, AttachBacking(qcow2, spec, filename, inherited));
+  if (backing != nullptr) {
+    children.Add(backing);
+    driver->image().SetBacking(backing->port());
+    spec.children.push_back(
+        {.edge = backing, .role = graph::kRoleBacking, .policy = graph::ChildPolicy::kBacking});
+  }
+  spec.bitmaps = driver->TakeLoadedBitmaps();
+  absl::StatusOr<graph::Node*> node = Add(std::move(spec));
+  if (node.ok()) children.Release();
+  return node;
+}
+
+absl::StatusOr<graph::Edge*> Opener::AttachBacking(const BlockdevOptionsQcow2& options,
+                                                   const graph::NodeSpec& spec,
+                                                   const std::string& image_file,
+                                                   const Inherited& above) {
+  Inherited inherited = above;
+  inherited.discard_unmaps = false;
+  inherited.read_only = true;
+  inherited.auto_read_only = false;
+  BlockdevRef reference;
+  switch (options.backing().node_case()) {
+    case block::v1::BlockdevRefOrNull::kNone:
+      return nullptr;
+    case block::v1::BlockdevRefOrNull::kReference:
+      reference.set_reference(options.backing().reference());
+      break;
+    case block::v1::BlockdevRefOrNull::kDefinition:
+      *reference.mutable_definition() = options.backing().definition();
+      break;
+    case block::v1::BlockdevRefOrNull::NODE_NOT_SET: {
+      const qcow2::Header header = static_cast<Qcow2Driver&>(*spec.driver).image().header();
+      if (header.backing_file.empty()) return nullptr;
+      inherited.chain_files.insert(image_file);
+      ASSIGN_OR_RETURN(*reference.mutable_definition(),
+                       BackingOptions(header.backing_file, header.backing_format, image_file));
+      ASSIGN_OR_RETURN(const std::string path, ResolveBackingFile(header.backing_file, image_file));
+      if (!inherited.chain_files.insert(path).second) {
+        return Error(
+            Reason::kImageCorrupt,
+            absl::StrCat("the backing chain of \"", image_file, "\" comes back to \"", path, "\""),
+            {{"file", path}});
+      }
+      break;
+    }
+  }
+  absl::StatusOr<graph::Edge*> edge = AttachChild(
+      reference, UserNamed(spec.name), graph::kRoleBacking, BackingPermissions(), inherited);
+  if (!edge.ok()) {
+    return Annotate(edge.status(),
+                    absl::StrCat("cannot open the backing image of \"", image_file, "\""));
+  }
+  return edge;
+}
+
+absl::StatusOr<BlockdevOptions> Opener::BackingOptions(const std::string& backing_file,
+                                                       const absl::optional<std::string>& format,
+                                                       const std::string& image_file) {
+  ASSIGN_OR_RETURN(const std::string path, ResolveBackingFile(backing_file, image_file));
+  RETURN_IF_ERROR(policy_.CheckPath(path));
+  std::string driver = format.value_or("");
+  if (driver.empty()) {
+    // The header does not say: look, as QEMU does.
+    ASSIGN_OR_RETURN(const int fd, OpenDescriptor(path, /*read_only=*/true));
+    std::byte first_bytes[512] = {};
+    const ssize_t got = pread(fd, first_bytes, sizeof(first_bytes), 0);
+    close(fd);
+    driver =
+        got > 0 && qcow2::LooksLikeQcow2(storage::ConstBytes(first_bytes, got)) ? "qcow2" : "raw";
+  }
+  BlockdevOptions options;
+  if (driver == "qcow2") {
+    options.mutable_qcow2()->mutable_file()->mutable_definition()->mutable_file()->set_filename(
+        path);
+  } else if (driver == "raw") {
+    options.mutable_raw()->mutable_file()->mutable_definition()->mutable_file()->set_filename(path);
+  } else if (driver == "file") {
+    options.mutable_file()->set_filename(path);
+  } else {
+    return Error(Reason::kFeatureUnsupported,
+                 absl::StrCat("backing file \"", path, "\" of \"", image_file, "\" has format \"",
+                              driver, "\", which this engine does not have"),
+                 {{"file", path}});
+  }
+  return options;
+}
+
+}  // namespace tidemark::native

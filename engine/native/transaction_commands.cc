@@ -1,0 +1,172 @@
+#include "engine/native/transaction_commands.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/types/optional.h"
+#include "engine/base/error.h"
+#include "engine/base/status_macros.h"
+#include "engine/graph/quiesce.h"
+#include "engine/native/backup_action.h"
+#include "engine/native/bitmap_actions.h"
+#include "engine/transaction/transaction.h"
+#include "tidemark/block/v1/bitmap.pb.h"
+#include "tidemark/block/v1/copy.pb.h"
+#include "tidemark/block/v1/transaction.pb.h"
+
+namespace tidemark::native {
+namespace {
+
+using namespace block::v1;  // NOLINT: a file about requests.
+
+using Actions = std::vector<std::unique_ptr<transaction::Action>>;
+
+// No guest request is in flight above the named nodes. Names that are unknown are left to the
+// actions to refuse.
+class NodesInstant final : public transaction::Instant {
+ public:
+  NodesInstant(Engine* engine, std::vector<std::string> node_names)
+      : engine_(*engine), node_names_(std::move(node_names)) {}
+
+  void Begin() override {
+    quiesce_ = graph::Quiesce(engine_.threads.OnEngine([this] {
+      std::vector<graph::Node*> nodes;
+      for (const std::string& name : node_names_) {
+        const absl::StatusOr<graph::Node*> node = engine_.graph.Find(name);
+        if (node.ok()) nodes.push_back(*node);
+      }
+      return engine_.graph.PortsAbove(nodes);
+    }));
+  }
+  void End() override { quiesce_.Open(); }
+
+ private:
+  Engine& engine_;
+  const std::vector<std::string> node_names_;
+  graph::Quiesce quiesce_;
+};
+
+class AbortAction final : public transaction::Action {
+ public:
+  absl::Status Prepare() override {
+    return Error(Reason::kTransactionAborted, "the transaction's action `abort` undid it");
+  }
+};
+
+template <typename Request>
+absl::Status RunBitmapAction(Engine& engine, const Request& request) {
+  Actions actions;
+  actions.push_back(MakeAction(&engine, request));
+  NodesInstant instant(&engine, {request.node()});
+  return transaction::Run(actions, instant);
+}
+
+absl::Status RunBackup(Engine& engine, BackupRequest request) {
+  NodesInstant instant(&engine, {request.source_node});
+  Actions actions;
+  actions.push_back(MakeBackupAction(&engine, std::move(request), nullptr));
+  return transaction::Run(actions, instant);
+}
+
+// The action, and in `node_names` the node that it changes.
+std::unique_ptr<transaction::Action> FromProto(Engine& engine, const TransactionAction& action,
+                                               const std::shared_ptr<job::JobGroup>& group,
+                                               std::vector<std::string>* node_names) {
+  const auto make = [&](const auto& request) {
+    node_names->push_back(request.node());
+    return MakeAction(&engine, request);
+  };
+  const auto backup = [&](BackupRequest request) {
+    node_names->push_back(request.source_node);
+    return MakeBackupAction(&engine, std::move(request), group);
+  };
+  switch (action.action_case()) {
+    case TransactionAction::kBlockDirtyBitmapAdd:
+      return make(action.block_dirty_bitmap_add());
+    case TransactionAction::kBlockDirtyBitmapRemove:
+      return make(action.block_dirty_bitmap_remove());
+    case TransactionAction::kBlockDirtyBitmapClear:
+      return make(action.block_dirty_bitmap_clear());
+    case TransactionAction::kBlockDirtyBitmapEnable:
+      return make(action.block_dirty_bitmap_enable());
+    case TransactionAction::kBlockDirtyBitmapDisable:
+      return make(action.block_dirty_bitmap_disable());
+    case TransactionAction::kBlockDirtyBitmapMerge:
+      return make(action.block_dirty_bitmap_merge());
+    case TransactionAction::kBlockdevBackup:
+      return backup(native::FromProto(action.blockdev_backup()));
+    case TransactionAction::kDriveBackup:
+      return backup(native::FromProto(action.drive_backup()));
+    case TransactionAction::kAbort:
+      return std::make_unique<AbortAction>();
+    case TransactionAction::ACTION_NOT_SET:
+      break;
+  }
+  return nullptr;
+}
+
+absl::Status RunTransaction(Engine& engine, const TransactionRequest& request) {
+  const bool grouped = request.properties().completion_mode() == ACTION_COMPLETION_MODE_GROUPED;
+  const auto group = grouped ? std::make_shared<job::JobGroup>() : nullptr;
+  std::vector<std::string> node_names;
+  Actions actions;
+  for (const TransactionAction& action : request.actions()) {
+    std::unique_ptr<transaction::Action> made = FromProto(engine, action, group, &node_names);
+    if (made == nullptr)
+      return Error(Reason::kInvalidField, "an action of the transaction is empty");
+    actions.push_back(std::move(made));
+  }
+  NodesInstant instant(&engine, std::move(node_names));
+  return transaction::Run(actions, instant);
+}
+
+// Hashing takes a while for a large bitmap: a worker does it, while the name is looked up here.
+void HashBitmap(Engine& engine, const DebugBlockDirtyBitmapSha256Request& request,
+                DebugBlockDirtyBitmapSha256Response* response, Handlers::Done done) {
+  const absl::StatusOr<graph::Node*> node = engine.graph.Find(request.node());
+  if (!node.ok()) return done(node.status());
+  const absl::StatusOr<graph::Bitmap*> bitmap = (*node)->bitmaps().Find(request.name());
+  if (!bitmap.ok()) return done(bitmap.status());
+  engine.threads.workers().Post([bits = (*bitmap)->bits(), response, done = std::move(done)] {
+    response->set_sha256(bits->Sha256());
+    done(absl::OkStatus());
+  });
+}
+
+template <typename Request, typename Response>
+void AddBitmapCommand(Engine* engine, Handlers* handlers) {
+  handlers->Add<Request, Response>(
+      [engine](const Request& request, Response*) { return RunBitmapAction(*engine, request); });
+}
+
+}  // namespace
+
+void AddTransactionCommands(Engine* engine, Handlers* handlers) {
+  AddBitmapCommand<BlockDirtyBitmapAddRequest, BlockDirtyBitmapAddResponse>(engine, handlers);
+  AddBitmapCommand<BlockDirtyBitmapRemoveRequest, BlockDirtyBitmapRemoveResponse>(engine, handlers);
+  AddBitmapCommand<BlockDirtyBitmapClearRequest, BlockDirtyBitmapClearResponse>(engine, handlers);
+  AddBitmapCommand<BlockDirtyBitmapEnableRequest, BlockDirtyBitmapEnableResponse>(engine, handlers);
+  AddBitmapCommand<BlockDirtyBitmapDisableRequest, BlockDirtyBitmapDisableResponse>(engine,
+                                                                                    handlers);
+  AddBitmapCommand<BlockDirtyBitmapMergeRequest, BlockDirtyBitmapMergeResponse>(engine, handlers);
+  handlers->AddLater<DebugBlockDirtyBitmapSha256Request, DebugBlockDirtyBitmapSha256Response>(
+      [engine](const DebugBlockDirtyBitmapSha256Request& request,
+               DebugBlockDirtyBitmapSha256Response* response,
+               Handlers::Done done) { HashBitmap(*engine, request, response, std::move(done)); });
+  handlers->Add<BlockdevBackupRequest, BlockdevBackupResponse>(
+      [engine](const BlockdevBackupRequest& request, BlockdevBackupResponse*) {
+        return RunBackup(*engine, native::FromProto(request));
+      });
+  handlers->Add<DriveBackupRequest, DriveBackupResponse>(
+      [engine](const DriveBackupRequest& request, DriveBackupResponse*) {
+        return RunBackup(*engine, native::FromProto(request));
+      });
+  handlers->Add<TransactionRequest, TransactionResponse>(
+      [engine](const TransactionRequest& request, TransactionResponse*) {
+        return RunTransaction(*engine, request);
+      });
+}
+
+}  // namespace tidemark::native
