@@ -21,6 +21,7 @@
 // and those have all returned from the storage.
 #include "engine/nbd/transmission.h"
 
+#include <system_error>
 #include <utility>
 
 #include "engine/base/check.h"
@@ -127,7 +128,7 @@ void Transmission::RunOne() {
   in_flight_++;
   const size_t held_bytes = Handler::MemoryNeeded(request);
   if (request.command != Command::kWrite) held_bytes_ += held_bytes;
-  if (costs_.IsSlow(request)) {
+  if (stalled_ || costs_.IsSlow(request)) {
     const bool others_can_run = CanRun();
     const bool others_may_come = pipelining_ > 0 && CanReceive();
     if (others_can_run || others_may_come) WakeHelper();
@@ -144,6 +145,7 @@ void Transmission::RunOne() {
   mutex_.Lock();
   running_--;
   completed_count_++;
+  stalled_ = false;
   costs_.Record(request, ended - began);
   if (lost_) {
     in_flight_--;
@@ -156,22 +158,20 @@ void Transmission::RunOne() {
 }
 
 void Transmission::SendAnswers() {
-  std::vector<Answer> answers;
-  answers.swap(unsent_);
+  leaving_.swap(unsent_);
   unsent_bytes_ = 0;
   sending_ = true;
   mutex_.Unlock();
 
-  std::vector<iovec> parts;
-  parts.reserve(answers.size() * 2);
   size_t released_bytes = 0;
-  for (Answer& answer : answers) {
-    answer.reply.AppendParts(&parts);
+  for (Answer& answer : leaving_) {
+    answer.reply.AppendParts(&parts_);
     released_bytes += answer.held_bytes;
   }
-  const absl::Status sent = socket_.SendAll(absl::MakeSpan(parts));
-  const int released_count = static_cast<int>(answers.size());
-  answers.clear();
+  const absl::Status sent = socket_.SendAll(absl::MakeSpan(parts_));
+  const int released_count = static_cast<int>(leaving_.size());
+  leaving_.clear();
+  parts_.clear();
   if (!sent.ok()) socket_.Shutdown();
 
   mutex_.Lock();
@@ -192,26 +192,29 @@ void Transmission::ReceiveRequests() {
   const bool alone = in_flight_ == 0;
   mutex_.Unlock();
 
-  std::deque<Request> received;
   const absl::Duration began = SystemClock().Elapsed();
   const absl::Status status =
-      receiver_.Receive(alone ? spin_policy_.spin() : absl::ZeroDuration(), &received);
+      receiver_.Receive(alone ? spin_policy_.spin() : absl::ZeroDuration(), &received_);
   spin_policy_.Record(SystemClock().Elapsed() - began);
 
   mutex_.Lock();
   receiving_ = false;
   const bool dropped = no_more_requests_;  // Disconnected meanwhile.
   if (!status.ok()) no_more_requests_ = true;
-  if (dropped) return;
-  if (received.size() > 1 || in_flight_ > 0) {
+  if (dropped) {
+    received_.clear();
+    return;
+  }
+  if (received_.size() > 1 || in_flight_ > 0) {
     pipelining_ = kPipeliningMemory;
   } else if (pipelining_ > 0) {
     pipelining_--;
   }
-  for (Request& request : received) {
+  for (Request& request : received_) {
     if (request.command == Command::kWrite) held_bytes_ += Handler::MemoryNeeded(request);
     pending_.push_back(std::move(request));
   }
+  received_.clear();
 }
 
 bool Transmission::CheckForStall() {
@@ -219,7 +222,10 @@ bool Transmission::CheckForStall() {
   if (running_ == 0) return false;
   const bool stuck = completed_count_ == completed_count_checked_;
   completed_count_checked_ = completed_count_;
-  if (stuck && (CanRun() || CanReceive())) WakeHelper();
+  if (stuck && (CanRun() || CanReceive())) {
+    stalled_ = true;
+    WakeHelper();
+  }
   return true;
 }
 
@@ -227,7 +233,11 @@ void Transmission::WakeHelper() {
   if (idle_threads_ > 0) {
     changed_.Signal();
   } else if (helpers_.size() + 1 < size_t{kThreadsPerConnectionMax}) {
-    helpers_.emplace_back([this] { Work(); });
+    try {
+      helpers_.emplace_back([this] { Work(); });
+    } catch (const std::system_error&) {
+      // No thread to be had: those that are there will come to it.
+    }
   }
 }
 

@@ -69,6 +69,10 @@ class Transmission final : public StallWatch::Watched {
   // Used by the thread that receives, alone.
   Receiver receiver_;
   SpinPolicy spin_policy_;
+  std::deque<Request> received_;
+  // Used by the thread that sends, alone.
+  std::vector<Answer> leaving_;
+  std::vector<iovec> parts_;
 
   mutable Mutex mutex_;
   CondVar changed_;
@@ -94,6 +98,9 @@ class Transmission final : public StallWatch::Watched {
   // For stalls: requests completed in all, and how many there were at the last check.
   uint64_t completed_count_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t completed_count_checked_ ABSL_GUARDED_BY(mutex_) = 0;
+  // All threads were stuck at the last check, and nothing has completed since: then every request
+  // counts as a slow one.
+  bool stalled_ ABSL_GUARDED_BY(mutex_) = false;
   int idle_threads_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<std::thread> helpers_ ABSL_GUARDED_BY(mutex_);
 };

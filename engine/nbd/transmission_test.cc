@@ -12,6 +12,7 @@
 #include "engine/nbd/server.h"
 #include "engine/nbd/testing/folder.h"
 #include "engine/nbd/testing/guest.h"
+#include "engine/nbd/testing/raw_client.h"
 #include "engine/storage/failing_storage.h"
 #include "engine/storage/memory_storage.h"
 #include "engine/storage/slow_storage.h"
@@ -252,6 +253,23 @@ TEST_F(TransmissionTest, ErrorsOfTheStorageReachTheClientAsTheErrnoNearestToThem
     failing_->ClearRules();
     EXPECT_EQ(guest.Write(0, "x"), 0) << "one failure is not the end";
   }
+}
+
+TEST_F(TransmissionTest, AStructuredErrorCarriesTheTextOfTheStorage) {
+  Fail(storage::Verb::kRead, Error(Reason::kIoError, "sector 7 is gone"));
+  RawClient client(address_.path);
+  ASSERT_TRUE(client.Greet());
+  ASSERT_TRUE(client.Send(RawClient::Option(8, "")));
+  ASSERT_TRUE(client.ReceiveOptionReply().has_value());
+  ASSERT_TRUE(client.ChooseExport("disk"));
+  ASSERT_TRUE(client.Send(RawClient::Request(0, 0, 77, 0, 512)));
+  const std::string text = "sector 7 is gone";
+  const auto size = static_cast<uint32_t>(text.size());
+  const std::string expected = RawClient::U32(0x668e33ef) + RawClient::U16(1) +
+                               RawClient::U16(0x8001) + RawClient::U64(77) +
+                               RawClient::U32(6 + size) + RawClient::U32(EIO) +
+                               RawClient::U16(static_cast<uint16_t>(size)) + text;
+  EXPECT_EQ(client.Receive(expected.size()), expected);
 }
 
 TEST_F(TransmissionTest, HolesAreToldInsteadOfSent) {
