@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <barrier>
 #include <map>
 #include <memory>
 #include <random>
@@ -414,6 +415,30 @@ TEST(DirtyBitmap, ThreadsThatMarkAndClaimLoseAndDoubleNothing) {
   EXPECT_TRUE(bitmap.IsEmpty());
   EXPECT_EQ(bitmap.NextDirty(0, kEverything), absl::nullopt);
   for (uint64_t g = 0; g < kGranules; ++g) EXPECT_EQ(copied[g], versions[g]) << "granule " << g;
+}
+
+TEST(DirtyBitmap, GranulesThatThreadsMarkAtTheSameTimeAreCountedOnce) {
+  constexpr uint64_t kGranules = 4096;
+  constexpr int kRounds = 200;
+  DirtyBitmap bitmap(kGranules * 512, 512);
+  int wrong_rounds = 0;
+  std::barrier start(2);
+  std::barrier end(2, [&]() noexcept {
+    if (bitmap.CountBytes() != kGranules * 512) ++wrong_rounds;
+    bitmap.ClearAll();
+    if (!bitmap.IsEmpty()) ++wrong_rounds;
+  });
+  const auto mark = [&] {
+    for (int round = 0; round < kRounds; ++round) {
+      start.arrive_and_wait();
+      for (uint64_t g = 0; g < kGranules; ++g) bitmap.Set({g * 512, 1});
+      end.arrive_and_wait();
+    }
+  };
+  std::thread other(mark);
+  mark();
+  other.join();
+  EXPECT_EQ(wrong_rounds, 0);
 }
 
 TEST(DirtyBitmap, QueriesGoOnDuringAResize) {

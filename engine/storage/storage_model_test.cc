@@ -31,7 +31,10 @@ class PickyStorage final : public ForwardingStorage {
   }
   absl::Status Read(uint64_t offset_bytes, Bytes buffer) override {
     if (!IsWhole({offset_bytes, buffer.size()})) return Unaligned();
-    return ForwardingStorage::Read(offset_bytes, buffer);
+    const absl::Status status = ForwardingStorage::Read(offset_bytes, buffer);
+    // Whoever reads, modifies and writes back is likely to be interrupted here.
+    std::this_thread::yield();
+    return status;
   }
   absl::Status Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options) override {
     if (!IsWhole({offset_bytes, data.size()})) return Unaligned();
