@@ -4,6 +4,8 @@
 #define ENGINE_JOB_ERROR_POLICY_H_
 
 #include "absl/status/status.h"
+#include "absl/types/optional.h"
+#include "engine/base/error.h"
 
 namespace tidemark::job {
 
@@ -21,8 +23,12 @@ enum class ErrorAction { kReport, kIgnore, kStop };
 // QEMU's io-status of a job.
 enum class IoStatus { kOk, kFailed, kNoSpace };
 
-// True if `status` says that the disk is full.
-inline bool IsNoSpace(const absl::Status& status) { return absl::IsResourceExhausted(status); }
+// True if `status` says that the disk is full, not that some other limit was reached.
+inline bool IsNoSpace(const absl::Status& status) {
+  const absl::optional<ErrorDetails> details = DetailsOf(status);
+  return details.has_value() ? details->reason == Reason::kNoSpace
+                             : absl::IsResourceExhausted(status);
+}
 
 inline ErrorAction ActionFor(ErrorPolicy policy, const absl::Status& status) {
   switch (policy) {
