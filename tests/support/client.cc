@@ -1,0 +1,156 @@
+#include "tests/support/client.h"
+
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/security/credentials.h>
+
+#include <chrono>
+
+#include "absl/strings/numbers.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "tests/support/refusal.h"
+#include "tidemark/block/v1/event.grpc.pb.h"
+#include "tidemark/block/v1/job.grpc.pb.h"
+
+namespace tidemark::test {
+namespace {
+
+// Long enough for a loaded machine: a call that takes longer hangs.
+constexpr std::chrono::seconds kDeadline(60);
+
+std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  // Servers come and go under the same address within one test.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 20);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 20);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 100);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
+uint64_t SequenceOf(const grpc::ClientContext& context) {
+  const auto& trailing = context.GetServerTrailingMetadata();
+  const auto found = trailing.find("tidemark-sequence");
+  uint64_t sequence = 0;
+  if (found == trailing.end()) return 0;
+  if (!absl::SimpleAtoi(absl::string_view(found->second.data(), found->second.size()), &sequence)) {
+    return 0;
+  }
+  return sequence;
+}
+
+template <class Stream, class Response>
+void ReadAll(Stream* stream, size_t count, std::vector<Response>* responses) {
+  Response response;
+  while (responses->size() < count && stream->Read(&response)) responses->push_back(response);
+}
+
+}  // namespace
+
+Refusal RefusalOf(const grpc::Status& status) {
+  Refusal refusal;
+  refusal.code = static_cast<absl::StatusCode>(status.error_code());
+  refusal.message = status.error_message();
+  google::rpc::Status details;
+  if (!details.ParseFromString(status.error_details())) return refusal;
+  for (const auto& detail : details.details()) {
+    google::rpc::ErrorInfo info;
+    if (!detail.UnpackTo(&info)) continue;
+    refusal.domain = info.domain();
+    refusal.reason = info.reason();
+    refusal.metadata.insert(info.metadata().begin(), info.metadata().end());
+  }
+  return refusal;
+}
+
+std::ostream& operator<<(std::ostream& out, const Refusal& refusal) {
+  if (refusal.ok()) return out << "accepted";
+  out << absl::StatusCodeToString(refusal.code) << " (" << refusal.reason << "): \""
+      << refusal.message << "\"";
+  for (const auto& [key, value] : refusal.metadata) out << " " << key << "=" << value;
+  return out;
+}
+
+Client::Client(const std::string& address, std::string instance)
+    : instance_(std::move(instance)), channel_(Connect(address)) {}
+
+Client::~Client() = default;
+
+Refusal Client::Call(const std::string& path, const google::protobuf::Message& request,
+                     google::protobuf::Message* response, uint64_t* sequence) {
+  grpc::TemplatedGenericStub<google::protobuf::Message, google::protobuf::Message> stub(channel_);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kDeadline);
+  grpc::Status status;
+  absl::Notification done;
+  stub.UnaryCall(&context, path, {}, &request, response, [&status, &done](grpc::Status result) {
+    status = std::move(result);
+    done.Notify();
+  });
+  done.WaitForNotification();
+  if (sequence != nullptr) *sequence = SequenceOf(context);
+  return RefusalOf(status);
+}
+
+std::pair<std::vector<v1::Job>, Refusal> Client::WatchJob(v1::WatchJobRequest request) {
+  request.set_instance(instance_);
+  const auto stub = v1::JobService::NewStub(channel_);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kDeadline);
+  const auto stream = stub->WatchJob(&context, request);
+  std::vector<v1::Job> jobs;
+  v1::WatchJobResponse response;
+  while (stream->Read(&response)) jobs.push_back(response.job());
+  return {std::move(jobs), RefusalOf(stream->Finish())};
+}
+
+std::pair<std::vector<v1::WatchEventsResponse>, Refusal> Client::WatchEvents(
+    const v1::WatchEventsRequest& request, size_t count) {
+  const auto stub = v1::EventService::NewStub(channel_);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kDeadline);
+  const auto stream = stub->WatchEvents(&context, request);
+  std::vector<v1::WatchEventsResponse> responses;
+  ReadAll(stream.get(), count, &responses);
+  if (responses.size() == count) {
+    context.TryCancel();
+    stream->Finish();
+    return {std::move(responses), Refusal()};
+  }
+  return {std::move(responses), RefusalOf(stream->Finish())};
+}
+
+bool Client::WaitUntilServing(absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  grpc::GenericStub stub(channel_);
+  // A HealthCheckRequest for the whole server has no bytes; SERVING is field 1 with value 1.
+  const std::string serving("\x08\x01");
+  while (absl::Now() < deadline) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(1));
+    grpc::ByteBuffer request;
+    grpc::ByteBuffer response;
+    grpc::Status status;
+    absl::Notification done;
+    stub.UnaryCall(&context, "/grpc.health.v1.Health/Check", {}, &request, &response,
+                   [&status, &done](grpc::Status result) {
+                     status = std::move(result);
+                     done.Notify();
+                   });
+    done.WaitForNotification();
+    grpc::Slice bytes;
+    if (status.ok() && response.DumpToSingleSlice(&bytes).ok() &&
+        std::string(reinterpret_cast<const char*>(bytes.begin()), bytes.size()) == serving) {
+      return true;
+    }
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  return false;
+}
+
+}  // namespace tidemark::test

@@ -1,0 +1,158 @@
+#include "tests/support/random_writer.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+namespace tidemark::test {
+namespace {
+
+constexpr uint64_t kUnitBytes = 512;
+constexpr uint64_t kRequestBytes = 96 * 1024;
+constexpr absl::Duration kPause = absl::Microseconds(500);
+
+}  // namespace
+
+RandomWriter::RandomWriter(const NbdPlace& place, const ByteModel& start, uint64_t seed,
+                           size_t lane_count)
+    : start_(start) {
+  const uint64_t part_bytes = start.size_bytes() / lane_count;
+  for (size_t i = 0; i < lane_count; ++i) {
+    lanes_.push_back(std::make_unique<Lane>());
+    Lane* lane = lanes_.back().get();
+    lane->part = {i * part_bytes, part_bytes};
+    lane->thread = std::thread([this, lane, place, seed, i] { Run(lane, place, seed * 1000 + i); });
+  }
+}
+
+RandomWriter::~RandomWriter() { Stop(); }
+
+void RandomWriter::Run(Lane* lane, NbdPlace place, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  Guest guest(place, std::make_shared<ByteModel>(start_.size_bytes()));
+  ASSERT_TRUE(guest.connected()) << guest.error();
+  uint64_t pattern = seed * 1000000;
+  while (!stop_) {
+    const uint64_t units = lane->part.length_bytes / kUnitBytes;
+    const uint64_t first = random() % units;
+    const uint64_t count = 1 + random() % (kRequestBytes / kUnitBytes);
+    Request request;
+    request.range =
+        Range{lane->part.offset_bytes + first * kUnitBytes, count * kUnitBytes}.Intersect(
+            lane->part);
+    request.pattern = random() % 5 == 0 ? 0 : ++pattern;
+    {
+      const std::lock_guard<std::mutex> lock(lane->mutex);
+      lane->requests.push_back(request);
+    }
+    if (request.pattern == 0) {
+      guest.Zero(request.range);
+    } else {
+      guest.Write(request.pattern, request.range);
+    }
+    {
+      const std::lock_guard<std::mutex> lock(lane->mutex);
+      ++lane->answered;
+    }
+    absl::SleepFor(kPause);
+  }
+}
+
+RandomWriter::Instant RandomWriter::Answered() const {
+  Instant instant;
+  for (const auto& lane : lanes_) {
+    const std::lock_guard<std::mutex> lock(lane->mutex);
+    instant.push_back(lane->answered);
+  }
+  return instant;
+}
+
+RandomWriter::Instant RandomWriter::Sent() const {
+  Instant instant;
+  for (const auto& lane : lanes_) {
+    const std::lock_guard<std::mutex> lock(lane->mutex);
+    instant.push_back(lane->requests.size());
+  }
+  return instant;
+}
+
+bool RandomWriter::WaitForMore(size_t count) const {
+  const Instant before = Answered();
+  const absl::Time deadline = absl::Now() + absl::Seconds(40);
+  while (absl::Now() < deadline) {
+    const Instant now = Answered();
+    bool enough = true;
+    for (size_t i = 0; i < now.size(); ++i) enough = enough && now[i] >= before[i] + count;
+    if (enough) return true;
+    absl::SleepFor(absl::Milliseconds(2));
+  }
+  return false;
+}
+
+void RandomWriter::Stop() {
+  stop_ = true;
+  for (const auto& lane : lanes_) {
+    if (lane->thread.joinable()) lane->thread.join();
+  }
+}
+
+void RandomWriter::Apply(const Request& request, ByteModel* model) {
+  if (request.pattern == 0) {
+    model->Zero(request.range);
+  } else {
+    model->Write(request.pattern, request.range);
+  }
+}
+
+std::string RandomWriter::Explain(const std::string& contents, const Instant& earliest,
+                                  const Instant& latest) const {
+  if (contents.size() != start_.size_bytes()) {
+    return absl::StrCat("holds ", contents.size(), " bytes instead of ", start_.size_bytes());
+  }
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    const Lane& lane = *lanes_[i];
+    const std::lock_guard<std::mutex> lock(lane.mutex);
+    ByteModel model = start_;
+    const auto part = [&lane](const std::string& bytes) {
+      return absl::string_view(bytes).substr(lane.part.offset_bytes, lane.part.length_bytes);
+    };
+    Ranges closest = {lane.part};
+    for (size_t done = 0; done <= latest[i] && done <= lane.requests.size(); ++done) {
+      if (done > 0) Apply(lane.requests[done - 1], &model);
+      if (done < earliest[i]) continue;
+      const Ranges differences = Differences(part(model.bytes()), part(contents));
+      if (BytesIn(differences) < BytesIn(closest)) closest = differences;
+      if (differences.empty()) {
+        closest.clear();
+        break;
+      }
+    }
+    if (!closest.empty()) {
+      return absl::StrCat("lane ", i, " at ", lane.part.ToString(),
+                          " is like no instant between requests ", earliest[i], " and ", latest[i],
+                          "; the closest differs in ", ToString(closest),
+                          " (from the start of the lane)");
+    }
+  }
+  return "";
+}
+
+ByteModel RandomWriter::Model() const {
+  ByteModel model = start_;
+  for (const auto& lane : lanes_) {
+    for (const Request& request : lane->requests) Apply(request, &model);
+  }
+  return model;
+}
+
+size_t RandomWriter::request_count() const {
+  size_t sum = 0;
+  for (size_t count : Answered()) sum += count;
+  return sum;
+}
+
+}  // namespace tidemark::test
