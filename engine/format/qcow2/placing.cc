@@ -61,12 +61,17 @@ class ReadPlacement final : public Composed {
       if (mapping.kind == Mapping::Kind::kData) {
         beneath = core_.file.get();
         offset_beneath = mapping.host_offset_bytes;
-      } else if (mapping.kind == Mapping::Kind::kUnallocated && core_.backing != nullptr) {
-        const uint64_t backing_end = core_.backing->size_bytes();
-        if (placed.offset_bytes < backing_end) {
-          beneath = core_.backing.get();
-          offset_beneath = placed.offset_bytes;
-          placed = placed.Intersect({0, backing_end});
+      } else if (mapping.kind == Mapping::Kind::kUnallocated) {
+        beneath = core_.backing.get();
+        offset_beneath = placed.offset_bytes;
+      }
+      if (beneath != nullptr) {
+        // Past the end of a file or a backing disk there are zeroes, and no place.
+        const uint64_t end_beneath = beneath->size_bytes();
+        if (offset_beneath >= end_beneath) {
+          beneath = nullptr;
+        } else {
+          placed.length_bytes = std::min(placed.length_bytes, end_beneath - offset_beneath);
         }
       }
       if (beneath == nullptr) {
