@@ -489,6 +489,29 @@ TEST_F(GraphTest, ATargetOverItsSourceDoesNotMakeACycle) {
   EXPECT_EQ(fleece->backing(), disk);
 }
 
+TEST_F(GraphTest, AnOverlayOfTheSourceSeesItThroughTheFilter) {
+  // Fleecing with the job itself as the target's user.
+  Node* disk = AddImage("disk0");
+  Edge* guest = Use(disk, kGuest);
+  Node* fleece = AddImage("fleece", disk);
+  Use(fleece, {kPermissionWrite, kPermissionAll}, /*gated=*/false, "block job 'j'");
+  Edge* reader = Use(fleece, kReader, true, "block export 'fleece'");
+  Node* filter = AddFilter("filter", disk);
+  {
+    const auto ports = graph.PortsAbove({disk});
+    EXPECT_THAT(ports, testing::UnorderedElementsAre(guest->port(), reader->port()));
+    Quiesce quiesce(ports);
+    ASSERT_TRUE(graph.InsertFilter(filter, disk).ok());
+  }
+  EXPECT_EQ(fleece->backing(), filter);
+  EXPECT_EQ(fleece->backing_depth(), 1);
+  {
+    Quiesce quiesce(graph.PortsAbove({disk}));
+    ASSERT_TRUE(graph.RemoveFilter(filter).ok());
+  }
+  EXPECT_EQ(fleece->backing(), disk);
+}
+
 TEST_F(GraphTest, PortsAboveAreThoseOfAllUsersHoweverFarUp) {
   Node* base = AddImage("base");
   Node* top = AddImage("top", base);

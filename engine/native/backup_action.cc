@@ -149,7 +149,9 @@ absl::Status BackupLink::AttachNodes() {
                                      .role = graph::kRoleTarget,
                                      .permissions = {.used = storage::kPermissionWrite,
                                                      .shared = storage::kPermissionAll &
-                                                               ~storage::kPermissionResize}}));
+                                                               ~storage::kPermissionResize},
+                                     // A guest may wait for the target to take old data.
+                                     .gated = false}));
   return absl::OkStatus();
 }
 
