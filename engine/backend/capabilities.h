@@ -5,29 +5,25 @@
 #include <set>
 #include <string>
 
+#include "tidemark/block/v1/instance.pb.h"
+
 namespace tidemark::backend {
 
 // The two kinds of block layer that stand behind the seam. A field marked (qmp.only) is confined to
 // one of them.
 enum class EngineKind { kNative, kQemu };
 
-// A plain value, constant while a backend is connected. Names are QMP's.
+// A plain value, constant while a backend is connected.
 struct Capabilities {
   EngineKind engine = EngineKind::kNative;
   // Of Tidemark or of QEMU: "10.0.2".
   std::string version;
-  // Commands that work: "blockdev-backup". Any other is refused before it reaches the engine.
+  // Commands that work, by QMP's names: "blockdev-backup". Any other is refused before it reaches
+  // the engine.
   std::set<std::string> commands;
-  // Drivers that blockdev-add opens: "qcow2".
-  std::set<std::string> drivers;
-  // Drivers that blockdev-create makes.
-  std::set<std::string> create_drivers;
-  // Actions that a transaction takes: "blockdev-backup".
-  std::set<std::string> transaction_actions;
-  // Export types of block-export-add: "nbd".
-  std::set<std::string> export_types;
-  // Types of jobs: "backup".
-  std::set<std::string> job_types;
+  // What else GetCapabilities tells. The engine fills drivers, events, job_types, export_types and
+  // the limits that are its own (jobs, nodes, exports); the front fills the rest.
+  ::tidemark::block::v1::GetCapabilitiesResponse details;
 };
 
 }  // namespace tidemark::backend

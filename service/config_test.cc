@@ -1,0 +1,76 @@
+#include "service/config.h"
+
+#include "absl/strings/match.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace tidemark {
+namespace {
+
+using ::testing::ElementsAre;
+
+absl::optional<std::string> NoEnvironment(absl::string_view) { return absl::nullopt; }
+
+absl::StatusOr<Config> Parse(const std::vector<std::string>& arguments) {
+  return ParseConfig(arguments, NoEnvironment);
+}
+
+// The message of the refusal.
+std::string Refusal(const std::vector<std::string>& arguments) {
+  const absl::StatusOr<Config> config = Parse(arguments);
+  return config.ok() ? "accepted" : std::string(config.status().message());
+}
+
+TEST(Config, WithoutFlagsThereIsOneUnixSocket) {
+  const absl::StatusOr<Config> config = Parse({});
+  ASSERT_TRUE(config.ok()) << config.status();
+  ASSERT_EQ(config->listen.size(), 1u);
+  EXPECT_EQ(config->listen[0].socket_path, "/run/tidemark/tidemark.sock");
+  EXPECT_EQ(config->action, Config::Action::kServe);
+}
+
+TEST(Config, AValueFollowsItsFlagOrAnEqualsSign) {
+  const absl::StatusOr<Config> config =
+      Parse({"--listen", "unix:/a", "--listen=localhost:1", "--image_root=/i", "--image-root", "/j",
+             "--state_dir", "/s", "--startup=/f"});
+  ASSERT_TRUE(config.ok()) << config.status();
+  ASSERT_EQ(config->listen.size(), 2u);
+  EXPECT_EQ(config->listen[0].socket_path, "/a");
+  EXPECT_EQ(config->listen[1].host, "localhost");
+  EXPECT_THAT(config->image_roots, ElementsAre("/i", "/j"));
+  EXPECT_EQ(config->state_dir, "/s");
+  EXPECT_EQ(config->startup_file, "/f");
+}
+
+TEST(Config, WhatIsWrongIsNamed) {
+  EXPECT_TRUE(absl::StrContains(Refusal({"--lisen=unix:/a"}), "--lisen"));
+  EXPECT_TRUE(absl::StrContains(Refusal({"unix:/a"}), "'unix:/a'"));
+  EXPECT_TRUE(absl::StrContains(Refusal({"--listen"}), "--listen needs a value"));
+  EXPECT_TRUE(absl::StrContains(Refusal({"--listen=nonsense"}), "nonsense"));
+  EXPECT_TRUE(absl::StrContains(Refusal({"--listen=unix:/a", "--listen=unix:/a"}), "twice"));
+  EXPECT_TRUE(absl::StrContains(Refusal({"--state_dir=/a", "--state_dir=/b"}), "twice"));
+  EXPECT_TRUE(absl::StrContains(Refusal({"--image_root="}), "--image_root"));
+}
+
+TEST(Config, TlsFlagsGoTogether) {
+  EXPECT_TRUE(Parse({"--tls_cert=c", "--tls_key=k"}).ok());
+  EXPECT_TRUE(Parse({"--tls_cert=c", "--tls_key=k", "--tls_client_ca=a"}).ok());
+  EXPECT_TRUE(absl::StrContains(Refusal({"--tls_cert=c"}), "--tls_key"));
+  EXPECT_TRUE(absl::StrContains(Refusal({"--tls_key=k"}), "--tls_cert"));
+  EXPECT_TRUE(absl::StrContains(Refusal({"--tls_client_ca=a"}), "--tls_cert"));
+}
+
+TEST(Config, HelpAndVersionWinOverAllElse) {
+  EXPECT_EQ(Parse({"--help", "--nonsense"})->action, Config::Action::kHelp);
+  EXPECT_EQ(Parse({"--version"})->action, Config::Action::kVersion);
+}
+
+TEST(Config, HelpTellsOfEveryFlag) {
+  for (const char* flag : {"--listen", "--state_dir", "--image_root", "--tls_cert", "--tls_key",
+                           "--tls_client_ca", "--startup", "--help", "--version"}) {
+    EXPECT_TRUE(absl::StrContains(HelpText(), flag)) << flag;
+  }
+}
+
+}  // namespace
+}  // namespace tidemark

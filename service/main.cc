@@ -1,0 +1,144 @@
+// tidemarkd: the one place where concrete classes are chosen.
+
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "engine/backend/event_log.h"
+#include "engine/backend/job_book.h"
+#include "engine/backend/shutdown.h"
+#include "engine/base/clock.h"
+#include "engine/base/executor.h"
+#include "engine/base/path_policy.h"
+#include "engine/base/status_macros.h"
+#include "service/config.h"
+#include "service/rpc/dispatcher.h"
+#include "service/rpc/front.h"
+#include "service/rpc/router.h"
+#include "service/rpc/server.h"
+#include "service/rpc/stream_set.h"
+#include "service/startup.h"
+#include "service/version.h"
+
+namespace tidemark {
+namespace {
+
+// Streams, timers and checks of file names: they hardly ever wait.
+constexpr int kFrontThreads = 2;
+
+constexpr int kExitFailed = 1;
+constexpr int kExitUsage = 2;
+
+// The signals that end the service. Blocked before any thread starts, so that only Wait sees them.
+class StopSignals {
+ public:
+  StopSignals() {
+    sigemptyset(&signals_);
+    sigaddset(&signals_, SIGTERM);
+    sigaddset(&signals_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+    // A peer that closes its socket is an error of that write, no more.
+    signal(SIGPIPE, SIG_IGN);
+  }
+  void Wait() {
+    int number = 0;
+    while (sigwait(&signals_, &number) != 0) {
+    }
+  }
+
+ private:
+  sigset_t signals_;
+};
+
+// The folder of the default socket is ours to make; any other must exist.
+void MakeDefaultFolder(const Config& config) {
+  if (config.listen[0].socket_path == "/run/tidemark/tidemark.sock") mkdir("/run/tidemark", 0755);
+}
+
+absl::Status Serve(const Config& config, StopSignals& stop_signals) {
+  ASSIGN_OR_RETURN(const PathPolicy paths, PathPolicy::Create(config.image_roots));
+  WorkerPool executor("front", kFrontThreads);
+  backend::EventLog log(SystemClock(), executor);
+  backend::JobBook jobs(log);
+  rpc::MapRouter router;
+  std::shared_ptr<backend::LocalBackend> native;
+  if (native != nullptr) router.Set("", native);
+  rpc::Dispatcher dispatcher(router, log, paths, executor);
+  rpc::StreamSet streams;
+  const rpc::Front front{router, log, jobs, dispatcher, streams, SystemClock(), executor, kVersion};
+
+  // Order matters: jobs end and tell so, then streams tell it and end, then the server.
+  std::unique_ptr<rpc::Server> server;
+  const auto stop = [&] {
+    dispatcher.Stop();
+    if (native != nullptr) native->Shutdown();
+    log.Flush();
+    streams.EndAll();
+    if (server != nullptr) server->Stop();
+  };
+
+  absl::Status status;
+  if (!config.startup_file.empty()) {
+    auto requests = ReadStartupFile(config.startup_file);
+    status = requests.ok() ? RunStartup(*requests, dispatcher) : requests.status();
+  }
+  if (status.ok()) {
+    MakeDefaultFolder(config);
+    auto started = rpc::Server::Start(
+        front, {config.listen, config.tls_cert, config.tls_key, config.tls_client_ca});
+    status = started.status();
+    if (status.ok()) server = *std::move(started);
+  }
+  if (status.ok()) {
+    for (const std::string& address : server->addresses()) {
+      std::printf("tidemarkd: listening on %s\n", address.c_str());
+    }
+    std::fflush(stdout);
+    stop_signals.Wait();
+  }
+  stop();
+  return status;
+}
+
+absl::optional<std::string> FromEnvironment(absl::string_view name) {
+  const char* const value = std::getenv(std::string(name).c_str());
+  return value == nullptr ? absl::nullopt : absl::optional<std::string>(value);
+}
+
+int Main(const std::vector<std::string>& arguments) {
+  StopSignals stop_signals;
+  const absl::StatusOr<Config> config = ParseConfig(arguments, FromEnvironment);
+  if (!config.ok()) {
+    std::fprintf(stderr, "tidemarkd: %s\n", std::string(config.status().message()).c_str());
+    return kExitUsage;
+  }
+  switch (config->action) {
+    case Config::Action::kHelp:
+      std::fputs(HelpText().c_str(), stdout);
+      return EXIT_SUCCESS;
+    case Config::Action::kVersion:
+      std::printf("tidemarkd %s\n", kVersion);
+      return EXIT_SUCCESS;
+    case Config::Action::kServe:
+      break;
+  }
+  const absl::Status status = Serve(*config, stop_signals);
+  if (status.ok()) return EXIT_SUCCESS;
+  std::fprintf(stderr, "tidemarkd: %s\n", std::string(status.message()).c_str());
+  return kExitFailed;
+}
+
+}  // namespace
+}  // namespace tidemark
+
+int main(int argc, char** argv) {
+  return tidemark::Main(std::vector<std::string>(argv + 1, argv + argc));
+}

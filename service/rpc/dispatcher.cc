@@ -1,0 +1,93 @@
+#include "service/rpc/dispatcher.h"
+
+#include <memory>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "engine/backend/validate.h"
+#include "engine/base/error.h"
+#include "service/rpc/capabilities_response.h"
+
+namespace tidemark::rpc {
+namespace {
+
+using backend::Backend;
+using backend::Capabilities;
+using backend::Command;
+using google::protobuf::Message;
+
+absl::Status CheckCapable(const Capabilities& capabilities, const Command& command,
+                          const Message& request) {
+  if (capabilities.commands.count(command.qmp_name) == 0) {
+    return Error(Reason::kCommandUnsupported,
+                 absl::StrCat("Command '", command.qmp_name, "' does not work on this engine"),
+                 {{"command", command.qmp_name}});
+  }
+  return backend::CheckEngine(request, capabilities.engine);
+}
+
+bool NamesFiles(const Message& request) {
+  const absl::Status found = backend::CheckPaths(
+      request, [](absl::string_view, qmp::Path) { return absl::CancelledError(); });
+  return !found.ok();
+}
+
+}  // namespace
+
+std::string InstanceOf(const Command& command, const Message& request) {
+  return command.request_instance == nullptr
+             ? ""
+             : request.GetReflection()->GetString(request, command.request_instance);
+}
+
+void Dispatcher::Call(const Command& command, const Message& request, Message* response,
+                      Backend::Done done) const {
+  if (stopped_) {
+    return done(Error(Reason::kShuttingDown, "The service is stopping and takes no more commands"));
+  }
+  if (absl::Status valid = backend::Validate(request); !valid.ok()) return done(std::move(valid));
+  const std::string instance = InstanceOf(command, request);
+  std::shared_ptr<Backend> backend = router_.Find(instance);
+  if (backend == nullptr) return done(UnknownInstance(instance));
+  if (absl::Status capable = CheckCapable(backend->capabilities(), command, request);
+      !capable.ok()) {
+    return done(std::move(capable));
+  }
+  if (paths_.allows_everything() || !NamesFiles(request)) {
+    return Hand(std::move(backend), command, request, response, std::move(done));
+  }
+  workers_.Post([this, backend = std::move(backend), &command, &request, response,
+                 done = std::move(done)]() mutable {
+    if (absl::Status allowed = CheckFiles(request); !allowed.ok()) return done(std::move(allowed));
+    Hand(std::move(backend), command, request, response, std::move(done));
+  });
+}
+
+absl::Status Dispatcher::CheckFiles(const Message& request) const {
+  return backend::CheckPaths(request, [this](absl::string_view name, qmp::Path use) {
+    // What is only recorded counts from the folder of its image, which the engine knows; it checks
+    // the name when it opens the file.
+    if (use == qmp::PATH_RECORDED && !absl::StartsWith(name, "/")) return absl::OkStatus();
+    return paths_.CheckPath(name);
+  });
+}
+
+void Dispatcher::Hand(std::shared_ptr<Backend> backend, const Command& command,
+                      const Message& request, Message* response, Backend::Done done) const {
+  const uint64_t position = log_.position();
+  Backend& engine = *backend;
+  engine.Call(command, request, response,
+              [backend = std::move(backend), &command, response, position,
+               done = std::move(done)](absl::Status status) {
+                const auto* const field = command.response_event_sequence;
+                // An engine that knows better has set it.
+                if (status.ok() && field != nullptr &&
+                    response->GetReflection()->GetUInt64(*response, field) == 0) {
+                  response->GetReflection()->SetUInt64(response, field, position);
+                }
+                done(std::move(status));
+              });
+}
+
+}  // namespace tidemark::rpc

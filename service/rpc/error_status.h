@@ -1,0 +1,27 @@
+// What a client sees of an absl::Status. Any thread.
+#ifndef SERVICE_RPC_ERROR_STATUS_H_
+#define SERVICE_RPC_ERROR_STATUS_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "grpcpp/server_context.h"
+#include "grpcpp/support/status.h"
+
+namespace tidemark::rpc {
+
+// Key of the trailing metadata that every reply carries: the log's position when the engine
+// answered.
+inline constexpr char kSequenceKey[] = "tidemark-sequence";
+
+// The same code and message, and a google.rpc.Status with an ErrorInfo as details: domain
+// "tidemark", reason, metadata with the objects named and the QMP class. `instance` is added unless
+// empty. Long texts are cut, and what is not UTF-8 is replaced by '?'.
+grpc::Status ToGrpcStatus(const absl::Status& status, absl::string_view instance = "");
+
+void AddSequence(uint64_t sequence, grpc::ServerContextBase* context);
+
+}  // namespace tidemark::rpc
+
+#endif  // SERVICE_RPC_ERROR_STATUS_H_

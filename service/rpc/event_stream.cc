@@ -1,0 +1,84 @@
+#include "service/rpc/event_stream.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/backend/event_subject.h"
+#include "engine/backend/validate.h"
+#include "service/rpc/limits.h"
+#include "service/rpc/proto_time.h"
+
+namespace tidemark::rpc {
+namespace {
+
+namespace v1 = ::tidemark::block::v1;
+
+template <typename List, typename Value>
+bool EmptyOrHas(const List& list, const Value& value) {
+  return list.empty() || std::find(list.begin(), list.end(), value) != list.end();
+}
+
+}  // namespace
+
+EventStream::EventStream(const Front& front, grpc::CallbackServerContext* context,
+                         const v1::WatchEventsRequest& request)
+    : LogStream(front, context), request_(request), last_sent_(front.clock.Elapsed()) {
+  absl::Status status = backend::Validate(request_);
+  heartbeat_interval_ = request_.has_heartbeat_interval() ? FromProto(request_.heartbeat_interval())
+                                                          : kHeartbeatDefault;
+  cursor_ = request_.has_after() ? request_.after() : front.log.position();
+  if (status.ok()) status = front.log.Read(cursor_, 0).status();
+  Start(std::move(status));
+}
+
+EventStream::Turn EventStream::TakeTurn(v1::WatchEventsResponse* response) {
+  if (!std::exchange(greeted_, true)) {
+    FillHeartbeat(response);
+    return {Turn::Kind::kWrite};
+  }
+  if (read_.empty()) {
+    auto events = front().log.Read(cursor_, kEventsPerStepMax);
+    if (!events.ok()) return {Turn::Kind::kFinish, events.status()};
+    read_.assign(std::make_move_iterator(events->begin()), std::make_move_iterator(events->end()));
+  }
+  const bool had_any = !read_.empty();
+  while (!read_.empty()) {
+    const backend::EventPtr event = std::move(read_.front());
+    read_.pop_front();
+    cursor_ = event->sequence();
+    if (!Passes(*event)) continue;
+    *response->mutable_event() = *event;
+    last_sent_ = front().clock.Elapsed();
+    return {Turn::Kind::kWrite};
+  }
+  if (had_any) return {Turn::Kind::kAgain};
+  if (front().streams.ending()) return {Turn::Kind::kFinish, Ending()};
+  const absl::Duration silence = front().clock.Elapsed() - last_sent_;
+  if (silence >= heartbeat_interval_) {
+    FillHeartbeat(response);
+    return {Turn::Kind::kWrite};
+  }
+  return {Turn::Kind::kWait, absl::OkStatus(), cursor_, heartbeat_interval_ - silence};
+}
+
+bool EventStream::Passes(const backend::Event& event) const {
+  if (!EmptyOrHas(request_.instances(), event.instance())) return false;
+  if (!EmptyOrHas(request_.kinds(), event.kind())) return false;
+  const absl::string_view job = backend::JobIdOf(event);
+  if (!EmptyOrHas(request_.job_ids(), job)) return false;
+  if (request_.node_names().empty()) return true;
+  const auto names_node = [&event](const std::string& node) {
+    return backend::NamesNode(event, node);
+  };
+  return std::any_of(request_.node_names().begin(), request_.node_names().end(), names_node) ||
+         (!job.empty() &&
+          front().jobs.WorksOn(event.instance(), job, event.sequence(), request_.node_names()));
+}
+
+void EventStream::FillHeartbeat(v1::WatchEventsResponse* response) {
+  response->mutable_heartbeat()->set_sequence(cursor_);
+  ToProto(front().clock.Now(), response->mutable_heartbeat()->mutable_time());
+  last_sent_ = front().clock.Elapsed();
+}
+
+}  // namespace tidemark::rpc

@@ -1,0 +1,39 @@
+// WatchEvents: the log, filtered, as one stream.
+//
+// It holds no queue of its own. It reads the log by cursor at the pace of its reader, so a slow one
+// lags behind, and one that lags so far that the log has dropped what comes next is told so
+// (OUT_OF_RANGE, naming the oldest sequence) and ends.
+#ifndef SERVICE_RPC_EVENT_STREAM_H_
+#define SERVICE_RPC_EVENT_STREAM_H_
+
+#include <deque>
+
+#include "service/rpc/log_stream.h"
+#include "tidemark/block/v1/event.pb.h"
+
+namespace tidemark::rpc {
+
+class EventStream final : public LogStream<::tidemark::block::v1::WatchEventsResponse> {
+ public:
+  // Owns itself. `request` need not outlive the constructor.
+  EventStream(const Front& front, grpc::CallbackServerContext* context,
+              const ::tidemark::block::v1::WatchEventsRequest& request);
+
+ private:
+  Turn TakeTurn(::tidemark::block::v1::WatchEventsResponse* response) override;
+  bool Passes(const backend::Event& event) const;
+  void FillHeartbeat(::tidemark::block::v1::WatchEventsResponse* response);
+
+  const ::tidemark::block::v1::WatchEventsRequest request_;
+  absl::Duration heartbeat_interval_;
+
+  // Touched by turns only.
+  bool greeted_ = false;
+  uint64_t cursor_ = 0;  // Everything up to here was sent or does not pass.
+  std::deque<backend::EventPtr> read_;
+  absl::Duration last_sent_;  // On the clock's Elapsed().
+};
+
+}  // namespace tidemark::rpc
+
+#endif  // SERVICE_RPC_EVENT_STREAM_H_

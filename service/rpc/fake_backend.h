@@ -1,0 +1,66 @@
+// For tests: a Backend that answers what it is told to, and remembers what it was asked.
+#ifndef SERVICE_RPC_FAKE_BACKEND_H_
+#define SERVICE_RPC_FAKE_BACKEND_H_
+
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/backend/backend.h"
+#include "engine/backend/command.h"
+#include "engine/base/mutex.h"
+
+namespace tidemark::rpc {
+
+class FakeBackend final : public backend::Backend {
+ public:
+  using Answer =
+      std::function<absl::Status(const backend::Command&, const google::protobuf::Message& request,
+                                 google::protobuf::Message* response)>;
+
+  // Knows every command and answers OK.
+  FakeBackend() {
+    capabilities_.version = "fake";
+    for (const auto& command : backend::CommandIndex::Get().commands()) {
+      capabilities_.commands.insert(command->qmp_name);
+    }
+  }
+
+  void SetAnswer(Answer answer) {
+    MutexLock lock(&mutex_);
+    answer_ = std::move(answer);
+  }
+
+  // "blockdev-add" for each call that arrived.
+  std::vector<std::string> calls() const {
+    MutexLock lock(&mutex_);
+    return calls_;
+  }
+
+  void Call(const backend::Command& command, const google::protobuf::Message& request,
+            google::protobuf::Message* result, Done done) override {
+    Answer answer;
+    {
+      MutexLock lock(&mutex_);
+      calls_.push_back(command.qmp_name);
+      answer = answer_;
+    }
+    done(answer == nullptr ? absl::OkStatus() : answer(command, request, result));
+  }
+
+  const backend::Capabilities& capabilities() const override { return capabilities_; }
+  // To be changed before the first call only.
+  backend::Capabilities& mutable_capabilities() { return capabilities_; }
+
+ private:
+  backend::Capabilities capabilities_;
+
+  mutable Mutex mutex_;
+  Answer answer_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::string> calls_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace tidemark::rpc
+
+#endif  // SERVICE_RPC_FAKE_BACKEND_H_

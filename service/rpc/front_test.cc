@@ -1,0 +1,311 @@
+// One RPC at a time, over a real connection, in front of a fake engine.
+#include <fstream>
+#include <string>
+
+#include "absl/strings/match.h"
+#include "engine/backend/command.h"
+#include "engine/base/error.h"
+#include "gmock/gmock.h"
+#include "grpcpp/generic/generic_stub.h"
+#include "grpcpp/impl/codegen/proto_utils.h"
+#include "gtest/gtest.h"
+#include "service/rpc/error_status.h"
+#include "service/rpc/front_world.h"
+#include "tidemark/block/v1/instance.grpc.pb.h"
+#include "tidemark/block/v1/job.grpc.pb.h"
+#include "tidemark/block/v1/node.grpc.pb.h"
+
+namespace tidemark::rpc {
+namespace {
+
+namespace v1 = ::tidemark::block::v1;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+backend::Event StatusChange(const std::string& job, v1::JobStatus status) {
+  backend::Event event;
+  event.mutable_job_status_change()->set_id(job);
+  event.mutable_job_status_change()->set_status(status);
+  return event;
+}
+
+v1::BlockdevAddRequest AddFile(const std::string& filename) {
+  v1::BlockdevAddRequest request;
+  request.mutable_options()->set_node_name("n");
+  request.mutable_options()->mutable_file()->set_filename(filename);
+  return request;
+}
+
+// Sends one message of bytes to a method and gives the status.
+grpc::Status CallRaw(FrontWorld& world, const std::string& method, const std::string& bytes,
+                     std::string* reply = nullptr) {
+  grpc::GenericStub stub(world.channel);
+  grpc::ClientContext context;
+  grpc::CompletionQueue queue;
+  grpc::Slice slice(bytes);
+  const grpc::ByteBuffer request(&slice, 1);
+  grpc::ByteBuffer response;
+  grpc::Status status;
+  auto call = stub.PrepareUnaryCall(&context, method, request, &queue);
+  call->StartCall();
+  call->Finish(&response, &status, nullptr);
+  void* tag = nullptr;
+  bool ok = false;
+  EXPECT_TRUE(queue.Next(&tag, &ok));
+  if (status.ok() && reply != nullptr) {
+    grpc::Slice whole;
+    EXPECT_TRUE(response.DumpToSingleSlice(&whole).ok());
+    reply->assign(reinterpret_cast<const char*>(whole.begin()), whole.size());
+  }
+  return status;
+}
+
+TEST(Front, EveryCommandIsServed) {
+  FrontWorld world;
+  for (const auto& command : backend::CommandIndex::Get().commands()) {
+    const grpc::Status status = CallRaw(world, "/" + command->rpc_name, "");
+    EXPECT_NE(status.error_code(), grpc::StatusCode::UNIMPLEMENTED) << command->rpc_name;
+    if (status.ok()) continue;
+    EXPECT_EQ(InfoOf(status).reason().substr(0, 7), "INVALID") << status.error_message();
+  }
+}
+
+TEST(Front, AChangeIsAnsweredWithThePositionBeforeItAndTheOneAfterIt) {
+  FrontWorld world;
+  world.log.Append("", StatusChange("a", v1::JOB_STATUS_CREATED));
+  world.fake->SetAnswer([&world](const auto&, const auto&, auto*) {
+    world.log.Append("", StatusChange("b", v1::JOB_STATUS_CREATED));
+    world.log.Append("", StatusChange("b", v1::JOB_STATUS_RUNNING));
+    return absl::OkStatus();
+  });
+  grpc::ClientContext context;
+  v1::BlockdevAddResponse response;
+  const grpc::Status status =
+      v1::NodeService::NewStub(world.channel)->BlockdevAdd(&context, AddFile("/f"), &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(response.event_sequence(), 1u);
+  EXPECT_EQ(SequenceOf(context), "3");
+}
+
+TEST(Front, AnInvalidRequestNeverReachesTheEngine) {
+  FrontWorld world;
+  grpc::ClientContext context;
+  v1::BlockdevDelResponse response;
+  const grpc::Status status = v1::NodeService::NewStub(world.channel)
+                                  ->BlockdevDel(&context, v1::BlockdevDelRequest(), &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  const google::rpc::ErrorInfo info = InfoOf(status);
+  EXPECT_EQ(info.domain(), "tidemark");
+  EXPECT_EQ(info.reason(), "INVALID_FIELD");
+  EXPECT_EQ(info.metadata().at("field"), "node_name");
+  EXPECT_EQ(info.metadata().at("qmp_class"), "GenericError");
+  EXPECT_EQ(SequenceOf(context), "0") << "refusals carry the position too";
+  EXPECT_THAT(world.fake->calls(), IsEmpty());
+}
+
+TEST(Front, ARefusalOfTheEngineArrivesWholeWithItsReason) {
+  FrontWorld world;
+  world.fake->SetAnswer([](const auto&, const auto&, auto*) {
+    return Error(Reason::kBlockJobNotFound, "Cannot pause 'j': no such block job", {{"job", "j"}});
+  });
+  grpc::ClientContext context;
+  v1::BlockJobPauseRequest request;
+  request.set_device("j");
+  v1::BlockJobPauseResponse response;
+  const grpc::Status status =
+      v1::JobService::NewStub(world.channel)->BlockJobPause(&context, request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(status.error_message(), "Cannot pause 'j': no such block job");
+  EXPECT_EQ(InfoOf(status).reason(), "JOB_NOT_FOUND");
+  EXPECT_EQ(InfoOf(status).metadata().at("job"), "j");
+  EXPECT_EQ(InfoOf(status).metadata().at("qmp_class"), "DeviceNotActive");
+}
+
+TEST(Front, AnUnknownInstanceIsNotFoundByName) {
+  FrontWorld world;
+  grpc::ClientContext context;
+  v1::BlockdevAddRequest request = AddFile("/f");
+  request.set_instance("vm7");
+  v1::BlockdevAddResponse response;
+  const grpc::Status status =
+      v1::NodeService::NewStub(world.channel)->BlockdevAdd(&context, request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(InfoOf(status).reason(), "INSTANCE_NOT_FOUND");
+  EXPECT_EQ(InfoOf(status).metadata().at("instance"), "vm7");
+}
+
+TEST(Front, ACommandThatTheEngineLacksIsRefusedBeforeIt) {
+  FrontWorld world;
+  world.fake->mutable_capabilities().commands.erase("query-jobs");
+  grpc::ClientContext context;
+  v1::QueryJobsResponse response;
+  const grpc::Status status = v1::JobService::NewStub(world.channel)
+                                  ->QueryJobs(&context, v1::QueryJobsRequest(), &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(InfoOf(status).reason(), "COMMAND_UNSUPPORTED");
+  EXPECT_EQ(InfoOf(status).metadata().at("qmp_class"), "CommandNotFound");
+  EXPECT_THAT(world.fake->calls(), IsEmpty());
+}
+
+TEST(Front, FilesOutsideTheImageRootsAreRefusedAlsoThroughLinks) {
+  Folder images;
+  std::filesystem::create_directory(images / "root");
+  std::filesystem::create_symlink("/etc", images / "root/link");
+  FrontWorld world({}, *PathPolicy::Create({images / "root"}));
+  const auto stub = v1::NodeService::NewStub(world.channel);
+  for (const std::string& path : {std::string("/etc/passwd"), images / "root/link/passwd",
+                                  images / "root/../secret", images / "root/link/new"}) {
+    grpc::ClientContext context;
+    v1::BlockdevAddResponse response;
+    const grpc::Status status = stub->BlockdevAdd(&context, AddFile(path), &response);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED) << path;
+    EXPECT_EQ(InfoOf(status).reason(), "PATH_FORBIDDEN");
+    EXPECT_TRUE(absl::StrContains(status.error_message(), path)) << status.error_message();
+    EXPECT_TRUE(absl::StrContains(status.error_message(), images / "root"));
+  }
+  EXPECT_THAT(world.fake->calls(), IsEmpty());
+  grpc::ClientContext context;
+  v1::BlockdevAddResponse response;
+  EXPECT_TRUE(stub->BlockdevAdd(&context, AddFile(images / "root/disk.img"), &response).ok());
+  EXPECT_THAT(world.fake->calls(), ElementsAre("blockdev-add"));
+}
+
+TEST(Front, AStoppedDispatcherRefusesEverything) {
+  FrontWorld world;
+  world.dispatcher.Stop();
+  grpc::ClientContext context;
+  v1::QueryJobsResponse response;
+  const grpc::Status status = v1::JobService::NewStub(world.channel)
+                                  ->QueryJobs(&context, v1::QueryJobsRequest(), &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(InfoOf(status).reason(), "SHUTTING_DOWN");
+}
+
+TEST(Front, ARequestThatIsTooLargeIsRefused) {
+  FrontWorld world;
+  const grpc::Status status = CallRaw(world, "/tidemark.block.v1.NodeService/BlockdevDel",
+                                      std::string(kRequestBytesMax + 1, '\0'));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+}
+
+TEST(Front, BytesThatAreNoMessageAreRefused) {
+  FrontWorld world;
+  const grpc::Status status =
+      CallRaw(world, "/tidemark.block.v1.NodeService/BlockdevDel", "\xff\xff\xff");
+  EXPECT_FALSE(status.ok());
+}
+
+TEST(Front, JobsAreAnsweredFromTheEventsAlone) {
+  FrontWorld world;
+  world.log.Append("", StatusChange("j", v1::JOB_STATUS_CREATED));
+  const auto stub = v1::JobService::NewStub(world.channel);
+  {
+    grpc::ClientContext context;
+    v1::GetJobRequest request;
+    request.set_id("j");
+    v1::GetJobResponse response;
+    ASSERT_TRUE(stub->GetJob(&context, request, &response).ok());
+    EXPECT_EQ(response.job().status(), v1::JOB_STATUS_CREATED);
+    EXPECT_EQ(SequenceOf(context), "1");
+  }
+  {
+    grpc::ClientContext context;
+    v1::ListJobsResponse response;
+    ASSERT_TRUE(stub->ListJobs(&context, v1::ListJobsRequest(), &response).ok());
+    EXPECT_EQ(response.jobs_size(), 1);
+  }
+  {
+    grpc::ClientContext context;
+    v1::GetJobRequest request;
+    request.set_id("nobody");
+    v1::GetJobResponse response;
+    const grpc::Status status = stub->GetJob(&context, request, &response);
+    EXPECT_EQ(InfoOf(status).reason(), "JOB_NOT_FOUND");
+    EXPECT_EQ(SequenceOf(context), "1");
+  }
+  EXPECT_THAT(world.fake->calls(), IsEmpty());
+}
+
+TEST(Front, CapabilitiesNameCommandsAndWhatTheyRefuse) {
+  FrontWorld world;
+  grpc::ClientContext context;
+  v1::GetCapabilitiesResponse response;
+  ASSERT_TRUE(v1::InstanceService::NewStub(world.channel)
+                  ->GetCapabilities(&context, v1::GetCapabilitiesRequest(), &response)
+                  .ok());
+  EXPECT_EQ(response.engine(), v1::ENGINE_TYPE_NATIVE);
+  EXPECT_EQ(response.engine_version(), "fake");
+  EXPECT_EQ(response.service_version(), "1.2.3");
+  EXPECT_EQ(response.limits().request_bytes(), static_cast<uint32_t>(kRequestBytesMax));
+  const auto backup =
+      std::find_if(response.commands().begin(), response.commands().end(),
+                   [](const v1::CommandCapability& c) { return c.command() == "blockdev-backup"; });
+  ASSERT_NE(backup, response.commands().end());
+  EXPECT_EQ(backup->method(), "/tidemark.block.v1.JobService/BlockdevBackup");
+  EXPECT_THAT(backup->unsupported_fields(), testing::Contains("discard_source"));
+}
+
+TEST(Front, HealthIsServed) {
+  FrontWorld world;
+  std::string reply;
+  const grpc::Status status = CallRaw(world, "/grpc.health.v1.Health/Check", "", &reply);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(reply, std::string("\x08\x01")) << "status SERVING";
+}
+
+TEST(Front, ReflectionListsEveryService) {
+  FrontWorld world;
+  grpc::GenericStub stub(world.channel);
+  grpc::ClientContext context;
+  grpc::CompletionQueue queue;
+  const auto next = [&queue] {
+    void* tag = nullptr;
+    bool ok = false;
+    return queue.Next(&tag, &ok) && ok;
+  };
+  auto call = stub.PrepareCall(
+      &context, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue);
+  call->StartCall(nullptr);
+  ASSERT_TRUE(next());
+  grpc::Slice slice(std::string("\x3a\x01*"));  // list_services: "*"
+  call->Write(grpc::ByteBuffer(&slice, 1), nullptr);
+  ASSERT_TRUE(next());
+  grpc::ByteBuffer response;
+  call->Read(&response, nullptr);
+  ASSERT_TRUE(next());
+  grpc::Slice whole;
+  ASSERT_TRUE(response.DumpToSingleSlice(&whole).ok());
+  const std::string bytes(reinterpret_cast<const char*>(whole.begin()), whole.size());
+  for (const char* name : {"NodeService", "BitmapService", "JobService", "TransactionService",
+                           "ExportService", "EventService", "InstanceService"}) {
+    EXPECT_TRUE(absl::StrContains(bytes, absl::StrCat("tidemark.block.v1.", name))) << name;
+  }
+  context.TryCancel();
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  next();
+}
+
+TEST(ErrorStatus, HostileTextBecomesShortUtf8) {
+  const std::string hostile = std::string("\xff\xc0\xaf\xed\xa0\x80") + std::string(100'000, 'x');
+  const grpc::Status status =
+      ToGrpcStatus(Error(Reason::kNodeNotFound, hostile, {{"node", hostile}}));
+  EXPECT_LT(status.error_message().size(), kErrorMessageBytesMax + 10);
+  EXPECT_TRUE(absl::StartsWith(status.error_message(), "??????xx"));
+  EXPECT_LT(InfoOf(status).metadata().at("node").size(), kErrorValueBytesMax + 10);
+  EXPECT_LT(status.error_details().size(), 4096u);
+}
+
+TEST(ErrorStatus, GoodUtf8Stays) {
+  const std::string text = "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x98\x80";
+  EXPECT_EQ(ToGrpcStatus(Error(Reason::kNodeNotFound, text)).error_message(), text);
+}
+
+TEST(ErrorStatus, AStatusWithoutReasonNamesItsCode) {
+  const grpc::Status status = ToGrpcStatus(absl::InternalError("oops"));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_EQ(InfoOf(status).reason(), "INTERNAL");
+}
+
+}  // namespace
+}  // namespace tidemark::rpc

@@ -1,0 +1,109 @@
+// For tests: the whole front over a FakeBackend, serving on a unix socket, and a client's channel.
+#ifndef SERVICE_RPC_FRONT_WORLD_H_
+#define SERVICE_RPC_FRONT_WORLD_H_
+
+#include <stdlib.h>
+
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/backend/event_log.h"
+#include "engine/backend/job_book.h"
+#include "engine/base/path_policy.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "grpcpp/client_context.h"
+#include "grpcpp/create_channel.h"
+#include "gtest/gtest.h"
+#include "service/rpc/error_status.h"
+#include "service/rpc/fake_backend.h"
+#include "service/rpc/server.h"
+
+namespace tidemark::rpc {
+
+// A folder of its own with a short name: paths of sockets are short.
+class Folder {
+ public:
+  Folder() {
+    char pattern[] = "/tmp/tidemark-XXXXXX";
+    path_ = std::filesystem::canonical(mkdtemp(pattern));
+  }
+  ~Folder() { std::filesystem::remove_all(path_); }
+  std::string operator/(absl::string_view name) const { return absl::StrCat(path_, "/", name); }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+struct FrontWorld {
+  explicit FrontWorld(backend::EventLogOptions options = {}, PathPolicy policy = {},
+                      size_t streams_max = kStreamsMax)
+      : paths(std::move(policy)),
+        log(SystemClock(), executor, std::move(options)),
+        streams(streams_max) {
+    router.Set("", fake);
+    ServerOptions server_options;
+    server_options.listen.push_back(*ParseListenAddress("unix:" + folder / "s"));
+    auto started = Server::Start(front, server_options);
+    EXPECT_TRUE(started.ok()) << started.status();
+    if (!started.ok()) return;
+    server = *std::move(started);
+    channel = grpc::CreateChannel("unix:" + folder / "s", grpc::InsecureChannelCredentials());
+  }
+  ~FrontWorld() {
+    streams.EndAll();
+    if (server != nullptr) server->Stop();
+  }
+
+  Folder folder;
+  WorkerPool executor{"test", 2};
+  PathPolicy paths;
+  backend::EventLog log;
+  backend::JobBook jobs{log};
+  MapRouter router;
+  Dispatcher dispatcher{router, log, paths, executor};
+  StreamSet streams;
+  Front front{router, log, jobs, dispatcher, streams, SystemClock(), executor, "1.2.3"};
+  std::shared_ptr<FakeBackend> fake = std::make_shared<FakeBackend>();
+  std::unique_ptr<Server> server;
+  std::shared_ptr<grpc::Channel> channel;
+};
+
+// The ErrorInfo of a status; empty if it has none.
+inline google::rpc::ErrorInfo InfoOf(const grpc::Status& status) {
+  google::rpc::Status rich;
+  google::rpc::ErrorInfo info;
+  if (!rich.ParseFromString(status.error_details()) || rich.details_size() != 1 ||
+      !rich.details(0).UnpackTo(&info)) {
+    return {};
+  }
+  return info;
+}
+
+// The value of the trailing metadata `tidemark-sequence`; "" if absent.
+inline std::string SequenceOf(const grpc::ClientContext& context) {
+  const auto& metadata = context.GetServerTrailingMetadata();
+  const auto found = metadata.find(kSequenceKey);
+  return found == metadata.end() ? "" : std::string(found->second.data(), found->second.size());
+}
+
+// Whether `condition` comes true. Gives up after a time that only a broken program needs.
+template <typename Condition>
+bool Eventually(Condition condition) {
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > give_up) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+}  // namespace tidemark::rpc
+
+#endif  // SERVICE_RPC_FRONT_WORLD_H_

@@ -1,0 +1,50 @@
+// Every bound of the gRPC front, with its reason.
+#ifndef SERVICE_RPC_LIMITS_H_
+#define SERVICE_RPC_LIMITS_H_
+
+#include <cstddef>
+
+#include "absl/time/time.h"
+
+namespace tidemark::rpc {
+
+// Bytes of one request: the largest legal ones are transactions of some thousand actions.
+constexpr int kRequestBytesMax = 4 << 20;
+// Bytes of one response: a query of very many nodes.
+constexpr int kResponseBytesMax = 64 << 20;
+// RPCs under way at once on one connection.
+constexpr int kConcurrentRpcsPerConnectionMax = 1'000;
+// Streams and waits (WatchEvents, WatchJob, WaitJob) at once over all connections.
+constexpr size_t kStreamsMax = 4'000;
+
+// A connection that says nothing for this long is asked whether it lives, and closed without an
+// answer.
+constexpr absl::Duration kKeepaliveTime = absl::Seconds(60);
+constexpr absl::Duration kKeepaliveTimeout = absl::Seconds(20);
+// Clients that ask more often than this are told to go away.
+constexpr absl::Duration kClientPingIntervalMin = absl::Seconds(10);
+
+// Events that a stream takes from the log at a time, and looks at before it lets others run.
+constexpr size_t kEventsPerStepMax = 256;
+
+constexpr absl::Duration kHeartbeatDefault = absl::Seconds(10);
+constexpr absl::Duration kProgressIntervalDefault = absl::Milliseconds(100);
+constexpr absl::Duration kWaitMax = absl::Hours(24);
+// No timer of a stream is longer: one that outlives its stream is soon gone.
+constexpr absl::Duration kTimerMax = absl::Seconds(10);
+
+// Bytes of an error message and of each value in its details: clients accept 8 KiB of metadata.
+constexpr size_t kErrorMessageBytesMax = 2'048;
+constexpr size_t kErrorValueBytesMax = 256;
+constexpr size_t kErrorValuesMax = 8;
+
+// How long RPCs under way may go on when the service stops.
+constexpr absl::Duration kShutdownGrace = absl::Seconds(5);
+
+// Bytes of a startup file, and of a file with a certificate or key.
+constexpr size_t kStartupFileBytesMax = 16 << 20;
+constexpr size_t kCertificateBytesMax = 1 << 20;
+
+}  // namespace tidemark::rpc
+
+#endif  // SERVICE_RPC_LIMITS_H_

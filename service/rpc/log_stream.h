@@ -1,0 +1,123 @@
+// A server-streaming RPC that follows the event log: the part that is the same for all of them. It
+// owns itself from its creation until gRPC is done with it; a client that goes away ends it at
+// once.
+#ifndef SERVICE_RPC_LOG_STREAM_H_
+#define SERVICE_RPC_LOG_STREAM_H_
+
+#include <atomic>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "grpcpp/server_context.h"
+#include "grpcpp/support/server_callback.h"
+#include "service/rpc/error_status.h"
+#include "service/rpc/front.h"
+#include "service/rpc/pump.h"
+
+namespace tidemark::rpc {
+
+template <typename Response>
+class LogStream : public grpc::ServerWriteReactor<Response> {
+ public:
+  LogStream(const LogStream&) = delete;
+  LogStream& operator=(const LogStream&) = delete;
+
+ protected:
+  // What a step of a stream wants.
+  struct Turn {
+    enum class Kind {
+      kWrite,           // *response is to be sent; then comes the next turn.
+      kWriteAndFinish,  // *response is the last.
+      kFinish,          // With `status`.
+      kAgain,           // Nothing to send yet, but there is more to look at.
+      kWait,            // Until the log goes beyond `after`, or for `delay`.
+    };
+    Kind kind;
+    absl::Status status = absl::OkStatus();
+    uint64_t after = 0;
+    absl::Duration delay = absl::InfiniteDuration();
+  };
+
+  LogStream(const Front& front, grpc::CallbackServerContext* context)
+      : front_(front),
+        context_(context),
+        pump_(std::make_shared<Pump>(front.log, front.executor, [this] { return Step(); })) {}
+  ~LogStream() override = default;
+
+  // Begins; with an error, ends at once. The last thing a constructor calls.
+  void Start(absl::Status status) {
+    if (status.ok()) status = front_.streams.Add(pump_);
+    if (status.ok()) {
+      pump_->Kick();
+    } else {
+      pump_->Stop();
+      Finish(status);
+    }
+  }
+
+  // Says what is next; never called twice at once. At the end of the log, when front().streams is
+  // ending, it finishes with Ending().
+  virtual Turn TakeTurn(Response* response) = 0;
+
+  static absl::Status Ending() {
+    return Error(Reason::kShuttingDown, "The service is stopping; resume when it is back");
+  }
+
+  const Front& front() const { return front_; }
+
+ private:
+  Pump::Next Step() {
+    if (gone_) {
+      Finish(absl::CancelledError("The client has gone"));
+      return {Pump::Next::Kind::kEnd};
+    }
+    response_.Clear();
+    const Turn turn = TakeTurn(&response_);
+    switch (turn.kind) {
+      case Turn::Kind::kWrite:
+        this->StartWrite(&response_);
+        return {Pump::Next::Kind::kBusy};
+      case Turn::Kind::kWriteAndFinish:
+        AddSequence(front_.log.position(), context_);
+        this->StartWriteAndFinish(&response_, {}, grpc::Status::OK);
+        return {Pump::Next::Kind::kEnd};
+      case Turn::Kind::kFinish:
+        Finish(turn.status);
+        return {Pump::Next::Kind::kEnd};
+      case Turn::Kind::kAgain:
+        return {Pump::Next::Kind::kAgain};
+      case Turn::Kind::kWait:
+        return {Pump::Next::Kind::kWait, turn.after, turn.delay};
+    }
+    return {Pump::Next::Kind::kEnd};
+  }
+
+  void Finish(const absl::Status& status) {
+    AddSequence(front_.log.position(), context_);
+    grpc::ServerWriteReactor<Response>::Finish(ToGrpcStatus(status));
+  }
+
+  void OnWriteDone(bool ok) override {
+    if (!ok) gone_ = true;
+    pump_->Resume();
+  }
+  void OnCancel() override {
+    gone_ = true;
+    pump_->Kick();
+  }
+  void OnDone() override {
+    pump_->Stop();
+    front_.streams.Remove(pump_);
+    delete this;
+  }
+
+  const Front& front_;
+  grpc::CallbackServerContext* const context_;
+  const std::shared_ptr<Pump> pump_;
+  std::atomic<bool> gone_{false};
+  Response response_;  // Touched by steps, and by gRPC while busy.
+};
+
+}  // namespace tidemark::rpc
+
+#endif  // SERVICE_RPC_LOG_STREAM_H_

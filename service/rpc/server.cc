@@ -1,0 +1,166 @@
+#include "service/rpc/server.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "engine/base/error.h"
+#include "engine/base/status_macros.h"
+#include "grpcpp/ext/proto_server_reflection_plugin.h"
+#include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/security/server_credentials.h"
+#include "grpcpp/server_builder.h"
+#include "service/rpc/limits.h"
+#include "service/rpc/services.h"
+
+namespace tidemark::rpc {
+namespace {
+
+using Credentials = std::shared_ptr<grpc::ServerCredentials>;
+
+absl::StatusOr<std::string> ReadPem(absl::string_view flag, const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text(kCertificateBytesMax + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(file.gcount()));
+  if (text.empty() || text.size() > kCertificateBytesMax ||
+      !absl::StrContains(text, "-----BEGIN")) {
+    return Error(Reason::kInvalidField,
+                 absl::StrCat("Cannot use ", flag, " '", path, "': it is not a readable PEM file"),
+                 {{"file", path}});
+  }
+  return text;
+}
+
+// Null without TLS.
+absl::StatusOr<Credentials> TlsCredentials(const ServerOptions& options) {
+  if (options.tls_cert.empty() && options.tls_key.empty() && options.tls_client_ca.empty()) {
+    return Credentials();
+  }
+  if (options.tls_cert.empty() || options.tls_key.empty()) {
+    return Error(Reason::kInvalidCombination, "TLS needs both --tls_cert and --tls_key");
+  }
+  grpc::SslServerCredentialsOptions tls;
+  ASSIGN_OR_RETURN(const std::string certificate, ReadPem("--tls_cert", options.tls_cert));
+  ASSIGN_OR_RETURN(const std::string key, ReadPem("--tls_key", options.tls_key));
+  tls.pem_key_cert_pairs.push_back({key, certificate});
+  if (!options.tls_client_ca.empty()) {
+    ASSIGN_OR_RETURN(tls.pem_root_certs, ReadPem("--tls_client_ca", options.tls_client_ca));
+    tls.client_certificate_request = GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY;
+  }
+  return grpc::SslServerCredentials(tls);
+}
+
+void SetLimits(grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(kRequestBytesMax);
+  builder.SetMaxSendMessageSize(kResponseBytesMax);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kConcurrentRpcsPerConnectionMax);
+  const auto milliseconds = [](absl::Duration duration) {
+    return static_cast<int>(absl::ToInt64Milliseconds(duration));
+  };
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, milliseconds(kKeepaliveTime));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, milliseconds(kKeepaliveTimeout));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             milliseconds(kClientPingIntervalMin));
+  // Two daemons on one port would each get some of the calls.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+}
+
+// The numeric addresses of a TCP address, refused if others could read along.
+absl::StatusOr<std::vector<std::string>> GuardedTcp(const ListenAddress& address, bool has_tls) {
+  ASSIGN_OR_RETURN(std::vector<std::string> numeric, ResolveTcp(address));
+  for (const std::string& one : numeric) {
+    if (!has_tls && !IsLoopback(one)) {
+      return Error(Reason::kInvalidCombination,
+                   absl::StrCat("Cannot listen on '", address.text, "' (", one,
+                                "): it can be reached from other machines, which needs TLS; give "
+                                "--tls_cert and --tls_key"));
+    }
+  }
+  return numeric;
+}
+
+// A numeric address and the port that was bound there: 0 until then, and if it could not be.
+struct TcpPort {
+  std::string numeric;
+  int port = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Front& front,
+                                                      const ServerOptions& options) {
+  static const bool plugins = [] {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    return true;
+  }();
+  (void)plugins;
+  ASSIGN_OR_RETURN(const Credentials tls, TlsCredentials(options));
+  auto server = std::unique_ptr<Server>(new Server);
+  grpc::ServerBuilder builder;
+  SetLimits(builder);
+  std::vector<SocketNest> nests;
+  std::vector<std::unique_ptr<TcpPort>> ports;
+  for (const ListenAddress& address : options.listen) {
+    if (address.is_unix()) {
+      RETURN_IF_ERROR(CheckSocketFree(address.socket_path));
+      ASSIGN_OR_RETURN(SocketNest nest, SocketNest::Create(address.socket_path));
+      builder.AddListeningPort(absl::StrCat("unix:", nest.path()),
+                               grpc::InsecureServerCredentials());
+      nests.push_back(std::move(nest));
+      continue;
+    }
+    ASSIGN_OR_RETURN(const std::vector<std::string> numeric, GuardedTcp(address, tls != nullptr));
+    for (const std::string& one : numeric) {
+      ports.push_back(std::make_unique<TcpPort>(TcpPort{one}));
+      builder.AddListeningPort(one, tls != nullptr ? tls : grpc::InsecureServerCredentials(),
+                               &ports.back()->port);
+    }
+  }
+  server->services_ = MakeServices(front);
+  for (const auto& service : server->services_) builder.RegisterService(service.get());
+  server->server_ = builder.BuildAndStart();
+  if (server->server_ == nullptr) {
+    for (const auto& port : ports) {
+      if (port->port == 0) {
+        return absl::FailedPreconditionError(
+            absl::StrCat("Cannot listen on '", port->numeric,
+                         "': it is in use or not an address of this machine",
+                         tls == nullptr ? "" : ", or the certificate and key do not fit"));
+      }
+    }
+    return absl::FailedPreconditionError("Cannot listen: gRPC refused the addresses");
+  }
+  for (SocketNest& nest : nests) RETURN_IF_ERROR(nest.Hatch());
+  for (const ListenAddress& address : options.listen) {
+    if (!address.is_unix()) continue;
+    server->socket_paths_.push_back(address.socket_path);
+    server->addresses_.push_back(address.text);
+  }
+  for (const auto& port : ports) {
+    const absl::string_view host =
+        absl::string_view(port->numeric).substr(0, port->numeric.rfind(':'));
+    server->addresses_.push_back(absl::StrCat(host, ":", port->port));
+  }
+  return server;
+}
+
+Server::~Server() { Stop(); }
+
+void Server::Stop() {
+  if (server_ == nullptr) return;
+  server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kShutdownGrace));
+  server_->Wait();
+  server_ = nullptr;
+  for (const std::string& path : socket_paths_) unlink(path.c_str());
+}
+
+}  // namespace tidemark::rpc

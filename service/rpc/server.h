@@ -1,0 +1,54 @@
+// The listening gRPC server: addresses, TLS, limits, reflection and health.
+#ifndef SERVICE_RPC_SERVER_H_
+#define SERVICE_RPC_SERVER_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "grpcpp/server.h"
+#include "service/rpc/front.h"
+#include "service/rpc/listen_address.h"
+
+namespace tidemark::rpc {
+
+struct ServerOptions {
+  std::vector<ListenAddress> listen;
+  // Files in PEM. With a certificate TCP addresses speak TLS; with `tls_client_ca` clients must
+  // show a certificate that it signed. Unix sockets are guarded by their mode, and never speak TLS.
+  std::string tls_cert;
+  std::string tls_key;
+  std::string tls_client_ca;
+};
+
+// Made and ended by one thread that may block.
+class Server {
+ public:
+  // Listens and serves. `front` must outlive the server. Refused: an address in use, a TCP address
+  // beyond this machine without TLS, certificates that cannot be read or used.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const Front& front,
+                                                       const ServerOptions& options);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // One for each address, as clients write it: "unix:/run/tidemark.sock", "127.0.0.1:50051".
+  const std::vector<std::string>& addresses() const { return addresses_; }
+
+  // Takes no more RPCs, waits up to kShutdownGrace for those under way, then cancels them. Returns
+  // when all are done; removes the sockets.
+  void Stop();
+
+ private:
+  Server() = default;
+
+  std::vector<std::unique_ptr<grpc::Service>> services_;
+  std::vector<std::string> addresses_;
+  std::vector<std::string> socket_paths_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace tidemark::rpc
+
+#endif  // SERVICE_RPC_SERVER_H_

@@ -1,0 +1,109 @@
+#include "service/startup.h"
+
+#include <fstream>
+#include <future>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/error.h"
+#include "engine/base/status_macros.h"
+#include "google/protobuf/util/json_util.h"
+#include "nlohmann/json.hpp"
+#include "service/rpc/limits.h"
+
+namespace tidemark {
+namespace {
+
+using nlohmann::json;
+
+absl::Status Invalid(absl::string_view what) { return Error(Reason::kInvalidField, what); }
+
+// "Startup request 3 (BlockdevAdd)": what every error begins with.
+std::string Noun(size_t index, absl::string_view method) {
+  return absl::StrCat("Startup request ", index, " (", method, ")");
+}
+
+// By full name, by the method's own name, or by QMP's name.
+const backend::Command* FindCommand(absl::string_view method) {
+  const backend::CommandIndex& index = backend::CommandIndex::Get();
+  if (const backend::Command* command = index.ByRpcName(method)) return command;
+  if (const backend::Command* command = index.ByQmpName(method)) return command;
+  for (const auto& command : index.commands()) {
+    if (command->method->name() == method) return command.get();
+  }
+  return nullptr;
+}
+
+absl::StatusOr<StartupRequest> ParseRequest(size_t index, const json& entry) {
+  if (!entry.is_object() || !entry.contains("method") || !entry["method"].is_string()) {
+    return Invalid(absl::StrCat("Startup request ", index,
+                                R"( is not an object {"method": "...", "body": {...}})"));
+  }
+  const std::string method = entry["method"].get<std::string>();
+  for (const auto& [key, value] : entry.items()) {
+    if (key != "method" && key != "body") {
+      return Invalid(absl::StrCat(Noun(index, method), " has an unknown member '", key, "'"));
+    }
+  }
+  StartupRequest request;
+  request.command = FindCommand(method);
+  if (request.command == nullptr) {
+    return Invalid(absl::StrCat(Noun(index, method), ": no such command"));
+  }
+  request.body.reset(request.command->request->New());
+  if (!entry.contains("body")) return request;
+  const auto parsed = google::protobuf::util::JsonStringToMessage(
+      entry["body"].dump(), request.body.get(), google::protobuf::util::JsonParseOptions());
+  if (!parsed.ok()) {
+    return Invalid(absl::StrCat(Noun(index, method), ": the body is not a ",
+                                request.command->method->input_type()->name(), ": ",
+                                std::string(parsed.message())));
+  }
+  return request;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<StartupRequest>> ParseStartup(absl::string_view text) {
+  const json list = json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
+  if (!list.is_array()) return Invalid("The startup file is not a JSON list");
+  std::vector<StartupRequest> requests;
+  for (const json& entry : list) {
+    ASSIGN_OR_RETURN(StartupRequest request, ParseRequest(requests.size(), entry));
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+absl::StatusOr<std::vector<StartupRequest>> ReadStartupFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return Invalid(absl::StrCat("Cannot read the startup file '", path, "'"));
+  std::string text(rpc::kStartupFileBytesMax + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(file.gcount()));
+  if (text.size() > rpc::kStartupFileBytesMax) {
+    return Invalid(absl::StrCat("The startup file '", path, "' is larger than ",
+                                rpc::kStartupFileBytesMax, " bytes"));
+  }
+  auto requests = ParseStartup(text);
+  if (!requests.ok()) return Annotate(requests.status(), path);
+  return requests;
+}
+
+absl::Status RunStartup(const std::vector<StartupRequest>& requests,
+                        const rpc::Dispatcher& dispatcher) {
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const backend::Command& command = *requests[i].command;
+    const std::unique_ptr<google::protobuf::Message> response(command.response->New());
+    // Shared: set_value may still run when the waiting thread has gone on.
+    auto answered = std::make_shared<std::promise<absl::Status>>();
+    std::future<absl::Status> answer = answered->get_future();
+    dispatcher.Call(command, *requests[i].body, response.get(),
+                    [answered](absl::Status status) { answered->set_value(std::move(status)); });
+    RETURN_IF_ERROR(Annotate(answer.get(), Noun(i, command.method->name())));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tidemark

@@ -1,0 +1,98 @@
+#include "service/startup.h"
+
+#include "absl/strings/match.h"
+#include "engine/base/error.h"
+#include "engine/base/executor.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "service/rpc/fake_backend.h"
+#include "tidemark/block/v1/node.pb.h"
+
+namespace tidemark {
+namespace {
+
+using ::testing::ElementsAre;
+
+std::string Refusal(const std::string& json) {
+  const auto requests = ParseStartup(json);
+  return requests.ok() ? "accepted" : std::string(requests.status().message());
+}
+
+TEST(Startup, AMethodIsNamedByRpcByItsOwnNameOrByQmp) {
+  const auto requests = ParseStartup(R"([
+    {"method": "tidemark.block.v1.NodeService/BlockdevAdd"},
+    {"method": "BlockdevDel"},
+    {"method": "nbd-server-stop"}])");
+  ASSERT_TRUE(requests.ok()) << requests.status();
+  ASSERT_EQ(requests->size(), 3u);
+  EXPECT_EQ((*requests)[0].command->qmp_name, "blockdev-add");
+  EXPECT_EQ((*requests)[1].command->qmp_name, "blockdev-del");
+  EXPECT_EQ((*requests)[2].command->qmp_name, "nbd-server-stop");
+}
+
+TEST(Startup, ABodyIsProtobufsJson) {
+  const auto requests = ParseStartup(R"([{"method": "BlockdevAdd", "body":
+      {"options": {"nodeName": "n", "file": {"filename": "/disk"}}}}])");
+  ASSERT_TRUE(requests.ok()) << requests.status();
+  const auto& body = static_cast<const block::v1::BlockdevAddRequest&>(*requests->at(0).body);
+  EXPECT_EQ(body.options().node_name(), "n");
+  EXPECT_EQ(body.options().file().filename(), "/disk");
+}
+
+TEST(Startup, WhatIsWrongIsNamedByIndexAndMethod) {
+  EXPECT_TRUE(absl::StrContains(Refusal("{}"), "not a JSON list"));
+  EXPECT_TRUE(absl::StrContains(Refusal("["), "not a JSON list"));
+  EXPECT_TRUE(absl::StrContains(Refusal("[7]"), "request 0"));
+  EXPECT_TRUE(absl::StrContains(Refusal(R"([{"method": "NoSuch"}])"), "request 0 (NoSuch)"));
+  EXPECT_TRUE(absl::StrContains(Refusal(R"([{"method": "BlockdevDel", "bdy": {}}])"), "'bdy'"));
+  EXPECT_TRUE(absl::StrContains(
+      Refusal(R"([{"method": "BlockdevDel"}, {"method": "BlockdevDel", "body": {"nod": 1}}])"),
+      "request 1 (BlockdevDel)"));
+}
+
+class RunStartupTest : public testing::Test {
+ protected:
+  RunStartupTest() { router_.Set("", fake_); }
+  absl::Status Run(const std::string& json) {
+    const auto requests = ParseStartup(json);
+    EXPECT_TRUE(requests.ok()) << requests.status();
+    return RunStartup(*requests, dispatcher_);
+  }
+
+  WorkerPool executor_{"test", 1};
+  backend::EventLog log_{SystemClock(), executor_};
+  PathPolicy paths_;
+  rpc::MapRouter router_;
+  rpc::Dispatcher dispatcher_{router_, log_, paths_, executor_};
+  std::shared_ptr<rpc::FakeBackend> fake_ = std::make_shared<rpc::FakeBackend>();
+};
+
+TEST_F(RunStartupTest, RequestsAreSentInOrder) {
+  EXPECT_TRUE(Run(R"([{"method": "BlockdevDel", "body": {"nodeName": "n"}},
+                      {"method": "NbdServerStop"}])")
+                  .ok());
+  EXPECT_THAT(fake_->calls(), ElementsAre("blockdev-del", "nbd-server-stop"));
+}
+
+TEST_F(RunStartupTest, TheFirstThatFailsEndsItAndIsNamed) {
+  fake_->SetAnswer([](const backend::Command& command, const auto&, auto*) {
+    return command.qmp_name == "nbd-server-stop"
+               ? Error(Reason::kNbdServerNotRunning, "no server runs")
+               : absl::OkStatus();
+  });
+  const absl::Status status = Run(R"([{"method": "BlockdevDel", "body": {"nodeName": "n"}},
+                                      {"method": "NbdServerStop"},
+                                      {"method": "BlockdevDel", "body": {"nodeName": "n"}}])");
+  EXPECT_EQ(status.message(), "Startup request 1 (NbdServerStop): no server runs");
+  EXPECT_EQ(fake_->calls().size(), 2u);
+}
+
+TEST_F(RunStartupTest, RequestsAreValidatedLikeThoseOfClients) {
+  const absl::Status status = Run(R"([{"method": "BlockdevDel"}])");
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(absl::StrContains(status.message(), "request 0")) << status;
+  EXPECT_TRUE(fake_->calls().empty());
+}
+
+}  // namespace
+}  // namespace tidemark
