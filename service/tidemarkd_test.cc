@@ -1,0 +1,179 @@
+// The daemon as a process: how it starts, what it prints, how it ends.
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "grpcpp/client_context.h"
+#include "grpcpp/create_channel.h"
+#include "gtest/gtest.h"
+#include "tidemark/block/v1/event.grpc.pb.h"
+#include "tidemark/block/v1/job.grpc.pb.h"
+
+namespace tidemark {
+namespace {
+
+namespace v1 = ::tidemark::block::v1;
+
+// A running tidemarkd with its standard output and error in one pipe. Killed when destroyed.
+class Daemon {
+ public:
+  explicit Daemon(const std::vector<std::string>& flags) {
+    int ends[2];
+    EXPECT_EQ(pipe(ends), 0);
+    pid_ = fork();
+    if (pid_ == 0) {
+      dup2(ends[1], STDOUT_FILENO);
+      dup2(ends[1], STDERR_FILENO);
+      close(ends[0]);
+      close(ends[1]);
+      std::vector<std::string> arguments = {"service/tidemarkd"};
+      arguments.insert(arguments.end(), flags.begin(), flags.end());
+      std::vector<char*> raw;
+      for (std::string& argument : arguments) raw.push_back(argument.data());
+      raw.push_back(nullptr);
+      execv(raw[0], raw.data());
+      _exit(127);
+    }
+    close(ends[1]);
+    output_ = fdopen(ends[0], "r");
+  }
+  ~Daemon() {
+    if (pid_ > 0) {
+      kill(pid_, SIGKILL);
+      waitpid(pid_, nullptr, 0);
+    }
+    fclose(output_);
+  }
+
+  // Waits for one line; empty at the end.
+  std::string Line() {
+    std::array<char, 4096> buffer;
+    return fgets(buffer.data(), buffer.size(), output_) == nullptr ? "" : buffer.data();
+  }
+  // Everything until the end.
+  std::string Rest() {
+    std::string all;
+    for (std::string line = Line(); !line.empty(); line = Line()) all += line;
+    return all;
+  }
+  void Signal(int number) { kill(pid_, number); }
+  // Waits for its end: the exit status, or -1 if a signal killed it.
+  int ExitStatus() {
+    int status = 0;
+    waitpid(pid_, &status, 0);
+    pid_ = -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+
+ private:
+  pid_t pid_ = -1;
+  FILE* output_ = nullptr;
+};
+
+class TidemarkdTest : public testing::Test {
+ protected:
+  TidemarkdTest() {
+    char pattern[] = "/tmp/tidemarkd-XXXXXX";
+    folder_ = mkdtemp(pattern);
+    address_ = "unix:" + folder_ + "/s";
+  }
+  ~TidemarkdTest() override { std::filesystem::remove_all(folder_); }
+  std::string Write(const std::string& name, const std::string& text) {
+    std::ofstream(folder_ + "/" + name) << text;
+    return folder_ + "/" + name;
+  }
+
+  std::string folder_;
+  std::string address_;
+};
+
+TEST_F(TidemarkdTest, SaysWhereItListensServesAndStopsCleanlyOnSigterm) {
+  Daemon daemon({"--listen", address_, "--listen=127.0.0.1:0"});
+  EXPECT_EQ(daemon.Line(), absl::StrCat("tidemarkd: listening on ", address_, "\n"));
+  EXPECT_TRUE(absl::StartsWith(daemon.Line(), "tidemarkd: listening on 127.0.0.1:"));
+  const auto channel = grpc::CreateChannel(address_, grpc::InsecureChannelCredentials());
+  grpc::ClientContext context;
+  v1::ListJobsResponse response;
+  EXPECT_TRUE(
+      v1::JobService::NewStub(channel)->ListJobs(&context, v1::ListJobsRequest(), &response).ok());
+  daemon.Signal(SIGTERM);
+  EXPECT_EQ(daemon.ExitStatus(), 0);
+  EXPECT_TRUE(std::filesystem::is_empty(folder_)) << "the socket is gone";
+}
+
+TEST_F(TidemarkdTest, StopsAlsoWhileSomebodyWatches) {
+  Daemon daemon({"--listen", address_});
+  daemon.Line();
+  const auto channel = grpc::CreateChannel(address_, grpc::InsecureChannelCredentials());
+  const auto stub = v1::EventService::NewStub(channel);
+  grpc::ClientContext context;
+  const auto reader = stub->WatchEvents(&context, v1::WatchEventsRequest());
+  v1::WatchEventsResponse response;
+  EXPECT_TRUE(reader->Read(&response));
+  daemon.Signal(SIGINT);
+  while (reader->Read(&response)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(daemon.ExitStatus(), 0);
+}
+
+TEST_F(TidemarkdTest, WrongFlagsEndItWithStatusTwo) {
+  Daemon daemon({"--nonsense"});
+  EXPECT_TRUE(absl::StrContains(daemon.Rest(), "--nonsense"));
+  EXPECT_EQ(daemon.ExitStatus(), 2);
+}
+
+TEST_F(TidemarkdTest, HelpIsPrintedAndIsNoError) {
+  Daemon daemon({"--help"});
+  EXPECT_TRUE(absl::StrContains(daemon.Rest(), "--listen ADDRESS"));
+  EXPECT_EQ(daemon.ExitStatus(), 0);
+}
+
+TEST_F(TidemarkdTest, AnImageRootThatIsNotThereEndsItWithStatusOne) {
+  Daemon daemon({"--listen", address_, "--image_root", folder_ + "/nowhere"});
+  EXPECT_TRUE(absl::StrContains(daemon.Rest(), folder_ + "/nowhere"));
+  EXPECT_EQ(daemon.ExitStatus(), 1);
+}
+
+TEST_F(TidemarkdTest, AStartupRequestThatFailsEndsItBeforeItListens) {
+  const std::string startup =
+      Write("startup.json",
+            R"([{"method": "BlockdevDel", "body": {"instance": "no-such-vm", "nodeName": "n"}}])");
+  Daemon daemon({"--listen", address_, "--startup", startup});
+  const std::string output = daemon.Rest();
+  EXPECT_TRUE(absl::StrContains(output, "request 0 (BlockdevDel)")) << output;
+  EXPECT_FALSE(absl::StrContains(output, "listening")) << output;
+  EXPECT_EQ(daemon.ExitStatus(), 1);
+}
+
+TEST_F(TidemarkdTest, ASecondDaemonDoesNotTakeTheSocket) {
+  Daemon first({"--listen", address_});
+  first.Line();
+  Daemon second({"--listen", address_});
+  EXPECT_TRUE(absl::StrContains(second.Rest(), "another daemon"));
+  EXPECT_EQ(second.ExitStatus(), 1);
+}
+
+TEST_F(TidemarkdTest, AKilledDaemonIsFollowedByAnother) {
+  {
+    Daemon first({"--listen", address_});
+    first.Line();
+    first.Signal(SIGKILL);
+    EXPECT_EQ(first.ExitStatus(), -1);
+  }
+  Daemon second({"--listen", address_});
+  EXPECT_TRUE(absl::StrContains(second.Line(), address_));
+}
+
+}  // namespace
+}  // namespace tidemark
