@@ -14,11 +14,11 @@
 #include "absl/strings/str_cat.h"
 #include "engine/backend/event_log.h"
 #include "engine/backend/job_book.h"
-#include "engine/backend/shutdown.h"
 #include "engine/base/clock.h"
 #include "engine/base/executor.h"
 #include "engine/base/path_policy.h"
 #include "engine/base/status_macros.h"
+#include "engine/native/native_backend.h"
 #include "service/config.h"
 #include "service/rpc/dispatcher.h"
 #include "service/rpc/front.h"
@@ -69,8 +69,9 @@ absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   backend::EventLog log(SystemClock(), executor);
   backend::JobBook jobs(log);
   rpc::MapRouter router;
-  std::shared_ptr<backend::LocalBackend> native;
-  if (native != nullptr) router.Set("", native);
+  const auto native = std::make_shared<native::NativeBackend>(
+      native::NativeBackend::Options{kVersion, paths}, &log, &SystemClock());
+  router.Set("", native);
   rpc::Dispatcher dispatcher(router, log, paths, executor);
   rpc::StreamSet streams;
   const rpc::Front front{router, log, jobs, dispatcher, streams, SystemClock(), executor, kVersion};
@@ -79,7 +80,7 @@ absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   std::unique_ptr<rpc::Server> server;
   const auto stop = [&] {
     dispatcher.Stop();
-    if (native != nullptr) native->Shutdown();
+    native->Shutdown();
     log.Flush();
     streams.EndAll();
     if (server != nullptr) server->Stop();

@@ -14,6 +14,26 @@
 namespace tidemark::native {
 namespace {
 
+namespace v1 = ::tidemark::block::v1;
+
+void DescribeDrivers(v1::GetCapabilitiesResponse* details) {
+  const auto add = [details](v1::BlockdevDriver driver) {
+    v1::DriverCapability* const capability = details->add_drivers();
+    capability->set_driver(driver);
+    capability->set_open(true);
+    capability->set_write(true);
+    return capability;
+  };
+  add(v1::BLOCKDEV_DRIVER_FILE)->set_create(true);
+  add(v1::BLOCKDEV_DRIVER_RAW)->set_create(true);
+  add(v1::BLOCKDEV_DRIVER_NULL_CO);
+  v1::DriverCapability* const qcow2 = add(v1::BLOCKDEV_DRIVER_QCOW2);
+  qcow2->set_create(true);
+  qcow2->set_backing(true);
+  qcow2->set_persistent_bitmaps(true);
+  qcow2->set_compress(true);
+}
+
 backend::Capabilities MakeCapabilities(const std::string& version, const Handlers& handlers) {
   backend::Capabilities capabilities;
   capabilities.engine = backend::EngineKind::kNative;
@@ -23,19 +43,17 @@ backend::Capabilities MakeCapabilities(const std::string& version, const Handler
       capabilities.commands.insert(command->qmp_name);
     }
   }
-  capabilities.drivers = {"file", "null-co", "qcow2", "raw"};
-  capabilities.create_drivers = {"file", "qcow2", "raw"};
-  capabilities.transaction_actions = {"abort",
-                                      "block-dirty-bitmap-add",
-                                      "block-dirty-bitmap-clear",
-                                      "block-dirty-bitmap-disable",
-                                      "block-dirty-bitmap-enable",
-                                      "block-dirty-bitmap-merge",
-                                      "block-dirty-bitmap-remove",
-                                      "blockdev-backup",
-                                      "drive-backup"};
-  capabilities.export_types = {"nbd"};
-  capabilities.job_types = {"backup", "create"};
+  DescribeDrivers(&capabilities.details);
+  for (const v1::EventKind kind :
+       {v1::EVENT_KIND_JOB_STATUS_CHANGE, v1::EVENT_KIND_BLOCK_JOB_COMPLETED,
+        v1::EVENT_KIND_BLOCK_JOB_CANCELLED, v1::EVENT_KIND_BLOCK_JOB_ERROR,
+        v1::EVENT_KIND_BLOCK_JOB_PENDING, v1::EVENT_KIND_BLOCK_EXPORT_DELETED,
+        v1::EVENT_KIND_JOB_PROGRESS}) {
+    capabilities.details.add_events(kind);
+  }
+  capabilities.details.add_job_types(v1::JOB_TYPE_BACKUP);
+  capabilities.details.add_job_types(v1::JOB_TYPE_CREATE);
+  capabilities.details.add_export_types(v1::BLOCK_EXPORT_TYPE_NBD);
   return capabilities;
 }
 
