@@ -47,8 +47,12 @@ inline constexpr size_t kRepliesPerSend = 32;
 inline constexpr size_t kBytesPerSend = 256 * 1024;
 // A client counts as one with several requests in flight for so many requests.
 inline constexpr int kPipeliningMemory = 64;
-// Looking for the next request before sleeping: see spin_policy.h.
+// Looking for the next request before sleeping (spin_policy.h): for how long, for how many requests
+// a way is tried and kept, and after how long a client counts as at rest.
 inline constexpr absl::Duration kSpin = absl::Microseconds(50);
+inline constexpr int kSpinTriedRequests = 32;
+inline constexpr int kSpinKeptRequests = 1024;
+inline constexpr absl::Duration kSpinPause = absl::Milliseconds(1);
 // Connections whose threads are all stuck get another one within about this time. The watch sleeps
 // when it has found nothing running so many times in a row.
 inline constexpr absl::Duration kStallCheckInterval = absl::Milliseconds(2);

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "engine/nbd/cost_estimate.h"
+#include "engine/nbd/spin_policy.h"
 
 namespace tidemark::nbd {
 namespace {
@@ -78,6 +79,36 @@ TEST(CostEstimate, LearnsPerKindAndForgivesOneLongWait) {
   EXPECT_FALSE(costs.IsSlow(read)) << "reads are another kind";
   for (int i = 0; i < 50; ++i) costs.Record(write, kInlineCostMax / 10);
   EXPECT_FALSE(costs.IsSlow(write));
+}
+
+// A client that answers after `with_spin` if it was looked for, and `without_spin` otherwise.
+// Returns for how many of the last half of `count` requests the policy looked.
+int SpunRequests(SpinPolicy& policy, absl::Duration with_spin, absl::Duration without_spin,
+                 int count) {
+  int spun = 0;
+  for (int i = 0; i < count; ++i) {
+    const bool spins = policy.spin() > absl::ZeroDuration();
+    if (i >= count / 2 && spins) spun++;
+    policy.Record(spins ? with_spin : without_spin);
+  }
+  return spun;
+}
+
+TEST(SpinPolicy, KeepsTheWayThatGetsRequestsSooner) {
+  constexpr int kCount = 20 * kSpinKeptRequests;
+  const absl::Duration kShort = absl::Microseconds(10), kLong = absl::Microseconds(60);
+  SpinPolicy policy;
+  EXPECT_GT(SpunRequests(policy, kShort, kLong, kCount), kCount / 2 * 9 / 10);
+  EXPECT_LT(SpunRequests(policy, kLong, kShort, kCount), kCount / 2 / 10) << "it changes its mind";
+  EXPECT_LT(SpunRequests(policy, kShort, kShort, kCount), kCount / 2 / 10) << "no gain, no look";
+}
+
+TEST(SpinPolicy, NeverLooksForAClientAtRest) {
+  SpinPolicy policy;
+  SpunRequests(policy, absl::Microseconds(10), absl::Microseconds(60), 5000);
+  policy.Record(kSpinPause * 2);
+  EXPECT_EQ(policy.spin(), absl::ZeroDuration());
+  EXPECT_EQ(SpunRequests(policy, kSpinPause * 2, kSpinPause * 2, 5000), 0);
 }
 
 }  // namespace
