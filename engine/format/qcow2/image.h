@@ -108,7 +108,8 @@ class Image final : public storage::Storage {
   absl::Status WriteZeroes(Range range, storage::ZeroOptions options = {}) override;
   absl::Status Discard(Range range) override;
   absl::Status Flush() override;
-  // Multiples of 512. Shrinking is refused (kImageUnsupported) while there are internal snapshots.
+  // Multiples of 512. While there are internal snapshots shrinking is refused, and for version 2 all
+  // resizing (kFeatureUnsupported).
   absl::Status Resize(uint64_t size_bytes) override;
   absl::StatusOr<storage::Extent> Map(Range range) override;
   absl::StatusOr<std::unique_ptr<storage::Placement>> PlaceRead(Range range) override;

@@ -65,9 +65,11 @@ absl::Status ResizeDisk(Core& core, uint64_t size_bytes) {
                  absl::StrCat("the new size ", size_bytes, " is too large for clusters of ",
                               core.geometry.cluster_bytes(), " bytes"));
   }
-  if (size_bytes < old_size && core.header.Get().snapshot_count > 0) {
+  // Snapshots of version 2 do not say how large the disk was.
+  if (core.header.Get().snapshot_count > 0 && (size_bytes < old_size || core.version < 3)) {
     return Error(Reason::kFeatureUnsupported,
-                 absl::StrCat("an image with internal snapshots cannot shrink from ", old_size,
+                 absl::StrCat("a version ", core.version,
+                              " image with internal snapshots cannot be resized from ", old_size,
                               " to ", size_bytes, " bytes"));
   }
   // From here on nothing waits for a checkpoint.
