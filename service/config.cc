@@ -162,7 +162,7 @@ Ends with status 1 if it cannot start, and 2 if these flags are wrong.
 
 Example
   tidemarkd --listen unix:/tmp/tidemark.sock --image_root /var/lib/images
-  tidemark --server unix:/tmp/tidemark.sock commands
+  tidemark --address unix:/tmp/tidemark.sock commands
 )";
 }
 
