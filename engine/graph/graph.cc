@@ -296,7 +296,7 @@ std::vector<std::shared_ptr<Port>> Graph::PortsAbove(absl::Span<Node* const> nod
 
 // ---- Filters ----
 
-absl::Status Graph::Repoint(const std::vector<Edge*>& edges, Node* child) {
+absl::Status Graph::Repoint(std::vector<Edge*> edges, Node* child) {
   const auto move = [](Edge* edge, Node* to) {
     std::vector<Edge*>& parents = edge->child_->parents_;
     parents.erase(absl::c_find(parents, edge));

@@ -149,8 +149,9 @@ class Graph {
   // Takes the node out, and those below that live by it.
   void Extract(Node* node, RemovedNodes* removed);
   void Erase(Edge* edge);
-  // Makes `edges` lead to `child`; nothing changes if permissions forbid it.
-  absl::Status Repoint(const std::vector<Edge*>& edges, Node* child);
+  // Makes `edges`, which all lead to one node, lead to `child`; nothing changes if permissions
+  // forbid it. (By value: moving an edge changes the lists of its nodes.)
+  absl::Status Repoint(std::vector<Edge*> edges, Node* child);
 
   std::list<std::unique_ptr<Node>> nodes_;  // Newest first.
   absl::flat_hash_map<std::string, Node*> by_name_;

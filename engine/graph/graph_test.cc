@@ -458,6 +458,19 @@ TEST_F(GraphTest, ASecondFilterGoesBelowTheFirst) {
   EXPECT_TRUE(guest->port()->Write(0, Filled(1, 1)).ok());
 }
 
+TEST_F(GraphTest, RemovingAFilterGivesAllItsUsersBack) {
+  Node* disk = AddFile("disk0");
+  std::vector<Edge*> users;
+  for (int i = 0; i < 4; ++i) users.push_back(Use(disk, kReader));
+  Node* filter = AddFilter("filter", disk);
+  Quiesce quiesce(graph.PortsAbove({disk}));
+  ASSERT_TRUE(graph.InsertFilter(filter, disk).ok());
+  EXPECT_EQ(filter->parents().size(), 4);
+  ASSERT_TRUE(graph.RemoveFilter(filter).ok());
+  EXPECT_TRUE(filter->parents().empty());
+  for (Edge* user : users) EXPECT_EQ(user->child(), disk);
+}
+
 TEST_F(GraphTest, AFilterThatWritersForbidIsNotInserted) {
   Node* disk = AddFile("disk0");
   Edge* guest = Use(disk, kGuest);
