@@ -275,6 +275,57 @@ TEST(Bitmaps, OfAnImageThatAForeignProgramChangedAreNotLoaded) {
   EXPECT_EQ(Check(*file)->corruptions, 0u);
 }
 
+TEST(Bitmaps, WithExtraDataAreKeptForThoseWhoUnderstandIt) {
+  const auto file = NewImage(kMiB);
+  auto image = Open(file);
+  std::vector<BitmapDirectoryEntry> entries;
+  for (const auto& [name, compatible, enabled] :
+       {std::make_tuple("compatible", true, true), std::make_tuple("recording", false, true),
+        std::make_tuple("resting", false, false)}) {
+    BitmapDirectoryEntry& entry = entries.emplace_back();
+    entry.name = name;
+    entry.enabled = enabled;
+    entry.extra_data = "from the future";
+    entry.extra_data_compatible = compatible;
+    entry.table_entries = 1;
+    entry.table_offset_bytes = *image->AllocateClusters(1);
+    ASSERT_EQ(image->WriteMetadata(entry.table_offset_bytes, std::vector<std::byte>(65536)),
+              absl::OkStatus());
+  }
+  const std::string directory = SerializeBitmapDirectory(entries);
+  const uint64_t offset_bytes = *image->AllocateClusters(1);
+  ASSERT_EQ(
+      image->WriteMetadata(
+          offset_bytes, {reinterpret_cast<const std::byte*>(directory.data()), directory.size()}),
+      absl::OkStatus());
+  ASSERT_EQ(image->UpdateHeader([&](Header& header) {
+    SetBitmapsExtension(BitmapsExtension{3, {offset_bytes, directory.size()}}, &header);
+    return absl::OkStatus();
+  }),
+            absl::OkStatus());
+  ASSERT_EQ(image->Close(), absl::OkStatus());
+
+  image = Open(file);
+  auto bitmaps = *LoadBitmaps(*image);
+  ASSERT_EQ(bitmaps.size(), 3u);
+  EXPECT_TRUE(bitmaps[0].consistent());
+  EXPECT_TRUE(bitmaps[1].unusable && bitmaps[2].unusable);
+  EXPECT_FALSE(LoadBitmapBits(*image, bitmaps[1]).ok());
+  ASSERT_EQ(MarkBitmapsInUse(*image), absl::OkStatus());
+  ASSERT_EQ(StoreBitmaps(*image, {ToStore("compatible", BitmapOf(kMiB, 65536, Pattern::kAll))}),
+            absl::OkStatus());
+  ASSERT_EQ(image->Close(), absl::OkStatus());
+  ExpectClean(*file);
+  image = Open(file);
+  bitmaps = *LoadBitmaps(*image);
+  ASSERT_EQ(bitmaps.size(), 3u);
+  for (const StoredBitmap& bitmap : bitmaps) {
+    EXPECT_EQ(bitmap.entry.extra_data, "from the future");
+    // Only what was recording has become stale.
+    EXPECT_EQ(bitmap.in_use, bitmap.name == "recording");
+  }
+}
+
 TEST(Bitmaps, StoredAgainAndAgainTakeNoMoreSpace) {
   const auto file = NewImage(64 * kMiB, 4096);
   uint64_t size_bytes = 0;

@@ -1,5 +1,7 @@
 #include "engine/format/qcow2/create.h"
 
+#include <unistd.h>
+
 #include <string>
 #include <vector>
 
@@ -7,6 +9,7 @@
 #include "engine/base/error.h"
 #include "engine/format/qcow2/header.h"
 #include "engine/format/qcow2/testing/qemu_tools.h"
+#include "engine/storage/file_storage.h"
 #include "engine/storage/memory_storage.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -130,6 +133,23 @@ TEST_P(PreallocatedImage, IsCleanAndMapsEveryCluster) {
   EXPECT_THAT(
       RunToolOrFail({"qemu-io", "-c", absl::StrCat("read -P 0 0 ", options.size_bytes), path}),
       HasSubstr(absl::StrCat("read ", options.size_bytes)));
+}
+
+TEST(Create, ReservesSpaceOnlyIfAsked) {
+  for (const auto& [preallocation, reserves] :
+       {std::make_pair(Preallocation::kOff, false), std::make_pair(Preallocation::kMetadata, false),
+        std::make_pair(Preallocation::kFalloc, true), std::make_pair(Preallocation::kFull, true)}) {
+    const std::string path = TemporaryPath("reserved.qcow2");
+    ASSERT_EQ(storage::CreateFile(path, 0, storage::Preallocation::kOff), absl::OkStatus());
+    const auto file = storage::OpenFile(path, {});
+    ASSERT_EQ(file.status(), absl::OkStatus());
+    CreateOptions options;
+    options.size_bytes = 8 * kMiB;
+    options.preallocation = preallocation;
+    ASSERT_EQ(Create(**file, options), absl::OkStatus());
+    EXPECT_EQ(*(*file)->AllocatedBytes() >= 8 * kMiB, reserves);
+    unlink(path.c_str());
+  }
 }
 
 TEST(Create, GivesHugeDisksTheirTable) {
