@@ -141,7 +141,8 @@ std::vector<BitmapInfo> BitmapStore::List() const {
 
 std::vector<StoredBitmap> BitmapStore::Stored() const {
   std::vector<StoredBitmap> stored;
-  for (const auto& bitmap : bitmaps_) {
+  for (auto it = bitmaps_.rbegin(); it != bitmaps_.rend(); ++it) {
+    const auto& bitmap = *it;
     if (!bitmap->persistent_) continue;
     std::shared_ptr<DirtyBitmap> bits = bitmap->bits_;
     if (bitmap->successor_ != nullptr) {

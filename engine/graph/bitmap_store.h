@@ -43,7 +43,8 @@ class BitmapStore {
   // `driver` is asked about size, clusters and storing; it must live as long as the store.
   BitmapStore(std::string node_name, bool node_read_only, Driver* driver,
               std::shared_ptr<TrackedBitmaps> tracked);
-  // As found in the image, oldest first: part of making a node.
+  // In the order of the image's directory; the last one counts as the newest. Part of making a
+  // node.
   void Load(std::vector<StoredBitmap> bitmaps);
 
   // A new bitmap is clean. INVALID_ARGUMENT for name and granularity, BITMAP_EXISTS, LIMIT_REACHED,
@@ -69,7 +70,8 @@ class BitmapStore {
   // BITMAP_INCONSISTENT if one of them forbids changing the disk's size.
   absl::Status CheckResize() const;
   uint64_t default_granularity_bytes() const;
-  // Persistent ones, oldest first, for Driver::Close.
+  // Persistent ones for Driver::Close, newest first, as QEMU writes them: so a reload reverses the
+  // order in which they are listed.
   std::vector<StoredBitmap> Stored() const;
 
   // A job's own bitmap: listed, without a name, until dropped. `granularity_bytes` as for Add.

@@ -388,7 +388,7 @@ TEST(BitmapState, APersistentBitmapOfAReadOnlyNodeCanBeReadAndDisabled) {
   ExpectRefused(world, Reason::kBitmapReadOnly, {"clear", "merge target", "modify", "remove"});
 }
 
-TEST(BitmapLoad, KeepsOrderAndWhetherItRecords) {
+TEST(BitmapLoad, AReloadReversesTheOrderAndKeepsTheRest) {
   World world(false, {FromImage("oldest", false), FromImage("newest", true)});
   EXPECT_EQ(world.store.List()[0].name, "newest");
   world.Write(1);
@@ -396,9 +396,11 @@ TEST(BitmapLoad, KeepsOrderAndWhetherItRecords) {
   EXPECT_EQ(world.Dirty("oldest"), Granules());
   const std::vector<StoredBitmap> stored = world.store.Stored();
   ASSERT_EQ(stored.size(), 2);
-  EXPECT_EQ(stored[0].name, "oldest");
-  EXPECT_FALSE(stored[0].enabled);
-  EXPECT_EQ(GranulesOf(*stored[1].bits), Granules({1}));
+  EXPECT_EQ(stored[1].name, "oldest");
+  EXPECT_FALSE(stored[1].enabled);
+  EXPECT_EQ(GranulesOf(*stored[0].bits), Granules({1}));
+  World reloaded(false, stored);
+  EXPECT_EQ(reloaded.store.List()[0].name, "oldest");
 }
 
 // ---- Backups ----

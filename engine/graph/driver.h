@@ -49,8 +49,9 @@ class Driver {
   // Deletes a bitmap from the image file, if it is there. Worker.
   virtual absl::Status RemoveStored(absl::string_view) { return absl::OkStatus(); }
 
-  // Writes back what is cached and `bitmaps` (all persistent ones of the node, oldest first), and
-  // lets go of files and locks. Nothing is in flight, and nothing comes afterwards. Once. Worker.
+  // Writes back what is cached and `bitmaps` (all persistent ones of the node, in the order to
+  // write), and lets go of files and locks. Nothing is in flight, and nothing comes afterwards.
+  // Once. Worker.
   virtual absl::Status Close(std::vector<StoredBitmap> bitmaps) = 0;
 };
 

@@ -50,7 +50,7 @@ struct NodeSpec {
   // Not listed until a node above it is added.
   bool hidden = false;
   std::vector<ChildSpec> children;
-  std::vector<StoredBitmap> bitmaps;  // Found in the image, oldest first.
+  std::vector<StoredBitmap> bitmaps;  // Found in the image, in its order.
 };
 
 struct AttachRequest {
