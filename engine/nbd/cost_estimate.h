@@ -15,13 +15,21 @@ namespace tidemark::nbd {
 class CostEstimate {
  public:
   // True if waking another thread costs less than letting others wait for this request.
-  bool IsSlow(const Request& request) const { return estimates_[KindOf(request)] > kInlineCostMax; }
+  bool IsSlow(const Request& request) const {
+    return kinds_[KindOf(request)].estimate > kInlineCostMax;
+  }
 
   void Record(const Request& request, absl::Duration took) {
+    Kind& kind = kinds_[KindOf(request)];
     // One long wait says little about the next request.
     const absl::Duration sample = std::min(took, kInlineCostMax * 8);
-    absl::Duration& estimate = estimates_[KindOf(request)];
-    estimate += (sample - estimate) / 8;
+    kind.estimate += (sample - kind.estimate) / 8;
+    if (kind.estimate <= kInlineCostMax) {
+      kind.slow_count = 0;
+    } else if (++kind.slow_count >= kSlowRequestsBelieved) {
+      // Requests may be slow only because so many run at once (a lock they all want): judge anew.
+      kind = Kind();
+    }
   }
 
  private:
@@ -39,7 +47,11 @@ class CostEstimate {
     }
   }
 
-  std::array<absl::Duration, 6> estimates_ = {};
+  struct Kind {
+    absl::Duration estimate;
+    int slow_count = 0;  // Since the kind was last thought fast.
+  };
+  std::array<Kind, 6> kinds_;
 };
 
 }  // namespace tidemark::nbd

@@ -42,6 +42,8 @@ inline constexpr int kThreadsPerConnectionMax = 16;
 // A request that takes longer is worth waking another thread for (which costs about as much), and
 // so is an answer that has waited so long.
 inline constexpr absl::Duration kInlineCostMax = absl::Microseconds(40);
+// After so many slow requests of a kind it is seen whether they are still slow one by one.
+inline constexpr int kSlowRequestsBelieved = 1024;
 // Answers sent with one call, at most about so many or so large.
 inline constexpr size_t kRepliesPerSend = 32;
 inline constexpr size_t kBytesPerSend = 256 * 1024;

@@ -65,6 +65,18 @@ TEST(StallWatch, NeverCallsWhatHasBeenRemoved) {
   }
 }
 
+TEST(CostEstimate, JudgesAnewNowAndThen) {
+  CostEstimate costs;
+  Request read;
+  int slow = 0;
+  for (int i = 0; i < 2 * kSlowRequestsBelieved; ++i) {
+    costs.Record(read, 2 * kInlineCostMax);
+    if (costs.IsSlow(read)) slow++;
+  }
+  EXPECT_GT(slow, 2 * kSlowRequestsBelieved * 9 / 10);
+  EXPECT_LT(slow, 2 * kSlowRequestsBelieved);
+}
+
 TEST(CostEstimate, LearnsPerKindAndForgivesOneLongWait) {
   CostEstimate costs;
   Request read;
