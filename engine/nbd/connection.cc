@@ -1,12 +1,9 @@
 #include "engine/nbd/connection.h"
 
-#include "engine/base/clock.h"
-#include "engine/nbd/negotiation.h"
-
 namespace tidemark::nbd {
 
 void Connection::Serve() {
-  auto session = Negotiate(socket_, exports_, this, SystemClock().Elapsed() + handshake_timeout_);
+  auto session = Negotiate(socket_, exports_, this, handshake_options_);
   // A client that failed to agree is a matter between it and its user: nobody here waits for news.
   if (session.ok()) Transmit(*session);
   socket_.Shutdown();

@@ -9,6 +9,7 @@
 #include "engine/base/mutex.h"
 #include "engine/nbd/export_table.h"
 #include "engine/nbd/memory.h"
+#include "engine/nbd/negotiation.h"
 #include "engine/nbd/socket.h"
 #include "engine/nbd/stall_watch.h"
 #include "engine/nbd/transmission.h"
@@ -19,12 +20,12 @@ class Connection final : public ExportTable::Client {
  public:
   // Takes over `fd`. The references outlive the connection.
   Connection(int fd, ExportTable& exports, StallWatch& stall_watch,
-             std::shared_ptr<MemoryPool> pool, absl::Duration handshake_timeout)
+             std::shared_ptr<MemoryPool> pool, const HandshakeOptions& handshake_options)
       : socket_(fd),
         exports_(exports),
         stall_watch_(stall_watch),
         pool_(std::move(pool)),
-        handshake_timeout_(handshake_timeout) {}
+        handshake_options_(handshake_options) {}
 
   // Returns when the client is gone and nothing of it is in flight.
   void Serve();
@@ -39,7 +40,7 @@ class Connection final : public ExportTable::Client {
   ExportTable& exports_;
   StallWatch& stall_watch_;
   const std::shared_ptr<MemoryPool> pool_;
-  const absl::Duration handshake_timeout_;
+  const HandshakeOptions handshake_options_;
 
   Mutex mutex_;
   bool disconnected_ ABSL_GUARDED_BY(mutex_) = false;

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/clock.h"
 #include "engine/base/endian.h"
 #include "engine/base/status_macros.h"
 #include "engine/nbd/limits.h"
@@ -68,8 +69,12 @@ class OptionReader {
 class Negotiation {
  public:
   Negotiation(Socket& socket, ExportTable& exports, ExportTable::Client* client,
-              absl::Duration deadline)
-      : socket_(socket), exports_(exports), client_(client), deadline_(deadline) {}
+              const HandshakeOptions& options)
+      : socket_(socket),
+        exports_(exports),
+        client_(client),
+        offers_multiple_connections_(options.offers_multiple_connections),
+        deadline_(SystemClock().Elapsed() + options.timeout) {}
 
   absl::StatusOr<Session> Run();
 
@@ -105,7 +110,8 @@ class Negotiation {
   Socket& socket_;
   ExportTable& exports_;
   ExportTable::Client* const client_;
-  const absl::Duration deadline_;
+  const bool offers_multiple_connections_;
+  const absl::Duration deadline_;  // On the monotonic clock.
 
   // State of the dialogue.
   bool fixed_newstyle_ = false;
@@ -366,7 +372,8 @@ void Negotiation::StructuredReply(absl::string_view data) {
 }
 
 uint16_t Negotiation::TransmissionFlags(const Export& exported) const {
-  uint16_t flags = kHasFlags | kSendFlush | kSendFua | kSendCache | kCanMultiConn;
+  uint16_t flags = kHasFlags | kSendFlush | kSendFua | kSendCache;
+  if (offers_multiple_connections_) flags |= kCanMultiConn;
   if (session_.structured) flags |= kSendDf;
   if (IsReadOnly(exported)) return flags | kReadOnly;
   return flags | kSendTrim | kSendWriteZeroes | kSendFastZero;
@@ -395,8 +402,8 @@ absl::Status Negotiation::SendReplies() {
 }  // namespace
 
 absl::StatusOr<Session> Negotiate(Socket& socket, ExportTable& exports, ExportTable::Client* client,
-                                  absl::Duration deadline) {
-  return Negotiation(socket, exports, client, deadline).Run();
+                                  const HandshakeOptions& options) {
+  return Negotiation(socket, exports, client, options).Run();
 }
 
 }  // namespace tidemark::nbd

@@ -11,6 +11,7 @@
 #include "absl/types/optional.h"
 #include "engine/nbd/context.h"
 #include "engine/nbd/export_table.h"
+#include "engine/nbd/limits.h"
 #include "engine/nbd/socket.h"
 
 namespace tidemark::nbd {
@@ -26,11 +27,19 @@ struct Session {
   std::vector<Context> contexts;
 };
 
+struct HandshakeOptions {
+  // For all of it.
+  absl::Duration timeout = kHandshakeTimeout;
+  // Tells clients that they may open several connections to an export, whose flushes then cover
+  // one another. (They do in any case.)
+  bool offers_multiple_connections = true;
+};
+
 // Talks until the client has chosen an export, attached to it as `client`. CANCELLED if it left in
 // good order without; otherwise the error says what the client did wrong, or how it was lost: the
-// connection is then to be closed. `deadline` is a time of the monotonic clock (Clock::Elapsed).
+// connection is then to be closed.
 absl::StatusOr<Session> Negotiate(Socket& socket, ExportTable& exports, ExportTable::Client* client,
-                                  absl::Duration deadline);
+                                  const HandshakeOptions& options);
 
 }  // namespace tidemark::nbd
 

@@ -14,6 +14,7 @@
 #include "engine/nbd/export_table.h"
 #include "engine/nbd/listener.h"
 #include "engine/nbd/memory.h"
+#include "engine/nbd/negotiation.h"
 #include "engine/nbd/stall_watch.h"
 
 namespace tidemark::nbd {
@@ -23,7 +24,8 @@ namespace {
 class ServerImpl final : public Server {
  public:
   ServerImpl(std::unique_ptr<Listener> listener, const Options& options)
-      : handshake_timeout_(options.handshake_timeout),
+      : handshake_options_{options.handshake_timeout,
+                           /*offers_multiple_connections=*/options.connections_max != 1},
         connections_max_(options.connections_max <= 0
                              ? kConnectionsMax
                              : std::min(options.connections_max, kConnectionsMax)),
@@ -61,7 +63,7 @@ class ServerImpl final : public Server {
   void JoinEnded();
 
   // Constant after construction.
-  const absl::Duration handshake_timeout_;
+  const HandshakeOptions handshake_options_;
   const int connections_max_;
   const Address address_;
 
@@ -91,7 +93,7 @@ void ServerImpl::AcceptClients() {
 void ServerImpl::Admit(int fd) {
   auto served = std::make_unique<Served>();
   served->connection =
-      std::make_unique<Connection>(fd, exports_, stall_watch_, pool_, handshake_timeout_);
+      std::make_unique<Connection>(fd, exports_, stall_watch_, pool_, handshake_options_);
   Served* const raw = served.get();
   try {
     served->thread = std::thread([this, raw] {

@@ -28,7 +28,7 @@ class Server {
   struct Options {
     Address address;
     // More clients than this wait until one leaves. 0 stands for kConnectionsMax; larger values
-    // are cut to it.
+    // are cut to it. 1 also withdraws the offer of several connections to one client.
     int connections_max = 0;
     // The id of TLS credentials. There are none in this engine, so any id is refused; empty means
     // a server without TLS.

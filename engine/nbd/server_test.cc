@@ -317,6 +317,7 @@ TEST_F(ServerTest, MoreClientsThanAllowedWaitTheirTurn) {
   std::thread waiter([&] { EXPECT_EQ(second.Connect(address_, Wishing("disk")), 0); });
   EXPECT_EQ(first->Write(0, "x"), 0);
   EXPECT_EQ(server->client_count("disk"), 1);
+  EXPECT_EQ(nbd_can_multi_conn(first->handle()), 0) << "several connections would never get in";
   first = nullptr;
   waiter.join();
   EXPECT_EQ(second.Read(0, 1), "x");
