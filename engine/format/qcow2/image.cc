@@ -6,6 +6,7 @@
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "engine/format/qcow2/core.h"
+#include "engine/format/qcow2/refcount_rebuild.h"
 #include "engine/storage/errno_status.h"
 
 namespace tidemark::qcow2 {
@@ -33,8 +34,8 @@ absl::StatusOr<std::unique_ptr<Image>> Image::Open(std::shared_ptr<storage::Stor
                    "qcow2 image is marked corrupt: it can only be opened for reading");
     }
     if ((header.incompatible_features & incompatible_feature::kDirty) != 0) {
-      return Error(Reason::kFeatureUnsupported,
-                   "qcow2 image is marked dirty: its refcounts must be repaired first");
+      RETURN_IF_ERROR(RebuildRefcounts(*file, header));
+      ASSIGN_OR_RETURN(header, ReadHeader(*file));
     }
   }
   auto core = std::make_unique<Core>(std::move(file), std::move(header), options);

@@ -49,7 +49,8 @@ class Image final : public storage::Storage {
  public:
   // Opens the image in `file`, which must hold no other open image. A file opened for writing is
   // grown by Resize, also while requests are in flight. Nothing is written to it before the first
-  // change, but that an image marked dirty has its refcounts rebuilt when opened for writing.
+  // change, but that an image marked dirty has its refcounts rebuilt when opened for writing
+  // (refcount_rebuild.h).
   // Errors: those of ReadHeader; kImageCorrupt also for tables that cannot be, and for an image
   // marked corrupt that is not opened read-only.
   static absl::StatusOr<std::unique_ptr<Image>> Open(std::shared_ptr<storage::Storage> file,
@@ -108,8 +109,8 @@ class Image final : public storage::Storage {
   absl::Status WriteZeroes(Range range, storage::ZeroOptions options = {}) override;
   absl::Status Discard(Range range) override;
   absl::Status Flush() override;
-  // Multiples of 512. While there are internal snapshots shrinking is refused, and for version 2 all
-  // resizing (kFeatureUnsupported).
+  // Multiples of 512. While there are internal snapshots shrinking is refused, and for version 2
+  // all resizing (kFeatureUnsupported).
   absl::Status Resize(uint64_t size_bytes) override;
   absl::StatusOr<storage::Extent> Map(Range range) override;
   absl::StatusOr<std::unique_ptr<storage::Placement>> PlaceRead(Range range) override;

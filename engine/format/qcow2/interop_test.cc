@@ -161,6 +161,33 @@ TEST_F(Interop, InternalSnapshotsStayAsTheyWere) {
   }
 }
 
+TEST_F(Interop, ImageLeftDirtyByLazyRefcountsIsPutRight) {
+  for (const std::string options : {"cluster_size=65536", "cluster_size=512,refcount_bits=64"}) {
+    SCOPED_TRACE(options);
+    const std::string path = TemporaryPath("lazy.qcow2");
+    RunToolOrFail(
+        {"qemu-img", "create", "-f", "qcow2", "-o", "lazy_refcounts=on," + options, path, "4M"});
+    QemuIo(path, {"write -P 1 0 256k", "write -c -P 9 3M 64k"});
+    RunToolOrFail({"qemu-img", "snapshot", "-c", "one", path});
+    RunToolOrFail({"qemu-img", "bitmap", "--add", path, "b0"});
+    // Killed: the refcounts of what it wrote are not on disk.
+    RunTool({"qemu-io", "-f", "qcow2", "-c", "write -P 7 64k 2M", "-c", "flush", "-c", "sigraise 9",
+             path});
+    ASSERT_NE(RunTool({"qemu-img", "check", "-f", "qcow2", path}).exit_code, 0);
+    auto image = OpenPath(path, {.read_only = true});
+    const std::string before = Contents(*image);
+    EXPECT_EQ(before[64 << 10], 7);
+    image = OpenPath(path);
+    EXPECT_EQ(image->header().incompatible_features, 0u);
+    EXPECT_TRUE(Contents(*image) == before);
+    image->KeepAutoclearFeatures(autoclear_feature::kBitmaps);
+    Write(*image, 100000, "after");
+    ASSERT_EQ(image->Close(), absl::OkStatus());
+    image.reset();
+    ExpectClean(path);
+  }
+}
+
 TEST_F(Interop, BackingChainsReadAlike) {
   const std::string base = TemporaryPath("base.qcow2");
   const std::string middle = TemporaryPath("middle.qcow2");

@@ -18,6 +18,8 @@ inline constexpr uint64_t kL1BytesMax = uint64_t{32} << 20;
 inline constexpr uint64_t kRefcountTableBytesMax = uint64_t{8} << 20;
 inline constexpr uint32_t kSnapshotsMax = 65536;
 inline constexpr uint64_t kSnapshotTableBytesMax = uint64_t{64} << 20;
+// Clusters of a file whose refcounts are rebuilt in memory; four bytes each.
+inline constexpr uint64_t kRebuildClustersMax = uint64_t{64} << 20;
 // A host offset has 56 bits in an L2 entry.
 inline constexpr uint64_t kHostOffsetEnd = uint64_t{1} << 56;
 inline constexpr size_t kBackingFileNameMax = 1023;
