@@ -214,6 +214,10 @@ TEST_P(Attacked, GivesAnAnswerOrAnError) {
       EXPECT_FALSE(Image::Open(file->Copy(), {.read_only = true}).ok());
     }
     Exercise(*file, 1);
+    // Once more with refcounts that must be rebuilt before writing.
+    if (file->size_bytes() < header_field::kVersion3LengthMin) continue;
+    Store64(*file, header_field::kIncompatibleFeatures, incompatible_feature::kDirty);
+    Exercise(*file, 1);
   }
 }
 

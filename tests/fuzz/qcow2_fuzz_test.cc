@@ -94,6 +94,9 @@ void ExerciseDamaged(uint64_t seed) {
   static const std::vector<GoldenImage> images = GoldenImages();
   const auto file = LoadGolden(images[random() % images.size()].name);
   for (uint64_t count = 1 + random() % 4; count > 0; --count) Damage(*file, random);
+  if (random() % 4 == 0 && file->size_bytes() > header_field::kVersion3LengthMin) {
+    Store64(*file, header_field::kIncompatibleFeatures, incompatible_feature::kDirty);
+  }
   Exercise(*file, seed);
 }
 

@@ -1,9 +1,8 @@
 // Images that QEMU made, through our eyes.
 #include "engine/format/qcow2/testing/golden.h"
 
-#include "absl/strings/escaping.h"
-#include "absl/strings/str_cat.h"
-#include "engine/base/error.h"
+#include "absl/strings/string_view.h"
+#include "engine/base/endian.h"
 #include "engine/format/qcow2/bitmaps.h"
 #include "engine/format/qcow2/check.h"
 #include "engine/format/qcow2/image.h"
@@ -133,6 +132,37 @@ TEST(Golden, ImagesStayCleanWhenWeWriteToThem) {
     ASSERT_EQ(result.status(), absl::OkStatus());
     EXPECT_EQ(result->corruptions, 0u) << testing::PrintToString(result->findings);
     EXPECT_LE(result->leaks, golden.leaks) << testing::PrintToString(result->findings);
+  }
+}
+
+TEST(Golden, DirtyImagesGetTheirRefcountsBackWhenOpenedForWriting) {
+  for (const char* name : {"lazy-dirty", "cluster-512", "refcount-1", "refcount-64", "snapshots",
+                           "bitmaps", "bitmaps-small-clusters", "compressed-zstd"}) {
+    SCOPED_TRACE(name);
+    const auto file = LoadGolden(name);
+    const Header header = *ReadHeader(*file);
+    const std::string contents =
+        Read(*OpenGolden(name, /*read_only=*/true), {0, header.size_bytes});
+    std::byte dirty[8];
+    StoreBigEndian(dirty, header.incompatible_features | incompatible_feature::kDirty);
+    ASSERT_TRUE(file->Write(header_field::kIncompatibleFeatures, dirty, {}).ok());
+    const std::string block = file->Contents({header.refcount_table_offset_bytes, 8});
+    ASSERT_TRUE(
+        file->WriteZeroes({LoadBigEndian<uint64_t>(block.data()), header.geometry.cluster_bytes()},
+                          {})
+            .ok());
+    ASSERT_GT(Check(*file)->corruptions, 0u);
+    auto image = Image::Open(file, {});
+    ASSERT_EQ(image.status(), absl::OkStatus());
+    ASSERT_EQ(MarkBitmapsInUse(**image), absl::OkStatus());
+    ASSERT_EQ((*image)->Close(), absl::OkStatus());
+    const auto result = Check(*file);
+    ASSERT_EQ(result.status(), absl::OkStatus());
+    EXPECT_TRUE(result->clean()) << testing::PrintToString(result->findings);
+    image = Image::Open(file, {.read_only = true});
+    ASSERT_EQ(image.status(), absl::OkStatus());
+    EXPECT_EQ((*image)->header().incompatible_features & incompatible_feature::kDirty, 0u);
+    EXPECT_TRUE(Read(**image, {0, header.size_bytes}) == contents);
   }
 }
 
