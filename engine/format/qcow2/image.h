@@ -47,10 +47,11 @@ struct Core;
 
 class Image final : public storage::Storage {
  public:
-  // Opens the image in `file`, which must hold no other open image and must grow where it is written
-  // past its end. Nothing is written before the first change, but that an image marked dirty has its
-  // refcounts rebuilt when it is opened for writing. Errors: those of ReadHeader; kImageCorrupt also
-  // for tables that cannot be, and for an image marked corrupt that is not opened read-only.
+  // Opens the image in `file`, which must hold no other open image and must grow where it is
+  // written past its end. Nothing is written before the first change, but that an image marked
+  // dirty has its refcounts rebuilt when it is opened for writing. Errors: those of ReadHeader;
+  // kImageCorrupt also for tables that cannot be, and for an image marked corrupt that is not
+  // opened read-only.
   static absl::StatusOr<std::unique_ptr<Image>> Open(std::shared_ptr<storage::Storage> file,
                                                      OpenOptions options);
 
