@@ -36,7 +36,8 @@ MAY_USE = {
     "adapters/store": ["service/backup", "engine/base", "engine/backend", "proto", "json"],
     "service/backup": ["engine/backend", "engine/base", "proto"],
     "service/rpc": ["service/backup", "engine/backend", "engine/base", "proto", "grpc"],
-    "service/cli": ["engine/backend", "engine/base", "proto", "grpc", "json"],
+    # Of adapters/qmp only the transcoder between messages and JSON, which knows no QEMU.
+    "service/cli": ["adapters/qmp", "service/shared", "engine/backend", "engine/base", "proto", "grpc", "json"],
     "service": ["service", "engine", "adapters", "proto", "grpc", "json"],
     "tests": ["service", "engine", "adapters", "proto", "grpc", "json", "tests"],
 }
