@@ -4,6 +4,7 @@
 #include <fstream>
 #include <sstream>
 #include <utility>
+#include <vector>
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
@@ -15,9 +16,9 @@
 #include "grpcpp/completion_queue.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
+#include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/channel_arguments.h"
-#include "grpcpp/support/proto_buffer_reader.h"
-#include "grpcpp/support/proto_buffer_writer.h"
+#include "grpcpp/support/slice.h"
 #include "service/cli/methods.h"
 
 namespace tidemark::cli {
@@ -27,18 +28,20 @@ constexpr int kResponseBytesMax = 64 << 20;
 constexpr int kReconnectMillisecondsMax = 5000;
 
 grpc::ByteBuffer Serialize(const google::protobuf::Message& message) {
-  grpc::ByteBuffer buffer;
-  bool own_buffer = false;
-  const grpc::Status status =
-      grpc::GenericSerialize<grpc::ProtoBufferWriter, google::protobuf::Message>(message, &buffer,
-                                                                                 &own_buffer);
-  CHECK(status.ok());
-  return buffer;
+  const grpc::Slice slice(message.SerializeAsString());
+  return grpc::ByteBuffer(&slice, 1);
 }
 
-grpc::Status Parse(grpc::ByteBuffer* buffer, google::protobuf::Message* message) {
-  return grpc::GenericDeserialize<grpc::ProtoBufferReader, google::protobuf::Message>(buffer,
-                                                                                      message);
+grpc::Status Parse(const grpc::ByteBuffer& buffer, google::protobuf::Message* message) {
+  std::vector<grpc::Slice> slices;
+  std::string bytes;
+  if (buffer.Dump(&slices).ok()) {
+    for (const grpc::Slice& slice : slices) {
+      bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+    }
+    if (message->ParseFromString(bytes)) return grpc::Status::OK;
+  }
+  return grpc::Status(grpc::StatusCode::INTERNAL, "the response is not a message of the API");
 }
 
 absl::Status ReadFile(const std::string& path, std::string* text) {
@@ -125,7 +128,7 @@ grpc::Status Client::Call(const google::protobuf::MethodDescriptor& method,
   grpc::Status status;
   call->Finish(&buffer, &status, kTag);
   Await(&queue);
-  return status.ok() ? Parse(&buffer, response) : status;
+  return status.ok() ? Parse(buffer, response) : status;
 }
 
 grpc::Status Client::Stream(const google::protobuf::MethodDescriptor& method,
@@ -154,7 +157,7 @@ grpc::Status Client::Stream(const google::protobuf::MethodDescriptor& method,
       ok = Await(&queue);
     }
     if (!ok || ours.has_value()) continue;
-    if (const grpc::Status parsed = Parse(&buffer, response); !parsed.ok()) {
+    if (const grpc::Status parsed = Parse(buffer, response); !parsed.ok()) {
       ours = parsed;
     } else if (!on_response()) {
       ours = grpc::Status::OK;
