@@ -1,11 +1,9 @@
 #include "service/config.h"
 
-#include <unistd.h>
-
 #include <algorithm>
+#include <functional>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "engine/base/error.h"
@@ -117,14 +115,6 @@ absl::StatusOr<Config> ParseConfig(const std::vector<std::string>& arguments,
     RETURN_IF_ERROR(AddListen(absl::StrCat("unix:", DefaultSocketPath(environment)), &config));
   }
   return config;
-}
-
-std::string DefaultSocketPath(const Environment& environment) {
-  const absl::optional<std::string> runtime = environment("XDG_RUNTIME_DIR");
-  if (geteuid() != 0 && runtime.has_value() && absl::StartsWith(*runtime, "/")) {
-    return absl::StrCat(*runtime, "/tidemark.sock");
-  }
-  return "/run/tidemark/tidemark.sock";
 }
 
 std::string HelpText() {

@@ -2,14 +2,12 @@
 #ifndef SERVICE_CONFIG_H_
 #define SERVICE_CONFIG_H_
 
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
-#include "absl/types/optional.h"
 #include "service/rpc/listen_address.h"
+#include "service/shared/default_socket.h"
 
 namespace tidemark {
 
@@ -26,18 +24,12 @@ struct Config {
   std::string startup_file;
 };
 
-// Reads an environment variable; nullopt if it is not set.
-using Environment = std::function<absl::optional<std::string>(absl::string_view name)>;
-
 // `arguments` without the program's name. INVALID_ARGUMENT names the flag and says what to write.
 absl::StatusOr<Config> ParseConfig(const std::vector<std::string>& arguments,
                                    const Environment& environment);
 
 // What --help prints.
 std::string HelpText();
-
-// The path of the socket unless --listen is given: in $XDG_RUNTIME_DIR, for root in /run.
-std::string DefaultSocketPath(const Environment& environment);
 
 }  // namespace tidemark
 

@@ -25,8 +25,8 @@
 #include "service/rpc/router.h"
 #include "service/rpc/server.h"
 #include "service/rpc/stream_set.h"
+#include "service/shared/version.h"
 #include "service/startup.h"
-#include "service/version.h"
 
 namespace tidemark {
 namespace {

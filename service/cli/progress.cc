@@ -14,11 +14,7 @@ namespace {
 namespace v1 = ::tidemark::block::v1;
 
 constexpr int kBarColumns = 20;
-
-std::string StatusName(v1::JobStatus status) {
-  const auto* const value = v1::JobStatus_descriptor()->FindValueByNumber(status);
-  return value == nullptr ? "unknown" : qmp::ValueName(*value);
-}
+constexpr absl::Duration kRateWindow = absl::Seconds(5);
 
 uint64_t NotNegative(int64_t bytes) { return bytes < 0 ? 0 : static_cast<uint64_t>(bytes); }
 
@@ -38,6 +34,11 @@ double RunSeconds(const v1::Job& job) {
 
 }  // namespace
 
+std::string StatusName(v1::JobStatus status) {
+  const auto* const value = v1::JobStatus_descriptor()->FindValueByNumber(status);
+  return value == nullptr ? "unknown" : qmp::ValueName(*value);
+}
+
 int Permille(const v1::Job& job) {
   if (job.outcome() == v1::JOB_OUTCOME_SUCCEEDED) return 1000;
   const uint64_t total = NotNegative(job.total_bytes());
@@ -47,18 +48,36 @@ int Permille(const v1::Job& job) {
                   static_cast<int>(static_cast<double>(done) / static_cast<double>(total) * 1000));
 }
 
-std::string ProgressLine(const v1::Job& job) {
+void RateMeter::Add(const v1::Job& job) {
+  told_ = NotNegative(job.rate_bytes_per_second());
+  const absl::Time time = absl::FromUnixSeconds(job.progress_time().seconds()) +
+                          absl::Nanoseconds(job.progress_time().nanos());
+  // A job that went back or stood still in time is another one, or the same snapshot.
+  if (!points_.empty() && job.progress_bytes() < points_.back().bytes) points_.clear();
+  if (!points_.empty() && time <= points_.back().time) return;
+  points_.push_back({time, job.progress_bytes()});
+  // Two points at least, the older one as far back as the window reaches.
+  while (points_.size() > 2 && time - points_[1].time >= kRateWindow) points_.pop_front();
+}
+
+uint64_t RateMeter::BytesPerSecond() const {
+  if (told_ > 0 || points_.size() < 2) return told_;
+  const double seconds = absl::ToDoubleSeconds(points_.back().time - points_.front().time);
+  return static_cast<uint64_t>(static_cast<double>(points_.back().bytes - points_.front().bytes) /
+                               seconds);
+}
+
+std::string ProgressLine(const v1::Job& job, uint64_t rate) {
   const int permille = Permille(job);
   const int filled = permille * kBarColumns / 1000;
   std::string line = absl::StrFormat(
       "%s %s [%s%s] %5.1f %%  %s of %s", Printable(job.id()), StatusName(job.status()),
       std::string(filled, '#'), std::string(kBarColumns - filled, '-'), permille / 10.0,
       BytesText(NotNegative(job.progress_bytes())), BytesText(NotNegative(job.total_bytes())));
-  const uint64_t rate = NotNegative(job.rate_bytes_per_second());
   if (job.status() == v1::JOB_STATUS_RUNNING && rate > 0) {
     const int64_t left = job.total_bytes() - job.progress_bytes();
-    absl::StrAppend(&line, "  ", BytesText(rate), "/s  ",
-                    ClockText((NotNegative(left) + rate - 1) / rate), " left");
+    absl::StrAppend(&line, "  ", BytesText(rate), "/s  ", ClockText(NotNegative(left) / rate),
+                    " left");
   }
   if (job.io_status() == v1::BLOCK_DEVICE_IO_STATUS_FAILED) line += "  stopped by an I/O error";
   if (job.io_status() == v1::BLOCK_DEVICE_IO_STATUS_NOSPACE) line += "  stopped: no space left";
@@ -72,8 +91,9 @@ std::string OutcomeLine(const v1::Job& job) {
       absl::StrAppend(&line, " succeeded: ", BytesText(NotNegative(job.progress_bytes())));
       const double seconds = RunSeconds(job);
       if (seconds >= 0) absl::StrAppendFormat(&line, " in %.1f s", seconds);
-      if (job.rate_bytes_per_second() > 0) {
-        absl::StrAppend(&line, " (", BytesText(NotNegative(job.rate_bytes_per_second())), "/s)");
+      if (seconds > 0) {
+        const double rate = static_cast<double>(NotNegative(job.progress_bytes())) / seconds;
+        absl::StrAppend(&line, " (", BytesText(static_cast<uint64_t>(rate)), "/s)");
       }
       if (job.error_count() > 0) absl::StrAppend(&line, ", I/O errors met: ", job.error_count());
       return line;

@@ -26,13 +26,15 @@ class Display {
   explicit Display(const Session& session) : session_(session) {}
 
   void Show(const v1::Job& job) {
+    rate_.Add(job);
+    const std::string line = ProgressLine(job, rate_.BytesPerSecond());
     if (session_.flags.json) {
       session_.output << JsonLine(qmp::ToJson(job, {.with_local = true, .with_zeros = true}));
     } else if (session_.is_terminal) {
       // Back to the start of the line, over the old one, and away with what is left of it.
-      session_.output << "\r" << ProgressLine(job) << "\x1b[K";
+      session_.output << "\r" << line << "\x1b[K";
     } else if (job.status() != status_ || Permille(job) / 10 != percent_) {
-      session_.output << ProgressLine(job) << "\n";
+      session_.output << line << "\n";
     }
     status_ = job.status();
     percent_ = Permille(job) / 10;
@@ -48,6 +50,7 @@ class Display {
 
  private:
   const Session& session_;
+  RateMeter rate_;
   v1::JobStatus status_ = v1::JOB_STATUS_UNSPECIFIED;
   int percent_ = -1;
 };
@@ -122,13 +125,16 @@ int RunWait(const Session& session) {
   if (flags.json) {
     session.output << JsonLine(qmp::ToJson(job, {.with_local = true, .with_zeros = true}));
   } else if (job.outcome() == v1::JOB_OUTCOME_UNSPECIFIED) {
-    session.output << ProgressLine(job) << "\n";
+    session.output << ProgressLine(job, static_cast<uint64_t>(
+                                            std::max<int64_t>(0, job.rate_bytes_per_second())))
+                   << "\n";
   } else {
     session.output << OutcomeLine(job) << "\n";
   }
   session.output.flush();
   if (!response.done()) {
-    session.diagnostics << "tidemark: " << Printable(job.id()) << " is not there after "
+    session.diagnostics << "tidemark: " << Printable(job.id()) << " is still "
+                        << StatusName(job.status()) << " after "
                         << absl::FormatDuration(flags.timeout) << "\n";
     return kExitFailed;
   }
