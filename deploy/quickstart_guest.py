@@ -1,6 +1,7 @@
 """The guest of deploy/quickstart: uses a disk over NBD as a virtual machine would.
 
-  quickstart_guest.py write URI LOG_OFFSET LOG_SLOTS   writes numbered records to the log until SIGTERM
+  quickstart_guest.py write URI LOG_OFFSET LOG_SLOTS READY   writes numbered records to the log until SIGTERM; makes
+                                                     the file READY when it has filled the log once
   quickstart_guest.py copy URI OLD NEW                     writes the blocks in which NEW differs from OLD
   quickstart_guest.py check RAW LOG_OFFSET LOG_SLOTS       shows that the log is of one moment
 
@@ -30,7 +31,7 @@ def connect(uri):
     return handle
 
 
-def write(uri, log_offset, slots):
+def write(uri, log_offset, slots, ready_path):
     stopped = []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
     disk = connect(uri)
@@ -38,6 +39,9 @@ def write(uri, log_offset, slots):
     while not stopped:
         disk.pwrite(record(number), log_offset + number % slots * SLOT_BYTES)
         number += 1
+        if number == slots:
+            with open(ready_path, "w", encoding="ascii"):
+                pass
     disk.flush()
     disk.shutdown()
     print(f"the guest wrote {number} records")
@@ -81,7 +85,7 @@ def check(path, log_offset, slots):
 def main():
     verb, arguments = sys.argv[1], sys.argv[2:]
     if verb == "write":
-        write(arguments[0], int(arguments[1]), int(arguments[2]))
+        write(arguments[0], int(arguments[1]), int(arguments[2]), arguments[3])
     elif verb == "copy":
         copy(*arguments)
     elif verb == "check":
