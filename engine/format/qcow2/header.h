@@ -56,7 +56,7 @@ struct Header {
 
 // Reads and parses the header of the image in `file`. Every size and offset is checked against the
 // limits, alignment, the file's reach and each other, but nothing the header points to is read.
-// kImageFormat: not qcow2 at all. kImageUnsupported: names what we do not have (encryption,
+// kImageFormat: not qcow2 at all. kFeatureUnsupported: names what we do not have (encryption,
 // external data file, extended L2, unknown incompatible features by the name the image gives them).
 // kImageCorrupt: values that cannot be.
 absl::StatusOr<Header> ReadHeader(storage::Storage& file);

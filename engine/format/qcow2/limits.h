@@ -20,6 +20,8 @@ inline constexpr uint32_t kSnapshotsMax = 65536;
 inline constexpr uint64_t kSnapshotTableBytesMax = uint64_t{64} << 20;
 // Clusters of a file whose refcounts are rebuilt in memory; four bytes each.
 inline constexpr uint64_t kRebuildClustersMax = uint64_t{64} << 20;
+// Of the L1 tables of the disk and all its snapshots, when refcounts are rebuilt.
+inline constexpr uint64_t kRebuildL1BytesMax = uint64_t{512} << 20;
 // A host offset has 56 bits in an L2 entry.
 inline constexpr uint64_t kHostOffsetEnd = uint64_t{1} << 56;
 inline constexpr size_t kBackingFileNameMax = 1023;

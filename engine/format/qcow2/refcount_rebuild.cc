@@ -70,7 +70,10 @@ class Rebuilder {
 
   absl::Status CountL1(uint64_t offset_bytes, uint64_t entries) {
     const Range range = {offset_bytes, entries * 8};
-    if (range.length_bytes > kL1BytesMax) return Impossible("an L1 table", offset_bytes);
+    l1_bytes_ += range.length_bytes;
+    if (range.length_bytes > kL1BytesMax || l1_bytes_ > kRebuildL1BytesMax) {
+      return Impossible("an L1 table too large", offset_bytes);
+    }
     RETURN_IF_ERROR(Count(range, 1, "an L1 table"));
     ASSIGN_OR_RETURN(const std::vector<uint64_t> table, ReadEntries(offset_bytes, entries));
     for (const uint64_t entry : table) {
@@ -184,6 +187,7 @@ class Rebuilder {
   const Geometry geometry_;
   const uint64_t file_clusters_;
   std::vector<uint32_t> counts_;
+  uint64_t l1_bytes_ = 0;                    // Read so far: snapshots may share one huge table.
   std::map<uint64_t, uint64_t> l2_weights_;  // By file offset of the table.
 };
 
