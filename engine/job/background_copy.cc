@@ -61,8 +61,8 @@ BackgroundCopy::Moved BackgroundCopy::Move(uint64_t budget_bytes, bool share, bo
   Moved moved;
   if (IsAwaited()) Drain();
   Retry();
-  while (!io_error_.has_value() && !IsAwaited() && moved.begun_bytes < budget_bytes &&
-         in_flight_bytes_ < depth_bytes) {
+  while (!io_error_.has_value() && !IsAwaited() && !truth_->is_open() &&
+         moved.begun_bytes < budget_bytes && in_flight_bytes_ < depth_bytes) {
     uint64_t scanned_bytes = 0;
     std::unique_ptr<Batch> batch =
         Gather(chunk_bytes, limited ? chunk_bytes : kGatherBytesMax, &scanned_bytes);
@@ -140,10 +140,14 @@ std::unique_ptr<Batch> BackgroundCopy::Gather(uint64_t chunk_bytes, uint64_t sca
   return batch;
 }
 
-// False if the source could not say what it holds.
+// False if the source could not say what it holds, or too late.
 bool BackgroundCopy::GatherStretch(Batch* batch, Range claimed) {
   const absl::StatusOr<std::vector<Stretch>> stretches =
       WalkExtents(source_.get(), claimed, options_.cluster_bytes, options_.only_top_layer);
+  if (truth_->is_open()) {
+    truth_->Unclaim(claimed);
+    return false;
+  }
   if (!stretches.ok()) {
     truth_->Unclaim(claimed);
     io_error_ = IoError{true, stretches.status()};
@@ -189,8 +193,9 @@ std::unique_ptr<Batch> BackgroundCopy::Forget(Batch* batch) {
 
 void BackgroundCopy::HandleEnded(std::unique_ptr<Batch> batch) {
   if (batch->was_read) {
-    if (!batch->status.ok()) {
-      if (!io_error_.has_value()) io_error_ = IoError{true, batch->status};
+    // If the copy was given up meanwhile, guests may have changed what was being read.
+    if (!batch->status.ok() || truth_->is_open()) {
+      if (!batch->status.ok() && !io_error_.has_value()) io_error_ = IoError{true, batch->status};
       for (const Batch::Piece& piece : batch->data) truth_->Unclaim(piece.range);
       for (const Range& range : batch->zeroes) truth_->Unclaim(range);
       return;
@@ -238,6 +243,7 @@ void BackgroundCopy::FindZeroes(Batch* batch) const {
 absl::StatusOr<bool> BackgroundCopy::WalkTopLayer() {
   const uint64_t size_bytes = truth_->to_copy().size_bytes();
   for (int walk = 0; walk < kWalksPerStep && walked_bytes_ < size_bytes; ++walk) {
+    if (truth_->is_open()) return false;
     const absl::optional<Range> claimed = truth_->Claim(walked_bytes_, kWalkBytesMax);
     if (!claimed.has_value()) {
       walked_bytes_ = size_bytes;

@@ -102,6 +102,7 @@ void TwoPathCopy::Wake() {
 
 absl::StatusOr<StepResult> TwoPathCopy::Step(uint64_t budget_bytes) {
   RETURN_IF_ERROR(lost());
+  if (truth_.is_open()) return absl::CancelledError("the copy was stopped");
   StepResult result;
   if (absl::optional<absl::Status> error = write_out_->TakeError(); error.has_value()) {
     result.io_error = IoError{/*is_read=*/false, *std::move(error)};

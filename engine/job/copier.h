@@ -90,7 +90,7 @@ class BlockCopy : public graph::BeforeWrite {
   absl::Status Capture(Range range) override = 0;
 
   // As Job::Step and Job::Drain. Once Step has said kDone, the target holds everything and was
-  // flushed.
+  // flushed. Fails once the copy is stopped or lost.
   virtual absl::StatusOr<StepResult> Step(uint64_t budget_bytes) = 0;
   virtual void Drain() = 0;
 

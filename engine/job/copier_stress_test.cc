@@ -152,18 +152,24 @@ TEST_P(CopierStressTest, TheTargetHoldsTheDiskAsItWasAtTheStart) {
     const uint64_t writes_at_begin = guest_writes_.load();
     // Guests are well under way before the background begins.
     while (guest_writes_.load() < writes_at_begin + 20) std::this_thread::yield();
+    std::thread stopper([&copy, &scenario] {
+      while (scenario.stop_halfway && copy->progress().current_bytes < kSize / 2) {
+        std::this_thread::yield();
+      }
+      if (scenario.stop_halfway) copy->Stop();
+    });
     int errors = 0;
     for (;;) {
       // Now and then with a budget, which leaves nothing in flight.
       const absl::StatusOr<StepResult> result =
           copy->Step(random() % 4 == 0 ? random() % (4 << 20) : ~uint64_t{0});
+      if (scenario.stop_halfway && !result.ok()) break;
       ASSERT_TRUE(result.ok()) << result.status();
       if (result->io_error.has_value()) ++errors;
       if (random() % 50 == 0) copy->Drain();
-      if (scenario.stop_halfway && copy->progress().current_bytes > kSize / 2) break;
       if (result->next == StepResult::Next::kDone) break;
     }
-    if (scenario.stop_halfway) copy->Stop();
+    stopper.join();
     guests_stop_ = true;
     for (std::thread& guest : guests) guest.join();
     copy->Drain();

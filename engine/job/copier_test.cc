@@ -433,6 +433,16 @@ TEST_F(CopierTest, StopLetsGuestsThroughAndCountsWhatWasSavedAsNotCopied) {
   EXPECT_EQ(copy_->not_copied().CountBytes(), 20 * kCluster);
 }
 
+TEST_F(CopierTest, AStoppedCopyIsSteppedNoFurther) {
+  MakeDisks(100);
+  MakeCopy();
+  ASSERT_TRUE(copy_->Step(1).ok());
+  copy_->Stop();
+  EXPECT_FALSE(copy_->Step(kUnlimited).ok());
+  copy_->Finish();
+  EXPECT_EQ(copy_->not_copied().CountBytes(), 84 * kCluster);
+}
+
 // ---- Errors
 
 TEST_F(CopierTest, AReadErrorIsToldAndTheNextStepTriesAgain) {

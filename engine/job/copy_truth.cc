@@ -62,6 +62,7 @@ void CopyTruth::Unclaim(Range range) {
 void CopyTruth::Lose(Range range) { Unclaim(range); }
 
 bool CopyTruth::IsGuarded(Range range) const {
+  if (is_open()) return false;
   const uint64_t step_bytes = cluster_bytes();
   for (uint64_t at = range.offset_bytes; at < range.end_bytes(); at += step_bytes) {
     if (guarded_->IsDirty(at)) return true;
@@ -70,9 +71,11 @@ bool CopyTruth::IsGuarded(Range range) const {
 }
 
 absl::optional<Range> CopyTruth::ClaimOrAwait(Range range, uint64_t length_bytes_max,
-                                              const std::function<bool()>& give_up) {
-  while (!give_up()) {
+                                              const std::function<void()>& look_around) {
+  for (;;) {
+    look_around();
     MutexLock lock(&mutex_);
+    if (is_open()) return absl::nullopt;
     const absl::optional<Range> free = to_copy_->NextDirty(range.offset_bytes, length_bytes_max);
     if (free.has_value() && free->Overlaps(range)) {
       const Range claimed = free->Intersect(range);
@@ -82,11 +85,13 @@ absl::optional<Range> CopyTruth::ClaimOrAwait(Range range, uint64_t length_bytes
     if (!IsGuarded(range)) return absl::nullopt;
     changed_.WaitFor(&mutex_, kGuestLookAround);
   }
-  return absl::nullopt;
 }
 
-void CopyTruth::WakeGuests() {
-  { MutexLock lock(&mutex_); }
+void CopyTruth::Open() {
+  {
+    MutexLock lock(&mutex_);
+    open_ = true;
+  }
   changed_.SignalAll();
 }
 

@@ -9,6 +9,9 @@
 //     no       no      safe: in memory or in the target, or it never was to be copied
 //     yes      no      lost again: it was safe in memory, and did not reach the target
 //
+// A copy that is given up is opened: guests are let through from then on, so whoever has read old
+// data looks whether it was still closed then, and unclaims otherwise.
+//
 // Thread rule: any thread. Guests take the lock only for clusters that are guarded.
 #ifndef ENGINE_JOB_COPY_TRUTH_H_
 #define ENGINE_JOB_COPY_TRUTH_H_
@@ -54,12 +57,12 @@ class CopyTruth {
   // Guests: whether something in `range` (whole clusters) must not be changed yet.
   bool IsGuarded(Range range) const;
   // Waits until nothing in `range` is guarded (absent), or claims the first stretch of it that
-  // nobody works on. `give_up` is asked from time to time, with no lock held; if it says yes:
-  // absent, at once.
+  // nobody works on. `look_around` is called from time to time, with no lock held.
   absl::optional<Range> ClaimOrAwait(Range range, uint64_t length_bytes_max,
-                                     const std::function<bool()>& give_up);
-  // Has everybody who waits ask `give_up`.
-  void WakeGuests();
+                                     const std::function<void()>& look_around);
+  // Lets all guests through, now and later: nothing is guarded any more.
+  void Open();
+  bool is_open() const { return open_.load(); }
 
  private:
   uint64_t Bytes(const bitmap::DirtyBitmap& bits) const;
@@ -70,6 +73,7 @@ class CopyTruth {
 
   std::atomic<uint64_t> copied_bytes_ = 0;
   std::atomic<uint64_t> total_bytes_;
+  std::atomic<bool> open_ = false;
 
   // Orders claims, releases and waits; the bits themselves can be read without it.
   Mutex mutex_;

@@ -144,9 +144,9 @@ void GroupEnding::Abort(JobGroup* group, JobRecord* first) {
 void GroupEnding::AbortNext(JobGroup* group) {
   if (group->members_.empty()) return;
   const std::shared_ptr<JobRecord> record = group->members_.front()->shared_from_this();
-  if (record->ending || (record->started && !record->stopped)) return;
+  // One that has not been started yet stops when it is.
+  if (record->ending || !record->stopped) return;
   record->ending = true;
-  record->stopped = true;
   // Cancelled jobs have no error of their own: whatever they met on the way no longer matters.
   if (record->cancel_wanted) record->error = absl::CancelledError("Operation canceled");
   record->LeavePause();
@@ -162,6 +162,13 @@ void GroupEnding::AbortNext(JobGroup* group) {
       AbortNext(group.get());
     });
   });
+}
+
+std::unique_ptr<Job> GroupEnding::Leave(JobRecord* record) {
+  auto& members = record->group->members_;
+  members.erase(std::find(members.begin(), members.end(), record));
+  if (record->group->phase_ == Phase::kAborting) AbortNext(record->group.get());
+  return TakeJob(record);
 }
 
 std::unique_ptr<Job> GroupEnding::TakeJob(JobRecord* record) {

@@ -35,6 +35,9 @@ class GroupEnding {
   // Cancels by force, in any state that allows it. Refused only if the commit has begun.
   absl::Status Cancel(JobRecord* record);
 
+  // A created job is taken back: hands it out.
+  std::unique_ptr<Job> Leave(JobRecord* record);
+
   // The job is pending: finalizes its whole group. Refused if that is under way.
   absl::Status Finalize(JobRecord* record);
 

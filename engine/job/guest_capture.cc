@@ -25,7 +25,7 @@ GuestCapture::GuestCapture(std::shared_ptr<storage::Storage> source, const CopyO
 void GuestCapture::Capture(Range range) {
   const Range clusters =
       range.AlignedOut(truth_->cluster_bytes()).Intersect({0, truth_->to_copy().size_bytes()});
-  if (stopped_.load()) return;
+  if (truth_->is_open()) return;
   const absl::Duration begin = clock_->Elapsed();
   last_capture_ns_ = absl::ToInt64Nanoseconds(begin);
   if (!truth_->IsGuarded(clusters)) return;
@@ -33,15 +33,13 @@ void GuestCapture::Capture(Range range) {
     MutexLock lock(&mutex_);
     ++inside_count_;
   }
-  const auto give_up = [this, begin] {
-    if (stopped_.load()) return true;
+  const auto look_around = [this, begin] {
     // Otherwise guests wait for reads of the source only, which are theirs, too.
     if (options_.write_through && write_out_->IsStalled(begin)) GiveUp(TargetStalled());
-    return stopped_.load();
   };
   for (;;) {
     const absl::optional<Range> claimed =
-        truth_->ClaimOrAwait(clusters, kCaptureClaimBytes, give_up);
+        truth_->ClaimOrAwait(clusters, kCaptureClaimBytes, look_around);
     if (!claimed.has_value()) break;
     if (absl::Status status = Save(*claimed); !status.ok()) GiveUp(std::move(status));
   }
@@ -84,11 +82,11 @@ absl::Status GuestCapture::Save(Range claimed) {
 
 absl::Status GuestCapture::SaveData(Range range) {
   if (!Reserve(range.length_bytes)) return TargetStalled();
-  auto batch = std::make_unique<Batch>();
-  batch->own = storage::AlignedBuffer(range.length_bytes);
-  batch->memory = batch->own.data();
-  batch->AddData(range);
-  absl::Status status = source_->Read(range.offset_bytes, batch->own.bytes());
+  std::unique_ptr<Batch> batch = write_out_->MakeBatch(range);
+  absl::Status status =
+      source_->Read(range.offset_bytes, storage::Bytes(batch->memory, range.length_bytes));
+  // Read too late: another guest may have been let through before.
+  if (status.ok() && truth_->is_open()) status = absl::CancelledError("the copy was given up");
   if (!status.ok()) {
     write_out_->Unreserve(range.length_bytes);
     return status;
@@ -100,6 +98,7 @@ absl::Status GuestCapture::SaveData(Range range) {
 }
 
 absl::Status GuestCapture::SaveZeroes(Range range) {
+  if (truth_->is_open()) return absl::CancelledError("the copy was given up");
   if (options_.target_is_zero) {
     truth_->Written(range);
     return absl::OkStatus();
@@ -124,7 +123,7 @@ absl::Status GuestCapture::TargetStalled() const {
 void GuestCapture::GiveUp(absl::Status why) {
   {
     MutexLock lock(&mutex_);
-    if (stopped_.load()) return;
+    if (truth_->is_open()) return;
     lost_ = std::move(why);
   }
   Stop();
@@ -132,8 +131,7 @@ void GuestCapture::GiveUp(absl::Status why) {
 }
 
 void GuestCapture::Stop() {
-  stopped_ = true;
-  truth_->WakeGuests();
+  truth_->Open();
   write_out_->Stop();
 }
 

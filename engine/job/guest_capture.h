@@ -55,7 +55,6 @@ class GuestCapture {
   const std::function<void()> wake_;
 
   // Own synchronisation.
-  std::atomic<bool> stopped_ = false;
   std::atomic<int64_t> last_capture_ns_;
 
   mutable Mutex mutex_;

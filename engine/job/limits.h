@@ -49,9 +49,10 @@ inline constexpr uint64_t kCaptureClaimBytes = 16 * 1024 * 1024;
 inline constexpr size_t kCapturePieceBytes = 1024 * 1024;
 // Bytes of captured data on their way to the target at one time.
 inline constexpr size_t kWriteOutBytesMax = 4 * 1024 * 1024;
-// How long a guest write may wait for a full buffer while the target makes no progress at all; then
-// the job is given up and the guest goes on.
-inline constexpr absl::Duration kGuestStallMax = absl::Seconds(1);
+// How long a guest write may wait at a full buffer while the target takes nothing at all; then the
+// job is given up and the guest goes on. Longer than a busy disk's hiccups, which would cost a
+// backup; much shorter than the 30 seconds after which guests reset a disk.
+inline constexpr absl::Duration kGuestStallMax = absl::Seconds(5);
 // A step that only looks for what is to be copied looks at so many stretches, so long each: guests
 // that want to change one wait meanwhile.
 inline constexpr int kWalksPerStep = 16;

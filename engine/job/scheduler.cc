@@ -97,9 +97,7 @@ void Scheduler::Start(absl::string_view id) {
 std::unique_ptr<Job> Scheduler::Undo(absl::string_view id) {
   const std::shared_ptr<JobRecord> record = Shared(id);
   CHECK(record != nullptr && record->status == JobStatus::kCreated);
-  auto& members = record->group->members_;
-  members.erase(std::find(members.begin(), members.end(), record.get()));
-  std::unique_ptr<Job> job = std::move(record->job);
+  std::unique_ptr<Job> job = ending_->Leave(record.get());
   record->error = absl::CancelledError("Operation canceled");
   record->Move(JobStatus::kAborting);
   record->concluded_time = clock_->Now();

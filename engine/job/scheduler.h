@@ -59,8 +59,7 @@ class Scheduler {
   // `job` is destroyed and nothing was heard of it.
   absl::Status Create(const JobOptions& options, std::unique_ptr<Job> job,
                       std::shared_ptr<JobGroup> group = nullptr);
-  // A created job begins to work. The id must be of a created job (CHECKed). All members of a group
-  // are started in one task of the engine thread.
+  // A created job begins to work. The id must be of a created job (CHECKed).
   void Start(absl::string_view id);
   // A created job is taken back: aborting, concluded, null, and no BLOCK_JOB event. Returns the
   // job, to be destroyed where that may block; neither Abort nor Clean is called.

@@ -14,6 +14,7 @@ WriteOut::WriteOut(std::shared_ptr<storage::Storage> target, const CopyOptions& 
       workers_(workers.guest),
       clock_(clock),
       callbacks_(std::move(callbacks)),
+      clusters_(options.cluster_bytes, std::max<int>(1, kCaptureBytesMax / options.cluster_bytes)),
       lane_(workers.io, options.workers_max, options.compress),
       written_at_(clock->Elapsed()) {}
 
@@ -47,6 +48,20 @@ void WriteOut::Unreserve(size_t bytes) {
     reserved_bytes_ -= bytes;
   }
   changed_.SignalAll();
+}
+
+std::unique_ptr<Batch> WriteOut::MakeBatch(Range range) {
+  auto batch = std::make_unique<Batch>();
+  // May be absent although there is room: memory comes back a moment after its room does.
+  if (range.length_bytes <= clusters_.buffer_size_bytes()) batch->loan = clusters_.TryTake();
+  if (batch->loan.has_value()) {
+    batch->memory = batch->loan->data();
+  } else {
+    batch->own = storage::AlignedBuffer(range.length_bytes);
+    batch->memory = batch->own.data();
+  }
+  batch->AddData(range);
+  return batch;
 }
 
 void WriteOut::Add(std::unique_ptr<Batch> batch, size_t reserved_bytes) {

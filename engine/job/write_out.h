@@ -20,8 +20,11 @@
 #include "engine/base/clock.h"
 #include "engine/base/executor.h"
 #include "engine/base/mutex.h"
+#include "engine/base/range.h"
 #include "engine/job/copier.h"
 #include "engine/job/copy_lane.h"
+#include "engine/storage/aligned_buffer.h"
+#include "engine/storage/storage.h"
 
 namespace tidemark::job {
 
@@ -39,6 +42,8 @@ class WriteOut : public std::enable_shared_from_this<WriteOut> {
   // Makes room for `bytes` (at most kCaptureBytesMax), waiting for it while the target takes what
   // is there. False if it was stopped, or took nothing for kGuestStallMax.
   bool Reserve(size_t bytes);
+  // A batch for one stretch of data, with memory for it. The room must have been reserved.
+  std::unique_ptr<Batch> MakeBatch(Range range);
   // `batch` fills `reserved_bytes` of what was reserved.
   void Add(std::unique_ptr<Batch> batch, size_t reserved_bytes);
   // Gives back what was reserved and not used.
@@ -80,6 +85,9 @@ class WriteOut : public std::enable_shared_from_this<WriteOut> {
   Executor* const workers_;  // Null: the task runs inside of Add and Retry.
   Clock* const clock_;
   const Callbacks callbacks_;
+
+  // For captures of one cluster, which most are. Larger ones have their own memory.
+  storage::BufferPool clusters_;
 
   // The task's own: there is one at a time.
   CopyLane lane_;
