@@ -93,7 +93,7 @@ TEST(Reasons, AreThoseOfTheApiWithTheirStatusCodes) {
   std::set<std::string> seen;
   for (int i = 0; i <= static_cast<int>(Reason::kQemuRefused); ++i) {
     const Reason reason = static_cast<Reason>(i);
-    v1::ErrorReason value;
+    v1::ErrorReason value = v1::ERROR_REASON_UNSPECIFIED;
     ASSERT_TRUE(v1::ErrorReason_Parse("ERROR_REASON_" + std::string(NameOf(reason)), &value))
         << NameOf(reason);
     EXPECT_EQ(
