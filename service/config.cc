@@ -136,7 +136,9 @@ What it may touch
   --image_root FOLDER   Open and create images, sockets and targets only below this folder. May
                         be given several times; symbolic links do not lead out. Default: any
                         path that the user of the service may use.
-  --state_dir FOLDER    Where the service keeps what must outlive it. Default: nothing is kept.
+  --state_dir FOLDER    Where the service keeps events and the results of jobs, so that watchers and
+                        the history of jobs go on after a restart. Made if it is missing. Default:
+                        nothing is kept.
 
 What it does at start
   --startup FILE        Send these requests to itself before it serves anybody: a JSON list of

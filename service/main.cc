@@ -9,6 +9,7 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -20,6 +21,8 @@
 #include "engine/base/status_macros.h"
 #include "engine/native/native_backend.h"
 #include "service/config.h"
+#include "service/event_file.h"
+#include "service/orphan_jobs.h"
 #include "service/rpc/dispatcher.h"
 #include "service/rpc/front.h"
 #include "service/rpc/router.h"
@@ -63,11 +66,26 @@ void MakeDefaultFolder(const Config& config) {
   if (config.listen[0].socket_path == "/run/tidemark/tidemark.sock") mkdir("/run/tidemark", 0755);
 }
 
+// The log of a process before us, if there is a state folder.
+absl::StatusOr<backend::EventLogOptions> LogOptions(const Config& config) {
+  backend::EventLogOptions options;
+  if (config.state_dir.empty()) return options;
+  ASSIGN_OR_RETURN(std::shared_ptr<EventFile> file, EventFile::Open(config.state_dir));
+  ASSIGN_OR_RETURN(options.kept, file->Load());
+  if (!options.kept.empty()) {
+    options.start_after = options.kept.back()->sequence() + kRestartGap;
+  }
+  options.tail = std::move(file);
+  return options;
+}
+
 absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   ASSIGN_OR_RETURN(const PathPolicy paths, PathPolicy::Create(config.image_roots));
   WorkerPool executor("front", kFrontThreads);
-  backend::EventLog log(SystemClock(), executor);
+  ASSIGN_OR_RETURN(backend::EventLogOptions log_options, LogOptions(config));
+  backend::EventLog log(SystemClock(), executor, std::move(log_options));
   backend::JobBook jobs(log);
+  EndOrphanJobs(log, jobs);
   rpc::MapRouter router;
   const auto native = std::make_shared<native::NativeBackend>(
       native::NativeBackend::Options{kVersion, paths}, &log, &SystemClock());

@@ -54,6 +54,7 @@ class EventLog::Core : public std::enable_shared_from_this<EventLog::Core> {
       Hold(std::move(event));
     }
     options_.kept.clear();
+    position_ = std::max(position_, options_.start_after);
   }
 
   uint64_t Append(absl::string_view instance, Event event);

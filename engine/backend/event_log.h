@@ -49,6 +49,8 @@ struct EventLogOptions {
   absl::Duration coalesce_period = kCoalescePeriod;
   // Of an earlier process: replayed, and the sequence goes on behind them.
   std::vector<EventPtr> kept;
+  // The first sequence is greater than this.
+  uint64_t start_after = 0;
   // Told of every event; null: nothing outlives the process.
   std::shared_ptr<EventTail> tail;
 };

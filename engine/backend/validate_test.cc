@@ -230,7 +230,8 @@ TEST(CheckPaths, ShowsEveryFileNameDownTheTree) {
   const auto request = Parse<v1::BlockdevAddRequest>(
       R"(options { node_name: "n" qcow2 {
            file { definition { file { filename: "/a" } } }
-           backing { definition { raw { file { definition { file { filename: "/b" } } } } } } } })");
+           backing { definition { raw {
+             file { definition { file { filename: "/b" } } } } } } } })");
   std::vector<std::string> seen;
   EXPECT_TRUE(CheckPaths(request, [&seen](absl::string_view name, qmp::Path use) {
                 EXPECT_EQ(use, qmp::PATH_FILE);

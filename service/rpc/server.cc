@@ -157,6 +157,8 @@ Server::~Server() { Stop(); }
 
 void Server::Stop() {
   if (server_ == nullptr) return;
+  // Health checks say so before connections close.
+  server_->GetHealthCheckService()->Shutdown();
   server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kShutdownGrace));
   server_->Wait();
   server_ = nullptr;

@@ -177,7 +177,7 @@ TEST_F(TlsTest, WithACertificateAnyAddressSpeaksTlsOnly) {
   ASSERT_TRUE(server.ok()) << server.status();
   const std::string address = (*server)->addresses().at(0);
   const std::string port = address.substr(address.rfind(':'));
-  EXPECT_TRUE(Call("localhost" + port, Client("")).ok());
+  EXPECT_TRUE(Call("127.0.0.1" + port, Client("")).ok());
   EXPECT_FALSE(Call("127.0.0.1" + port, grpc::InsecureChannelCredentials()).ok());
 }
 
