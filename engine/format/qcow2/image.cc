@@ -121,7 +121,8 @@ uint64_t Image::size_bytes() const { return core_->size_bytes.load(); }
 storage::Limits Image::limits() const {
   const bool writable = !core_->options.read_only;
   return {.cluster_size_bytes = static_cast<uint32_t>(core_->geometry.cluster_bytes()),
-          .new_ranges_are_zero = core_->backing == nullptr,
+          // Also if the header names a backing file that is not attached: it will show some day.
+          .new_ranges_are_zero = !core_->MayShowBacking(),
           .can_discard = writable,
           .can_write_zeroes_fast = writable && core_->version >= 3,
           .can_write_compressed = writable,

@@ -193,6 +193,24 @@ TEST(Image, ReadOnlyImageRefusesWrites) {
   EXPECT_EQ(image->Flush(), absl::OkStatus());
 }
 
+TEST(Image, ZeroesAreWrittenOverABackingFileThatIsOnlyNamed) {
+  auto file = MakeFile({.size_bytes = kMiB, .backing_file = "base", .backing_format = "raw"});
+  auto image = OpenImage(file);
+  EXPECT_FALSE(image->limits().new_ranges_are_zero);
+  ASSERT_EQ(image->WriteZeroes({0, kCluster}), absl::OkStatus());
+  ASSERT_EQ(image->Close(), absl::OkStatus());
+  image = OpenImage(file);
+  image->SetBacking(MemoryStorage::Of(std::string(kMiB, 'b')));
+  EXPECT_EQ(ReadString(*image, {kCluster - 2, 4}), std::string("\0\0bb", 4));
+}
+
+TEST(Image, ZeroingAHugeEmptyDiskIsQuick) {
+  auto image = OpenImage(MakeFile({.size_bytes = uint64_t{128} << 30, .cluster_size_bytes = 512}));
+  ASSERT_EQ(image->WriteZeroes({0, uint64_t{128} << 30}), absl::OkStatus());
+  ASSERT_EQ(image->Discard({0, uint64_t{128} << 30}), absl::OkStatus());
+  EXPECT_EQ(image->statistics().clusters_allocated, 0u);
+}
+
 TEST(Image, ChangedBackingFileIsInTheHeader) {
   auto file = MakeFile({.size_bytes = kMiB});
   auto image = OpenImage(file);

@@ -27,6 +27,15 @@ uint64_t EntryOfNext(uint64_t entry, uint64_t cluster_bytes) {
 absl::Status ChangeEntries(Core& core, Range range, NewEntry new_entry, std::vector<Range>* left) {
   uint64_t at = range.offset_bytes;
   while (at < range.end_bytes()) {
+    if (left == nullptr) {
+      // What need not change need not be claimed; that can be a large empty part of the disk.
+      ASSIGN_OR_RETURN(const Mapping mapping,
+                       core.tables.Lookup(Range::FromTo(at, range.end_bytes())));
+      if (!new_entry(mapping).has_value()) {
+        at = mapping.range.end_bytes();
+        continue;
+      }
+    }
     // Entries are cheap: a step may cover a thousand clusters.
     const uint64_t step_end = std::min({range.end_bytes(), core.tables.SetEndBytes(at),
                                         at + (uint64_t{1024} << core.geometry.cluster_bits)});
