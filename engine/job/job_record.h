@@ -80,7 +80,8 @@ struct JobRecord : std::enable_shared_from_this<JobRecord> {
 
   // When it may be stepped next.
   SpeedLimiter limiter;
-  absl::Duration wait_until = -absl::InfiniteDuration();   // Of a step that said kWait.
+  absl::Duration wait_until = -absl::InfiniteDuration();  // Of a step that said kWait.
+  bool woken = false;  // Since the turn at work began: it may wait for what has come meanwhile.
   absl::Duration retry_after = -absl::InfiniteDuration();  // Of an ignored error.
   absl::Duration retry_delay = absl::ZeroDuration();
   // The earliest timer under way.

@@ -84,6 +84,7 @@ void JobRunner::Wake(JobRecord* record) {
     record->error = record->job->lost();
     if (!record->error.ok()) record->job->OnCancel();
   }
+  record->woken = true;
   record->wait_until = -absl::InfiniteDuration();
   Advance(record);
 }
@@ -125,6 +126,7 @@ void JobRunner::BeginTurn(JobRecord* record) {
   record->activity = JobRecord::Activity::kStepping;
   record->drained = false;
   record->interrupted = false;
+  record->woken = false;
   const bool limited = record->limiter.bytes_per_second() != 0;
   const uint64_t budget_bytes = record->limiter.BudgetAt(clock_->Elapsed());
   workers_->Post([this, shared = record->shared_from_this(), job = record->job.get(), limited,
@@ -175,11 +177,10 @@ void JobRunner::EndTurn(JobRecord* record, const TurnResult& result) {
   } else {
     if (result.moved_bytes > 0) record->retry_delay = absl::ZeroDuration();
     if (result.last.next == StepResult::Next::kDone) record->done = true;
-    if (result.last.next == StepResult::Next::kWait) record->wait_until = now + result.last.delay;
+    const bool waits = result.last.next == StepResult::Next::kWait && !record->woken;
+    if (waits) record->wait_until = now + result.last.delay;
   }
   ReportProgress(record);
-  // A waker that was called while the turn was under way found nobody waiting: its task is behind
-  // this one, and looks again.
   Advance(record);
 }
 

@@ -49,6 +49,8 @@ inline constexpr uint64_t kCaptureClaimBytes = 16 * 1024 * 1024;
 inline constexpr size_t kCapturePieceBytes = 1024 * 1024;
 // Bytes of captured data on their way to the target at one time.
 inline constexpr size_t kWriteOutBytesMax = 4 * 1024 * 1024;
+// Captures that one task begins to write before the tasks of other copies have their turn.
+inline constexpr int kCapturesPerTurnMax = 256;
 // How long a guest write may wait at a full buffer while the target takes nothing at all; then the
 // job is given up and the guest goes on. Longer than a busy disk's hiccups, which would cost a
 // backup; much shorter than the 30 seconds after which guests reset a disk.

@@ -281,6 +281,15 @@ TEST_F(SchedulerTest, AJobThatWaitsIsSteppedWhenItWakes) {
   EXPECT_EQ(scripts["j"].calls.size(), 2u);
 }
 
+TEST_F(SchedulerTest, AWakeDuringAStepIsNotLost) {
+  scripts["j"].during_step = [this] {
+    if (scripts["j"].calls.size() == 1) scripts["j"].waker();
+  };
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Settle();
+  EXPECT_EQ(scripts["j"].calls.size(), 2u);
+}
+
 TEST_F(SchedulerTest, AWakerThatOutlivesItsJobDoesNothing) {
   scripts["j"].steps = {kDone};
   ASSERT_TRUE(Launch({.id = "j"}).ok());

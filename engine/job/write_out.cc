@@ -88,21 +88,32 @@ void WriteOut::Launch() {
 }
 
 void WriteOut::Run() {
+  do {
+    RunTurn();
+    if (EndTask()) return;
+  } while (workers_ == nullptr);
+  // There is more, but other copies use the same pool.
+  Launch();
+}
+
+void WriteOut::RunTurn() {
   std::vector<Batch*> ended;
+  int begun_count = 0;
   do {
     // Whoever waits for the target to be empty is let in first.
-    while (begun_.empty() || !target_->draining()) {
+    while (begun_count < kCapturesPerTurnMax && (begun_.empty() || !target_->draining())) {
       absl::optional<Saved> next = TakeNext(begun_bytes_);
       if (!next.has_value()) break;
       begun_bytes_ += next->reserved_bytes;
+      ++begun_count;
       Batch* const batch = next->batch.get();
       begun_.push_back(*std::move(next));
       lane_.Write(target_.get(), batch);
     }
-    if (begun_.empty()) continue;
+    if (begun_.empty()) return;
     lane_.Reap(kReapTimeout, &ended);
     HandleEnded(&ended);
-  } while (!begun_.empty() || !EndTask());
+  } while (!begun_.empty());
 }
 
 absl::optional<WriteOut::Saved> WriteOut::TakeNext(size_t begun_bytes) {

@@ -74,6 +74,7 @@ class WriteOut : public std::enable_shared_from_this<WriteOut> {
   void KickLocked(bool* run) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Launch();
   void Run();
+  void RunTurn();
   // What the task may begin now. Absent for nothing.
   absl::optional<Saved> TakeNext(size_t begun_bytes);
   void HandleEnded(std::vector<Batch*>* ended);
