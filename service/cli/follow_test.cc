@@ -73,7 +73,7 @@ class FollowTest : public testing::Test {
   }
 
   Session MakeSession(const Flags& flags) {
-    return Session{flags, *client_, output_, diagnostics_, false};
+    return Session{flags, *client_, output_, diagnostics_, 0};
   }
 
   BreakingEvents events_;
@@ -116,10 +116,11 @@ TEST_F(FollowTest, AWatchGoesOnUntilTheJobsEnd) {
 TEST_F(FollowTest, ATerminalSeesOneLineThatChanges) {
   Flags flags;
   flags.words = {"watch", "job0"};
-  Session session{flags, *client_, output_, diagnostics_, true};
+  Session session{flags, *client_, output_, diagnostics_, 30};
   EXPECT_EQ(RunWatch(session), kExitFailed);
   EXPECT_TRUE(absl::StartsWith(output_.str(), "\rjob0 ")) << output_.str();
   EXPECT_TRUE(absl::StrContains(output_.str(), "\x1b[K\njob0 failed\n")) << output_.str();
+  EXPECT_EQ(output_.str().find("\x1b"), 30u) << "one column less than the terminal has, after \\r";
 }
 
 TEST_F(FollowTest, AServiceThatIsNotThereAtFirstIsAnError) {

@@ -1,5 +1,6 @@
 // tidemark: the API at a shell.
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -35,6 +36,14 @@ int UnknownCommand(const std::string& name) {
       absl::StrCat("there is no command ", Printable(name), " (tidemark commands lists them)"));
 }
 
+int TerminalColumns() {
+  if (isatty(STDOUT_FILENO) != 1) return 0;
+  winsize size = {};
+  // One that does not know its size is taken for an old one.
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
+  return size.ws_col;
+}
+
 // Our own words, which are no RPCs.
 bool IsOurWord(absl::string_view word) {
   return word == "events" || word == "watch" || word == "wait" || word == "commands" ||
@@ -67,7 +76,7 @@ int RunWithDaemon(const Flags& flags) {
     std::cerr << ErrorText(client.status());
     return kExitFailed;
   }
-  const Session session{flags, **client, std::cout, std::cerr, isatty(STDOUT_FILENO) == 1};
+  const Session session{flags, **client, std::cout, std::cerr, TerminalColumns()};
   if (word == "events") return RunEvents(session);
   if (word == "watch") return RunWatch(session);
   if (word == "wait") return RunWait(session);

@@ -20,8 +20,8 @@ struct Session {
   std::ostream& output;
   // For errors and remarks.
   std::ostream& diagnostics;
-  // Whether somebody sees `output` on a terminal.
-  bool is_terminal = false;
+  // How wide the terminal is that shows `output`; 0: it is no terminal.
+  int terminal_columns = 0;
 };
 
 }  // namespace tidemark::cli

@@ -30,9 +30,11 @@ class Display {
     const std::string line = ProgressLine(job, rate_.BytesPerSecond());
     if (session_.flags.json) {
       session_.output << JsonLine(qmp::ToJson(job, {.with_local = true, .with_zeros = true}));
-    } else if (session_.is_terminal) {
-      // Back to the start of the line, over the old one, and away with what is left of it.
-      session_.output << "\r" << line << "\x1b[K";
+    } else if (session_.terminal_columns > 0) {
+      // Back to the start of the line, over the old one, and away with what is left of it. A line
+      // that went on in the next row could not be gone back over.
+      const auto columns_max = static_cast<size_t>(session_.terminal_columns - 1);
+      session_.output << "\r" << line.substr(0, columns_max) << "\x1b[K";
     } else if (job.status() != status_ || Permille(job) / 10 != percent_) {
       session_.output << line << "\n";
     }
@@ -43,7 +45,7 @@ class Display {
 
   void ShowOutcome(const v1::Job& job) {
     if (session_.flags.json) return;
-    if (session_.is_terminal) session_.output << "\n";
+    if (session_.terminal_columns > 0) session_.output << "\n";
     session_.output << OutcomeLine(job) << "\n";
     session_.output.flush();
   }
@@ -78,7 +80,7 @@ int Failed(const Session& session, const grpc::Status& status) {
 int RunWatch(const Session& session) {
   v1::WatchJobRequest request;
   Json json = Json::object();
-  if (!session.is_terminal) json["progress-interval"] = "1s";
+  if (session.terminal_columns == 0) json["progress-interval"] = "1s";
   if (!FillJobRequest(session, std::move(json), &request)) return kExitUsage;
   Display display(session);
   v1::WatchJobResponse response;
