@@ -166,14 +166,21 @@ class JobBook::Core : public std::enable_shared_from_this<JobBook::Core> {
     }
   }
 
+  // Whether `event` is of a new job and not of the `known` one that has the same id.
+  static bool Begins(const Event& event, const v1::Job& known) {
+    if (known.status() == v1::JOB_STATUS_NULL) return true;
+    // Of a job whose status is not known, only figures have been told so far.
+    return event.has_job_status_change() &&
+           event.job_status_change().status() == v1::JOB_STATUS_CREATED &&
+           known.status() != v1::JOB_STATUS_UNSPECIFIED;
+  }
+
   void Apply(const Event& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const absl::string_view id = JobIdOf(event);
     if (id.empty()) return;
     const NameKey key = Key(event.instance(), id);
     const auto newest = newest_.find(key);
-    const bool is_new =
-        newest == newest_.end() || (event.has_job_status_change() &&
-                                    event.job_status_change().status() == v1::JOB_STATUS_CREATED);
+    const bool is_new = newest == newest_.end() || Begins(event, jobs_.at(newest->second).job());
     if (is_new) {
       // Of a job that used the id before and whose end was missed, nothing more will come.
       if (newest != newest_.end() && !jobs_.at(newest->second).ended()) {

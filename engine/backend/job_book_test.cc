@@ -171,6 +171,17 @@ TEST_F(JobBookTest, AnIdUsedAgainMeansTheNewerJobAndBothAreListed) {
   EXPECT_THAT(List({}), ElementsAre("/j", "/j"));
 }
 
+TEST_F(JobBookTest, FiguresToldBeforeAJobIsCreatedAreOfThatJob) {
+  for (int i = 1; i <= 2; ++i) {
+    Append("job_progress { id: 'j' speed_bytes_per_second: " + std::to_string(i) + " }");
+    Run("j");
+  }
+  EXPECT_THAT(List({}), ElementsAre("/j", "/j"));
+  v1::ListJobsRequest living;
+  living.set_ended(false);
+  EXPECT_THAT(List(living), ElementsAre());
+}
+
 TEST_F(JobBookTest, TheHistoryIsBoundedAndForgetsTheOldestEndFirst) {
   Status("living", "CREATED");
   for (const char* id : {"a", "b", "c", "d"}) Run(id);

@@ -51,8 +51,9 @@ const std::vector<std::string>& JobEvents::NodesOf(const std::string& job_id) co
 
 void JobEvents::OnStatusChange(const job::JobSnapshot& job) {
   // The state of the whole job first, so that whoever follows the events knows the job's speed, its
-  // result and the like by the time the state changes.
-  OnProgress(job);
+  // result and the like by the time the state changes. But a job begins with `created`.
+  const bool is_first = job.status == job::JobStatus::kCreated;
+  if (!is_first) OnProgress(job);
   Event event;
   event.set_kind(block::v1::EVENT_KIND_JOB_STATUS_CHANGE);
   auto* change = event.mutable_job_status_change();
@@ -61,6 +62,7 @@ void JobEvents::OnStatusChange(const job::JobSnapshot& job) {
   change->set_type(native::ToProto(job.type));
   for (const std::string& node : NodesOf(job.id)) change->add_node_names(node);
   log_.Append(kInstance, std::move(event));
+  if (is_first) OnProgress(job);
   if (job.status == job::JobStatus::kNull) ForgetNodes(job.id);
 }
 
