@@ -38,8 +38,9 @@ constexpr size_t kErrorMessageBytesMax = 2'048;
 constexpr size_t kErrorValueBytesMax = 256;
 constexpr size_t kErrorValuesMax = 8;
 
-// How long RPCs under way may go on when the service stops.
-constexpr absl::Duration kShutdownGrace = absl::Seconds(5);
+// How long answers and last events may take to reach their clients when the service stops; a client
+// that is connected but does not listen costs this long.
+constexpr absl::Duration kShutdownGrace = absl::Seconds(2);
 
 // Bytes of a startup file, and of a file with a certificate or key.
 constexpr size_t kStartupFileBytesMax = 16 << 20;

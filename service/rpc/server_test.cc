@@ -137,12 +137,15 @@ class TlsTest : public testing::Test {
         << command;
   }
   void MakeAuthority(const std::string& name) {
-    Run("openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=" + name + " -keyout " + name +
-        ".key -out " + name + ".pem");
+    Run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "
+        "/CN=" +
+        name + " -keyout " + name + ".key -out " + name + ".pem");
   }
   void MakeCertificate(const std::string& name, const std::string& authority) {
-    Run("openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout " + name + ".key -out " +
-        name + ".csr && printf 'subjectAltName=DNS:localhost,IP:127.0.0.1' > " + name +
+    Run("openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost "
+        "-keyout " +
+        name + ".key -out " + name +
+        ".csr && printf 'subjectAltName=DNS:localhost,IP:127.0.0.1' > " + name +
         ".ext && openssl x509 -req -in " + name + ".csr -CA " + authority + ".pem -CAkey " +
         authority + ".key -CAcreateserial -days 2 -extfile " + name + ".ext -out " + name + ".pem");
   }
