@@ -61,8 +61,9 @@ BackgroundCopy::Moved BackgroundCopy::Move(uint64_t budget_bytes, bool share, bo
   Moved moved;
   if (IsAwaited()) Drain();
   Retry();
+  const uint64_t begun_bytes_max = std::min(budget_bytes, kMoveBytesMax);
   while (!io_error_.has_value() && !IsAwaited() && !truth_->is_open() &&
-         moved.begun_bytes < budget_bytes && in_flight_bytes_ < depth_bytes) {
+         moved.begun_bytes < begun_bytes_max && in_flight_bytes_ < depth_bytes) {
     uint64_t scanned_bytes = 0;
     std::unique_ptr<Batch> batch =
         Gather(chunk_bytes, limited ? chunk_bytes : kGatherBytesMax, &scanned_bytes);
@@ -123,8 +124,9 @@ std::unique_ptr<Batch> BackgroundCopy::Gather(uint64_t chunk_bytes, uint64_t sca
   batch->loan = std::move(loan);
   const uint64_t wrapped_from = cursor_bytes_;
   for (int stretch = 0; stretch < kStretchesPerBatchMax; ++stretch) {
-    if (batch->data_bytes >= chunk_bytes || *scanned_bytes >= scan_bytes_max) break;
+    // Claims are of whole clusters, but the disk's last one may have left room for a part of one.
     const uint64_t room_bytes = chunk_bytes - batch->data_bytes;
+    if (room_bytes < options_.cluster_bytes || *scanned_bytes >= scan_bytes_max) break;
     absl::optional<Range> claimed = truth_->Claim(cursor_bytes_, room_bytes);
     if (!claimed.has_value() && wrapped_from > 0 && cursor_bytes_ >= wrapped_from) {
       // What was given back lies behind.

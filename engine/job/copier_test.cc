@@ -2,6 +2,7 @@
 #include "engine/job/copier.h"
 
 #include <memory>
+#include <set>
 #include <string>
 
 #include "engine/job/copier_world.h"
@@ -124,6 +125,43 @@ TEST_F(CopierTest, CompressionIsAskedForEveryCluster) {
   EXPECT_EQ(target_->compressed_bytes, 10 * kCluster);
 }
 
+// As a qcow2 image: what is stored compressed cannot be stored so again.
+class StoresOnce final : public storage::ForwardingStorage {
+ public:
+  using ForwardingStorage::ForwardingStorage;
+  storage::Limits limits() const override {
+    storage::Limits limits = ForwardingStorage::limits();
+    limits.cluster_size_bytes = kCluster / 4;
+    return limits;
+  }
+  absl::Status Write(uint64_t offset_bytes, storage::ConstBytes data,
+                     storage::WriteOptions options) override {
+    if (stored_.contains(offset_bytes)) return absl::UnknownError("allocated already");
+    absl::Status status = ForwardingStorage::Write(offset_bytes, data, options);
+    if (status.ok()) stored_.insert(offset_bytes);
+    return status;
+  }
+
+ private:
+  std::set<uint64_t> stored_;
+};
+
+TEST_F(CopierTest, ACompressedWriteThatFailsHalfwayGoesOnWhereItFailed) {
+  MakeDisks(4, 512);
+  options_.compress = true;
+  target_ = std::make_shared<CountingStorage>(std::make_shared<StoresOnce>(bad_target_));
+  bad_target_->AddRule({.status = absl::ResourceExhaustedError("full"),
+                        .verb = Verb::kWrite,
+                        .pass_count = 6,
+                        .fail_count = 1});
+  MakeCopy();
+  const absl::StatusOr<StepResult> result = Run();
+  ASSERT_TRUE(result.ok() && result->io_error.has_value());
+  EXPECT_EQ(result->io_error->status.message(), "full");
+  RunToEnd();
+  EXPECT_EQ(target_memory_->Contents(), before_);
+}
+
 TEST_F(CopierTest, OnlyTheTopLayerIsCopiedIfAskedFor) {
   MakeDisks(600);
   // The even tens of clusters belong to the top.
@@ -164,6 +202,17 @@ TEST_F(CopierTest, ABudgetBeginsOneChunkAtLeastAndLeavesNothingInFlight) {
   ASSERT_TRUE(result.ok());
   EXPECT_EQ(result->moved_bytes, 1u << 20);
   EXPECT_EQ(copy_->progress().current_bytes, 1u << 20);
+}
+
+TEST_F(CopierTest, WhatIsGivenBackIsCopiedBehindAPartialLastCluster) {
+  // The chunk that wraps around has room for a part of a cluster only, after its last whole one.
+  MakeDisks(17, 512);
+  bad_source_->AddRule({.status = absl::UnknownError("bad"), .verb = Verb::kRead, .fail_count = 1});
+  MakeCopy();
+  const absl::StatusOr<StepResult> result = copy_->Step(1);
+  ASSERT_TRUE(result.ok() && result->io_error.has_value());
+  RunToEnd();
+  EXPECT_EQ(target_memory_->Contents(), before_);
 }
 
 }  // namespace

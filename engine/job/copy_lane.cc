@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "engine/base/check.h"
+#include "engine/base/status_macros.h"
 #include "engine/job/limits.h"
 
 namespace tidemark::job {
@@ -101,28 +102,47 @@ void CopyLane::PlaceReads(storage::Storage* source, Batch* batch,
 
 // ---- Writing
 
+namespace {
+
+// One of the target's clusters at a time: each is stored as a whole or not at all.
+absl::Status WriteCompressed(storage::Storage* target, Batch* batch) {
+  const uint64_t cluster_bytes = target->limits().cluster_size_bytes;
+  for (const Batch::Piece& piece : batch->data) {
+    const uint64_t step_bytes = cluster_bytes > 0 ? cluster_bytes : piece.range.length_bytes;
+    for (uint64_t at = 0; at < piece.range.length_bytes; at += step_bytes) {
+      const uint64_t length_bytes = std::min(step_bytes, piece.range.length_bytes - at);
+      const size_t memory_offset = piece.memory_offset + at;
+      if (memory_offset < batch->stored_bytes) continue;
+      RETURN_IF_ERROR(target->Write(
+          piece.range.offset_bytes + at,
+          storage::ConstBytes(batch->memory + memory_offset, length_bytes), {.compressed = true}));
+      batch->stored_bytes = memory_offset + length_bytes;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 void CopyLane::Write(storage::Storage* target, Batch* batch) {
   Begin(batch, /*is_read=*/false);
   for (const Range& range : batch->zeroes) {
     if (batch->status.ok()) batch->status = target->WriteZeroes(range);
   }
   std::vector<Batch::Piece> unplaced;
-  if (compress_) {
-    unplaced = batch->data;
-  } else if (batch->status.ok()) {
-    PlaceWrites(target, batch, &unplaced);
-  }
+  if (!compress_ && batch->status.ok()) PlaceWrites(target, batch, &unplaced);
   Feed();
+  if (compress_ && !batch->data.empty() && batch->status.ok()) {
+    RunBlocking(batch, [target, batch] { return WriteCompressed(target, batch); });
+  }
   if (!unplaced.empty() && batch->status.ok()) {
-    const storage::WriteOptions options{.compressed = compress_};
-    RunBlocking(batch, [target, batch, options, unplaced = std::move(unplaced)] {
+    RunBlocking(batch, [target, batch, unplaced = std::move(unplaced)] {
       absl::Status status;
       for (const Batch::Piece& piece : unplaced) {
         if (!status.ok()) break;
         status = target->Write(
             piece.range.offset_bytes,
-            storage::ConstBytes(batch->memory + piece.memory_offset, piece.range.length_bytes),
-            options);
+            storage::ConstBytes(batch->memory + piece.memory_offset, piece.range.length_bytes));
       }
       return status;
     });

@@ -53,6 +53,9 @@ struct Batch {
   void AddZeroes(Range range);
 
   // For the lane.
+  // So much of `memory` has been stored compressed: that cannot be done twice, should the rest have
+  // to be written again.
+  size_t stored_bytes = 0;
   std::vector<std::unique_ptr<storage::Placement>> placements;
   int outstanding = 0;
 };

@@ -4,7 +4,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "engine/job/limits.h"
@@ -33,9 +32,15 @@ void GuestCapture::Capture(Range range) {
     MutexLock lock(&mutex_);
     ++inside_count_;
   }
-  const auto look_around = [this, begin] {
+  const auto look_around = [this, since = begin,
+                            copied_bytes = truth_->progress().current_bytes]() mutable {
     // Otherwise guests wait for reads of the source only, which are theirs, too.
-    if (options_.write_through && write_out_->IsStalled(begin)) GiveUp(TargetStalled());
+    if (!options_.write_through) return;
+    // What the background has written through is progress of the target as well.
+    const uint64_t copied_bytes_before =
+        std::exchange(copied_bytes, truth_->progress().current_bytes);
+    if (copied_bytes != copied_bytes_before) since = clock_->Elapsed();
+    if (write_out_->IsStalled(since)) GiveUp(TargetStalled());
   };
   for (;;) {
     const absl::optional<Range> claimed =
@@ -115,9 +120,8 @@ bool GuestCapture::Reserve(size_t bytes) { return write_out_->Reserve(bytes); }
 
 absl::Status GuestCapture::TargetStalled() const {
   return Error(Reason::kIoError,
-               absl::StrCat("the target took no data for ", absl::FormatDuration(kGuestStallMax),
-                            " while a guest was waiting to write: the copy was given up, so that "
-                            "the guest can go on"));
+               "the target took no data for too long while a guest was waiting to write: the copy "
+               "was given up, so that the guest can go on");
 }
 
 void GuestCapture::GiveUp(absl::Status why) {

@@ -52,9 +52,12 @@ inline constexpr size_t kWriteOutBytesMax = 4 * 1024 * 1024;
 // Captures that one task begins to write before the tasks of other copies have their turn.
 inline constexpr int kCapturesPerTurnMax = 256;
 // How long a guest write may wait at a full buffer while the target takes nothing at all; then the
-// job is given up and the guest goes on. Longer than a busy disk's hiccups, which would cost a
-// backup; much shorter than the 30 seconds after which guests reset a disk.
-inline constexpr absl::Duration kGuestStallMax = absl::Seconds(5);
+// job is given up and the guest goes on. Longer than a busy disk's hiccups and the 7 seconds that a
+// disk may take to recover from an error of its own, which would cost a backup; much shorter than
+// the 30 seconds after which guests reset a disk.
+inline constexpr absl::Duration kGuestStallMax = absl::Seconds(10);
+// The same while the target is known to have failed: it may stay so until somebody frees space.
+inline constexpr absl::Duration kGuestStallFailedMax = absl::Seconds(1);
 // A step that only looks for what is to be copied looks at so many stretches, so long each: guests
 // that want to change one wait meanwhile.
 inline constexpr int kWalksPerStep = 16;
@@ -67,6 +70,8 @@ inline constexpr absl::Duration kReapTimeout = absl::Milliseconds(100);
 // What one batch is gathered from at most: stretches, and bytes (zeroes included).
 inline constexpr int kStretchesPerBatchMax = 64;
 inline constexpr uint64_t kGatherBytesMax = 64 * 1024 * 1024;
+// What one step begins at most, zeroes included: a disk of holes must not be one endless step.
+inline constexpr uint64_t kMoveBytesMax = 16 * kGatherBytesMax;
 
 }  // namespace tidemark::job
 

@@ -22,7 +22,8 @@ WriteOut::WriteOut(std::shared_ptr<storage::Storage> target, const CopyOptions& 
 
 bool WriteOut::IsStalled(absl::Duration since) const {
   MutexLock lock(&mutex_);
-  return clock_->Elapsed() - std::max(since, written_at_) >= kGuestStallMax;
+  const absl::Duration stall_max = error_.ok() ? kGuestStallMax : kGuestStallFailedMax;
+  return clock_->Elapsed() - std::max(since, written_at_) >= stall_max;
 }
 
 bool WriteOut::Reserve(size_t bytes) {

@@ -40,7 +40,7 @@ class WriteOut : public std::enable_shared_from_this<WriteOut> {
            const CopyWorkers& workers, Clock* clock, Callbacks callbacks);
 
   // Makes room for `bytes` (at most kCaptureBytesMax), waiting for it while the target takes what
-  // is there. False if it was stopped, or took nothing for kGuestStallMax.
+  // is there. False if it was stopped, or IsStalled.
   bool Reserve(size_t bytes);
   // A batch for one stretch of data, with memory for it. The room must have been reserved.
   std::unique_ptr<Batch> MakeBatch(Range range);
@@ -48,8 +48,8 @@ class WriteOut : public std::enable_shared_from_this<WriteOut> {
   void Add(std::unique_ptr<Batch> batch, size_t reserved_bytes);
   // Gives back what was reserved and not used.
   void Unreserve(size_t bytes);
-  // As Reserve waits: true if nothing was written for kGuestStallMax, counted from `since`, though
-  // there was something to write.
+  // As Reserve waits: true if nothing was written for kGuestStallMax (kGuestStallFailedMax while
+  // the target fails), counted from `since`.
   bool IsStalled(absl::Duration since) const;
 
   // The error that keeps it from writing, once; absent if there is none, or it has been taken.
