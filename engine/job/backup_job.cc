@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
+#include "engine/bitmap/limits.h"
 
 namespace tidemark::job {
 namespace {
@@ -30,6 +31,20 @@ absl::Status CheckDisks(const BackupOptions& options, const BackupParts& parts) 
   return absl::OkStatus();
 }
 
+// What is still to be copied is kept in memory.
+absl::Status CheckSize(const BackupOptions& options, const BackupParts& parts,
+                       uint64_t cluster_bytes) {
+  const uint64_t source_bytes = parts.source->size_bytes();
+  if (bitmap::DirtyBitmap::GranuleCount(source_bytes, cluster_bytes) <= bitmap::kGranuleCountMax) {
+    return absl::OkStatus();
+  }
+  return Error(Reason::kLimitReached,
+               absl::StrCat("backup job '", options.job_id, "': source node '", parts.source_node,
+                            "' of ", source_bytes, " bytes is too large for copies in units of ",
+                            cluster_bytes, " bytes"),
+               {{"job", options.job_id}, {"node", parts.source_node}});
+}
+
 std::unique_ptr<bitmap::DirtyBitmap> WhatToCopy(const BackupOptions& options,
                                                 const BackupParts& parts, uint64_t cluster_bytes) {
   auto to_copy = std::make_unique<bitmap::DirtyBitmap>(parts.source->size_bytes(), cluster_bytes);
@@ -51,6 +66,7 @@ absl::StatusOr<std::unique_ptr<BackupJob>> BackupJob::Make(const BackupOptions& 
   CopyOptions copy;
   copy.cluster_bytes = CopyClusterBytes(parts.target->limits());
   RETURN_IF_ERROR(ValidatePerformance(options, copy.cluster_bytes));
+  RETURN_IF_ERROR(CheckSize(options, parts, copy.cluster_bytes));
   copy.only_top_layer = options.sync == SyncMode::kTop;
   copy.only_guest_writes = options.sync == SyncMode::kNone;
   copy.write_through = parts.target_shows_source;

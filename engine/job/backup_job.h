@@ -53,8 +53,8 @@ struct BackupParts {
 
 class BackupJob final : public Job {
  public:
-  // Refuses disks of different sizes, a target that cannot compress when asked to, and x-perf out
-  // of its limits. Does no I/O. `options` have passed ValidateBitmapChoice.
+  // Refuses disks of different sizes or too large, a target that cannot compress when asked to, and
+  // x-perf out of its limits. Does no I/O. `options` have passed ValidateBitmapChoice.
   static absl::StatusOr<std::unique_ptr<BackupJob>> Make(const BackupOptions& options,
                                                          BackupParts parts, BackupHooks hooks);
 

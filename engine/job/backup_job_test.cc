@@ -5,10 +5,12 @@
 #include <string>
 
 #include "engine/base/error.h"
+#include "engine/bitmap/limits.h"
 #include "engine/job/create_job.h"
 #include "engine/job/scheduler_world.h"
 #include "engine/storage/failing_storage.h"
 #include "engine/storage/memory_storage.h"
+#include "engine/storage/null_storage.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -196,6 +198,16 @@ TEST_F(BackupJobTest, AGuestWriteIsNotFailedByABrokenTarget) {
   GuestWrites({20 * kCluster, 100});
   Settle();
   EXPECT_THAT(diary.Take(), HasSubstr("j ERROR write report, j aborting, j COMPLETED(broken)"));
+}
+
+TEST_F(BackupJobTest, DisksTooLargeToKeepAccountOfAreRefused) {
+  BackupParts parts;
+  parts.source = std::make_shared<storage::NullStorage>((bitmap::kGranuleCountMax + 1) * kCluster);
+  parts.target = parts.source;
+  parts.clock = &clock;
+  const auto made = BackupJob::Make({.job_id = "b"}, parts, {});
+  ASSERT_FALSE(made.ok());
+  EXPECT_EQ(DetailsOf(made.status())->reason, Reason::kLimitReached);
 }
 
 TEST_F(BackupJobTest, DisksOfDifferentSizesAreRefused) {
