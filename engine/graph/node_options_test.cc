@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/base/error.h"
+#include "engine/bitmap/limits.h"
 #include "engine/graph/detect_zeroes.h"
 #include "engine/graph/fake_driver.h"
 #include "engine/storage/failing_storage.h"
@@ -84,14 +85,16 @@ TEST(Tracking, ADiscardMarksOnlyWhereItHasEffect) {
   EXPECT_EQ(unmapping.bits->CountBytes(), kGranule);
 }
 
-TEST(Tracking, APlacedWriteMarksWhenItIsFinishedEvenIfThatFails) {
+TEST(Tracking, APlacedWriteMarksWhenItIsFinishedOrGivenUp) {
   auto placing = std::make_shared<PlacingStorage>(std::make_shared<MemoryStorage>(kDiskBytes));
   World world({}, placing);
   {
     auto abandoned = world.top->PlaceWrite({0, kGranule});
     ASSERT_TRUE(abandoned.ok() && *abandoned != nullptr);
+    EXPECT_TRUE(world.bits->IsEmpty());
   }
-  EXPECT_TRUE(world.bits->IsEmpty());
+  EXPECT_EQ(world.bits->CountBytes(), kGranule);
+  world.bits->ClearAll();
   auto placement = world.top->PlaceWrite({0, kGranule});
   EXPECT_EQ((*placement)->pieces().size(), 1);
   EXPECT_TRUE(world.bits->IsEmpty());
@@ -114,6 +117,13 @@ TEST(Tracking, BitmapsFollowTheSizeOfTheDisk) {
   ASSERT_TRUE(world.top->Resize(kGranule).ok());
   ASSERT_TRUE(world.top->Resize(kDiskBytes).ok());
   EXPECT_TRUE(world.bits->IsEmpty());
+}
+
+TEST(Tracking, ADiskIsNotMadeLargerThanItsBitmapsCanBe) {
+  World world({});
+  const absl::Status status = world.top->Resize((bitmap::kGranuleCountMax + 1) * kGranule);
+  EXPECT_EQ(DetailsOf(status)->reason, Reason::kLimitReached);
+  EXPECT_EQ(world.top->size_bytes(), kDiskBytes);
 }
 
 TEST(Tracking, AFileThatGrowsByBeingWrittenIsMarkedThereToo) {

@@ -58,8 +58,9 @@ void Port::Retarget(std::shared_ptr<storage::Storage> target) {
   MutexLock lock(&mutex_);
   retired_.push_back(std::exchange(owner_, std::move(target)));
   target_.store(owner_.get(), std::memory_order_release);
-  // If the gate is empty now, whoever enters from now on loads the new target.
-  if (gate_.IsEmptyNow()) dropped.swap(retired_);
+  // If the gate is empty now, whoever enters from now on loads the new target. While it is closed,
+  // those who come and find it so make it look used for a moment, but load nothing.
+  if (gate_.closed() || gate_.IsEmptyNow()) dropped.swap(retired_);
 }
 
 std::shared_ptr<storage::Storage> Port::owner() const {

@@ -1,5 +1,10 @@
 #include "engine/graph/tracking.h"
 
+#include "absl/strings/str_cat.h"
+#include "engine/base/error.h"
+#include "engine/base/status_macros.h"
+#include "engine/bitmap/limits.h"
+
 namespace tidemark::graph {
 
 using storage::Placement;
@@ -15,6 +20,21 @@ void TrackedBitmaps::MarkEach(Range range, uint64_t size_bytes) {
   MutexLock lock(&mutex_);
   ResizeEach(size_bytes);
   for (const auto& bits : recording_) bits->Set(range);
+}
+
+absl::Status TrackedBitmaps::CheckResize(uint64_t size_bytes) {
+  MutexLock lock(&mutex_);
+  for (const auto& bits : all_) {
+    const uint64_t granularity_bytes = bits->granularity_bytes();
+    if (bitmap::DirtyBitmap::GranuleCount(size_bytes, granularity_bytes) <=
+        bitmap::kGranuleCountMax) {
+      continue;
+    }
+    return Error(Reason::kLimitReached,
+                 absl::StrCat("a bitmap of granularity ", granularity_bytes,
+                              " cannot follow to a disk of ", size_bytes, " bytes"));
+  }
+  return absl::OkStatus();
 }
 
 void TrackedBitmaps::Resize(uint64_t size_bytes) {
@@ -40,10 +60,14 @@ class TrackedPlacement final : public Placement {
         bitmaps_(std::move(bitmaps)) {
     pieces_ = placement_->pieces();
   }
+  ~TrackedPlacement() override {
+    if (!marked_) bitmaps_->Mark(range_, *storage_);
+  }
 
   absl::Status Finish() override {
     absl::Status status = placement_->Finish();
     bitmaps_->Mark(range_, *storage_);
+    marked_ = true;
     return status;
   }
 
@@ -52,6 +76,7 @@ class TrackedPlacement final : public Placement {
   const Range range_;
   storage::Storage* const storage_;
   const std::shared_ptr<TrackedBitmaps> bitmaps_;
+  bool marked_ = false;
 };
 
 }  // namespace
@@ -76,6 +101,7 @@ absl::Status TrackingStorage::Discard(Range range) {
 }
 
 absl::Status TrackingStorage::Resize(uint64_t size_bytes) {
+  RETURN_IF_ERROR(bitmaps_->CheckResize(size_bytes));
   absl::Status status = next().Resize(size_bytes);
   if (status.ok()) bitmaps_->Resize(size_bytes);
   return status;

@@ -1,5 +1,6 @@
 // Marks the bitmaps of a node after everything that may have changed its data: writes, zeroes and
-// discards, also failed ones, before they return. Placed writes are marked when they are finished.
+// discards, also failed ones, before they return. Placed writes are marked when they are finished,
+// or given up: some of their data may be in place by then.
 #ifndef ENGINE_GRAPH_TRACKING_H_
 #define ENGINE_GRAPH_TRACKING_H_
 
@@ -27,6 +28,8 @@ class TrackedBitmaps {
   void Mark(Range range, const storage::Storage& disk) {
     if (any_.load(std::memory_order_acquire)) MarkEach(range, disk.size_bytes());
   }
+  // Whether the bitmaps can follow.
+  absl::Status CheckResize(uint64_t size_bytes);
   void Resize(uint64_t size_bytes);
 
  private:
@@ -51,7 +54,8 @@ class TrackingStorage final : public storage::ForwardingStorage {
                      storage::WriteOptions options) override;
   absl::Status WriteZeroes(Range range, storage::ZeroOptions options) override;
   absl::Status Discard(Range range) override;
-  // The bitmaps follow: grown space is clean, what is cut off is forgotten.
+  // The bitmaps follow: grown space is clean, what is cut off is forgotten. Refused if that would
+  // make one of them too large.
   absl::Status Resize(uint64_t size_bytes) override;
   absl::StatusOr<std::unique_ptr<storage::Placement>> PlaceRead(Range range) override;
   absl::StatusOr<std::unique_ptr<storage::Placement>> PlaceWrite(Range range) override;
