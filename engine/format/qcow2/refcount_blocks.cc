@@ -174,12 +174,13 @@ absl::StatusOr<absl::optional<Range>> RefcountBlocks::WriteBack() {
     retired_table_range_ = std::exchange(table_range_, *new_table_range_);
     new_table_range_.reset();
   }
-  for (const uint64_t index : unpublished_) {
+  std::erase_if(unpublished_, [this](uint64_t index) {
+    if (index >= table_range_.length_bytes / 8) return false;
     if (const auto found = blocks_.find(index); found != blocks_.end()) {
       found->second->published_ = true;
     }
-  }
-  unpublished_.clear();
+    return true;
+  });
   return std::exchange(retired_table_range_, absl::nullopt);
 }
 
@@ -187,7 +188,9 @@ absl::StatusOr<absl::optional<Range>> RefcountBlocks::WriteBack() {
 absl::Status RefcountBlocks::WriteTableEntries() {
   constexpr uint64_t kEntriesPerSector = 512 / 8;
   std::vector<uint64_t> sectors;
-  for (const uint64_t index : unpublished_) sectors.push_back(index / kEntriesPerSector);
+  for (const uint64_t index : unpublished_) {
+    if (index < table_range_.length_bytes / 8) sectors.push_back(index / kEntriesPerSector);
+  }
   std::sort(sectors.begin(), sectors.end());
   sectors.erase(std::unique(sectors.begin(), sectors.end()), sectors.end());
   for (const uint64_t sector : sectors) {

@@ -54,6 +54,11 @@ class RefcountBlocks {
 
   // Blocks the table has room for.
   uint64_t capacity() const { return table_.size(); }
+  // The table has been extended, and no place in the file was found for all of it yet.
+  bool needs_place() const {
+    const Range place = new_table_range_.has_value() ? *new_table_range_ : table_range_;
+    return table_.size() * 8 > place.length_bytes;
+  }
   bool exists(uint64_t index) const { return table_[index] != 0; }
   // False only if the block exists and is known to be full.
   bool MayHaveFree(uint64_t index) const { return free_counts_[index] != 0; }
@@ -63,8 +68,8 @@ class RefcountBlocks {
   // Makes a block of zero counts that will be stored in the cluster at `host_offset_bytes`.
   absl::StatusOr<Block*> Create(uint64_t index, uint64_t host_offset_bytes);
 
-  // Makes room in memory for `capacity` blocks. A larger table must be given a place before the
-  // next WriteBack.
+  // Makes room in memory for `capacity` blocks. What the table in the file has no room for stays
+  // unknown to it until the larger one has been given a place.
   void Extend(uint64_t capacity);
   // Where the table is to be from the next WriteBack on. Returns a place given before that is no
   // longer needed (its clusters are to be released).

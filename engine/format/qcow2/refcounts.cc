@@ -140,8 +140,14 @@ absl::StatusOr<Refcounts::Allocation> Refcounts::TakeFound(uint64_t first_cluste
   return allocation;
 }
 
-absl::StatusOr<Refcounts::Allocation> Refcounts::AllocateLocked(uint64_t clusters_max) {
+// An error on the way to a larger table (a full disk) leaves it without a place.
+absl::Status Refcounts::CheckTable() {
   RETURN_IF_ERROR(health_.CheckWritable());
+  return blocks_.needs_place() ? GrowTable(blocks_.capacity()) : absl::OkStatus();
+}
+
+absl::StatusOr<Refcounts::Allocation> Refcounts::AllocateLocked(uint64_t clusters_max) {
+  RETURN_IF_ERROR(CheckTable());
   ASSIGN_OR_RETURN(first_maybe_free_, FindFree(first_maybe_free_));
   const uint64_t first = first_maybe_free_;
   ASSIGN_OR_RETURN(uint64_t count, CountFree(first, clusters_max));
@@ -161,8 +167,8 @@ absl::StatusOr<Refcounts::Allocation> Refcounts::Allocate(uint64_t clusters_max)
 absl::StatusOr<Refcounts::Allocation> Refcounts::AllocateAdjacent(uint64_t clusters) {
   CHECK(clusters > 0);
   MutexLock lock(&mutex_);
-  RETURN_IF_ERROR(health_.CheckWritable());
   if (clusters == 1) return AllocateLocked(1);
+  RETURN_IF_ERROR(CheckTable());
   ASSIGN_OR_RETURN(const uint64_t found, FindAdjacent(clusters));
   if (found != 0) return TakeFound(found, clusters);
   const uint64_t old_written_end = written_end_;
@@ -223,7 +229,10 @@ absl::StatusOr<uint64_t> Refcounts::PlaceAtEnd(uint64_t clusters) {
 
 // Makes room in the refcount table for at least `blocks` blocks.
 absl::Status Refcounts::GrowTable(uint64_t blocks) {
-  uint64_t entries = std::max(blocks, blocks_.capacity() + blocks_.capacity() / 2);
+  uint64_t entries = blocks;
+  if (!blocks_.needs_place()) {
+    entries = std::max(blocks, blocks_.capacity() + blocks_.capacity() / 2);
+  }
   uint64_t table_clusters = 0;
   while (true) {
     table_clusters = geometry_.ClustersFor(entries * 8);

@@ -51,6 +51,7 @@ class Refcounts {
   absl::StatusOr<uint64_t> FindAdjacent(uint64_t clusters) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<uint64_t> PlaceAtEnd(uint64_t clusters) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status GrowTable(uint64_t blocks) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckTable() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CreateBlock(uint64_t index, uint64_t cluster) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Gives the free clusters refcount one.
   absl::Status Take(uint64_t first_cluster, uint64_t clusters)
