@@ -15,6 +15,8 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/clock.h"
 #include "engine/base/executor.h"
+#include "engine/format/qcow2/create.h"
+#include "engine/format/qcow2/image.h"
 #include "engine/graph/copy_before_write.h"
 #include "engine/graph/port.h"
 #include "engine/job/copier.h"
@@ -64,7 +66,7 @@ std::string Contents(Storage* disk) {
 }
 
 // How the two disks are made: by blocking verbs only, or by placements and batch I/O.
-enum class Kind { kMemory, kFile };
+enum class Kind { kMemory, kFile, kQcow2 };
 
 struct Scenario {
   const char* name;
@@ -84,7 +86,11 @@ class CopierStressTest : public ::testing::TestWithParam<Scenario> {
     auto file = storage::OpenFile(path, {.discard_unmaps = true});
     EXPECT_TRUE(file.ok()) << file.status();
     unlink(path.c_str());
-    return *file;
+    if (kind == Kind::kFile) return *file;
+    EXPECT_TRUE(qcow2::Create(**file, {.size_bytes = kSize}).ok());
+    auto image = qcow2::Image::Open(*file, {.discard_unmaps = true});
+    EXPECT_TRUE(image.ok()) << image.status();
+    return *std::move(image);
   }
 
   void Guest(Storage* disk, uint64_t seed) {
@@ -196,6 +202,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Scenario{.name = "Blocking", .source = Kind::kMemory, .target = Kind::kMemory},
         Scenario{.name = "Placed", .source = Kind::kFile, .target = Kind::kFile},
+        Scenario{.name = "Qcow2", .source = Kind::kQcow2, .target = Kind::kQcow2},
         Scenario{.name = "PlacedToBlocking", .source = Kind::kFile, .target = Kind::kMemory},
         Scenario{.name = "BlockingToPlaced", .source = Kind::kMemory, .target = Kind::kFile},
         Scenario{
