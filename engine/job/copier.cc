@@ -42,7 +42,7 @@ class TwoPathCopy final : public BlockCopy, public std::enable_shared_from_this<
   }
 
   absl::StatusOr<StepResult> Step(uint64_t budget_bytes) override;
-  void Drain() override { background_.Drain(); }
+  void Drain() override;
   void Stop() override { capture_.Stop(); }
   void Finish() override;
 
@@ -59,6 +59,7 @@ class TwoPathCopy final : public BlockCopy, public std::enable_shared_from_this<
   void OnWritten(const Batch& batch);
   void OnDropped(const Batch& batch);
   void Wake();
+  void AwaitGuestPath();
   StepResult AwaitGuests();
   absl::StatusOr<StepResult> EndOrWait(StepResult result);
 
@@ -155,10 +156,21 @@ StepResult TwoPathCopy::AwaitGuests() {
   return result;
 }
 
+void TwoPathCopy::Drain() {
+  background_.Drain();
+  // What a target that stands still keeps in flight at the end is waited for here, so that those
+  // who call Finish need not.
+  if (truth_.is_open()) AwaitGuestPath();
+}
+
 void TwoPathCopy::Finish() {
   Stop();
   background_.Drain();
   background_.Drop();
+  AwaitGuestPath();
+}
+
+void TwoPathCopy::AwaitGuestPath() {
   while (!capture_.AwaitEmpty(kReapTimeout)) {
   }
   write_out_->Stop();
