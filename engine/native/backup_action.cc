@@ -57,7 +57,9 @@ class BackupLink {
   BackupRequest& mutable_request() { return request_; }
   // What drive-backup has opened: closed when the backup is over or undone.
   void set_opened_target(graph::Node* target) { opened_target_ = target; }
-  bool has_opened_target() const { return opened_target_ != nullptr; }
+  graph::Node* opened_target() const { return opened_target_; }
+  // The target holds nothing at all, and nothing is to be below it.
+  void set_target_is_empty(bool is_empty) { target_is_empty_ = is_empty; }
 
   // Checks everything and links it: edges, filter, bitmap, job. The gates above the source are
   // closed. On a refusal nothing is left linked, but for a filter node in `removed()`.
@@ -87,6 +89,7 @@ class BackupLink {
   BackupRequest request_;
   // Opened by drive-backup.
   graph::Node* opened_target_ = nullptr;
+  bool target_is_empty_ = false;
 
   graph::Node* source_ = nullptr;
   graph::Node* target_ = nullptr;
@@ -165,10 +168,7 @@ absl::StatusOr<std::unique_ptr<job::BackupJob>> BackupLink::MakeJob(
   const bool by_bitmap = request_.backup.sync == job::SyncMode::kBitmap ||
                          request_.backup.sync == job::SyncMode::kIncremental;
   if (by_bitmap) parts.bits = bitmap_->bits().get();
-  // Only of a target that drive-backup has just made is it known that it holds nothing.
-  parts.target_is_zero = opened_target_ != nullptr && !request_.target_file->existing &&
-                         target_->backing() == nullptr &&
-                         target_->storage()->limits().new_ranges_are_zero;
+  parts.target_is_zero = target_is_empty_;
   parts.target_shows_source = ShowsSource(*target_, *source_);
   parts.workers = {.guest = &engine_.threads.guest(), .io = &engine_.threads.io()};
   parts.clock = &engine_.clock;
@@ -281,6 +281,22 @@ void BackupLink::Release() {
   CloseRemoved();
 }
 
+// Whether nothing was ever written to the disk: it takes no space, and reads as zeroes without any
+// backing image's help.
+bool IsEmpty(storage::Storage& disk) {
+  if (!disk.limits().new_ranges_are_zero) return false;
+  const uint64_t size_bytes = disk.size_bytes();
+  for (uint64_t at = 0; at < size_bytes;) {
+    const absl::StatusOr<storage::Extent> extent = disk.Map(Range::FromTo(at, size_bytes));
+    if (!extent.ok() || extent->content != storage::Extent::Content::kZero ||
+        (extent->depth != 0 && !extent->hole)) {
+      return false;
+    }
+    at = extent->range.end_bytes();
+  }
+  return true;
+}
+
 class BackupAction final : public transaction::Action {
  public:
   BackupAction(Engine* engine, BackupRequest request, std::shared_ptr<job::JobGroup> group)
@@ -290,21 +306,16 @@ class BackupAction final : public transaction::Action {
 
   ~BackupAction() override {
     // Opened, and never linked: another action was refused first.
-    if (link_->has_opened_target() && !prepared_) link_->Release();
+    if (link_->opened_target() != nullptr && !prepared_) link_->Release();
   }
 
   absl::Status Open() override {
     BackupRequest& request = link_->mutable_request();
-    if (!request.target_file.has_value()) return absl::OkStatus();
-    // What can be refused without touching a file is refused before one is made.
-    RETURN_IF_ERROR(engine_.threads.OnEngine([&]() -> absl::Status {
-      RETURN_IF_ERROR(engine_.graph.Find(request.source_node).status());
-      return engine_.scheduler.Validate(request.job);
-    }));
-    ASSIGN_OR_RETURN(
-        graph::Node* const target,
-        OpenDriveTarget(engine_, request.source_node, *request.target_file, &request.backup.sync));
-    link_->set_opened_target(target);
+    if (request.target_file.has_value()) RETURN_IF_ERROR(OpenTarget(request));
+    // Zeroes need not be written to an empty target. Only of a full backup is it known that it will
+    // stand alone: an incremental one may be given a backing file later, and then its zeroes must
+    // be its own.
+    if (request.backup.sync == job::SyncMode::kFull) link_->set_target_is_empty(TargetIsEmpty());
     return absl::OkStatus();
   }
 
@@ -331,6 +342,28 @@ class BackupAction final : public transaction::Action {
   }
 
  private:
+  absl::Status OpenTarget(BackupRequest& request) {
+    // What can be refused without touching a file is refused before one is made.
+    RETURN_IF_ERROR(engine_.threads.OnEngine([&]() -> absl::Status {
+      RETURN_IF_ERROR(engine_.graph.Find(request.source_node).status());
+      return engine_.scheduler.Validate(request.job);
+    }));
+    ASSIGN_OR_RETURN(
+        graph::Node* const target,
+        OpenDriveTarget(engine_, request.source_node, *request.target_file, &request.backup.sync));
+    link_->set_opened_target(target);
+    return absl::OkStatus();
+  }
+
+  bool TargetIsEmpty() {
+    const auto disk = engine_.threads.OnEngine([this]() -> std::shared_ptr<storage::Storage> {
+      if (link_->opened_target() != nullptr) return link_->opened_target()->storage();
+      const absl::StatusOr<graph::Node*> node = engine_.graph.Find(link_->request().target_node);
+      return node.ok() ? (*node)->storage() : nullptr;
+    });
+    return disk != nullptr && IsEmpty(*disk);
+  }
+
   Engine& engine_;
   const std::shared_ptr<BackupLink> link_;
   const std::shared_ptr<job::JobGroup> group_;

@@ -204,9 +204,21 @@ TEST(Image, ZeroesAreWrittenOverABackingFileThatIsOnlyNamed) {
   EXPECT_EQ(ReadString(*image, {kCluster - 2, 4}), std::string("\0\0bb", 4));
 }
 
-TEST(Image, ZeroingAHugeEmptyDiskIsQuick) {
+// As an incremental backup is made: without a backing file, which it is given afterwards.
+TEST(Image, ZeroesHideABackingFileThatComesLater) {
+  for (uint32_t version : {2u, 3u}) {
+    auto file = MakeFile({.size_bytes = kMiB, .version = version});
+    auto image = OpenImage(file);
+    ASSERT_EQ(image->WriteZeroes({0, kCluster}), absl::OkStatus());
+    ASSERT_EQ(image->Close(), absl::OkStatus());
+    image = OpenImage(file);
+    image->SetBacking(MemoryStorage::Of(std::string(kMiB, 'b')));
+    EXPECT_EQ(ReadString(*image, {kCluster - 2, 4}), std::string("\0\0bb", 4)) << version;
+  }
+}
+
+TEST(Image, DiscardingAHugeEmptyDiskIsQuick) {
   auto image = OpenImage(MakeFile({.size_bytes = uint64_t{128} << 30, .cluster_size_bytes = 512}));
-  ASSERT_EQ(image->WriteZeroes({0, uint64_t{128} << 30}), absl::OkStatus());
   ASSERT_EQ(image->Discard({0, uint64_t{128} << 30}), absl::OkStatus());
   EXPECT_EQ(image->statistics().clusters_allocated, 0u);
 }

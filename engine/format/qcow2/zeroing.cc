@@ -1,5 +1,9 @@
 // Zeroing and discarding: what can be told by an entry alone, for whole clusters; data for the
 // rest.
+//
+// Whole clusters that are zeroed become part of this image, even where it would read as zeroes
+// anyway: the image may be given a backing file later (an incremental backup that is put on top of
+// the one before it), and must not show its data then. Discarding promises no such thing.
 
 #include <algorithm>
 #include <vector>
@@ -70,13 +74,15 @@ absl::Status NoFastWay(Range range) {
                absl::StrCat("zeroing ", range.ToString(), " would have to write data"));
 }
 
-// Writes zeroes where the range does not read as zeroes for sure.
-absl::Status ZeroAsData(Core& core, Range range, bool fast_only) {
+// Writes zeroes where the range does not read as zeroes for sure, or with `own` where the image has
+// none of its own.
+absl::Status ZeroAsData(Core& core, Range range, bool fast_only, bool own) {
   const std::vector<std::byte> zeroes(std::min(range.length_bytes, kZeroBufferBytes));
   while (!range.empty()) {
     const Range step = {range.offset_bytes, std::min(range.length_bytes, kZeroBufferBytes)};
     ASSIGN_OR_RETURN(const Mapping mapping, core.tables.Lookup(step));
-    if (!AlreadyZero(core, mapping)) {
+    const bool zero = own ? mapping.kind == Mapping::Kind::kZero : AlreadyZero(core, mapping);
+    if (!zero) {
       if (fast_only) return NoFastWay(range);
       RETURN_IF_ERROR(WriteDisk(core, mapping.range.offset_bytes,
                                 storage::ConstBytes(zeroes).first(mapping.range.length_bytes)));
@@ -91,12 +97,8 @@ absl::Status ZeroClusters(Core& core, Range range, storage::ZeroOptions options)
   const auto new_entry = [&](const Mapping& mapping) -> absl::optional<uint64_t> {
     const bool has_place = mapping.host_offset_bytes != 0;
     if (core.version < 3) {
-      // Without zero entries: nothing at all reads as zeroes, if there is nothing beneath.
-      if (core.MayShowBacking() || mapping.kind == Kind::kUnallocated) return absl::nullopt;
-      if (!options.may_unmap && mapping.kind == Kind::kData) return absl::nullopt;
-      return 0;
+      return absl::nullopt;  // There are no zero entries.
     }
-    if (mapping.kind == Kind::kUnallocated && !core.MayShowBacking()) return absl::nullopt;
     if (mapping.kind == Kind::kZero && (!has_place || !options.may_unmap)) return absl::nullopt;
     if (mapping.kind == Kind::kData && !options.may_unmap && mapping.owned) {
       return kEntryCopied | kEntryZero | mapping.host_offset_bytes;
@@ -105,7 +107,9 @@ absl::Status ZeroClusters(Core& core, Range range, storage::ZeroOptions options)
   };
   std::vector<Range> left;
   RETURN_IF_ERROR(ChangeEntries(core, range, new_entry, core.version < 3 ? &left : nullptr));
-  for (const Range& rest : left) RETURN_IF_ERROR(ZeroAsData(core, rest, options.fast_only));
+  for (const Range& rest : left) {
+    RETURN_IF_ERROR(ZeroAsData(core, rest, options.fast_only, /*own=*/true));
+  }
   return absl::OkStatus();
 }
 
@@ -121,12 +125,12 @@ Range WholeClusters(const Core& core, Range range) {
 
 absl::Status ZeroDisk(Core& core, Range range, storage::ZeroOptions options) {
   const Range whole = WholeClusters(core, range);
-  if (whole.empty()) return ZeroAsData(core, range, options.fast_only);
+  if (whole.empty()) return ZeroAsData(core, range, options.fast_only, /*own=*/false);
   const Range head = Range::FromTo(range.offset_bytes, whole.offset_bytes);
   const Range tail = Range::FromTo(whole.end_bytes(), range.end_bytes());
   // The edges first: with fast_only, a refusal must not come after a change that took long.
-  RETURN_IF_ERROR(ZeroAsData(core, head, options.fast_only));
-  RETURN_IF_ERROR(ZeroAsData(core, tail, options.fast_only));
+  RETURN_IF_ERROR(ZeroAsData(core, head, options.fast_only, /*own=*/false));
+  RETURN_IF_ERROR(ZeroAsData(core, tail, options.fast_only, /*own=*/false));
   return ZeroClusters(core, whole, options);
 }
 
