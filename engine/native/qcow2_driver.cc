@@ -101,7 +101,12 @@ absl::Status Qcow2Driver::Close(std::vector<graph::StoredBitmap> bitmaps) {
                           .enabled = bitmap.enabled,
                           .bits = bitmap.bits->Serialize()});
     }
-    if (!to_store.empty()) status = qcow2::StoreBitmaps(*image_, to_store);
+    if (image_->size_bytes() == 0) {
+      // No program can read the bitmaps of a disk without bytes: there are none to mark.
+      for (const qcow2::BitmapToStore& bitmap : to_store) status.Update(RemoveStored(bitmap.name));
+    } else if (!to_store.empty()) {
+      status = qcow2::StoreBitmaps(*image_, to_store);
+    }
   }
   // Also after a failure: what the guests wrote matters more than the bitmaps.
   const absl::Status closed = image_->Close();
