@@ -77,8 +77,8 @@ class Job {
   // for this job's sake any longer. Possibly before OnStart. Engine thread; must not block.
   virtual void OnCancel() {}
 
-  // Not OK once the job is lost whatever happens next. A paused job that calls its waker is asked
-  // this, so that it can fail without being resumed. Any thread.
+  // Not OK once the job is lost whatever happens next. A job that calls its waker is asked this, so
+  // that it can fail while it is paused, or not allowed to go on at its speed. Any thread.
   virtual absl::Status lost() const { return absl::OkStatus(); }
 
   // A ready job is to end: its steps return kDone as soon as source and target are equal. Engine

@@ -79,8 +79,9 @@ void JobRunner::Advance(JobRecord* record) {
 
 void JobRunner::Wake(JobRecord* record) {
   if (record->job == nullptr || record->stopped) return;
-  if (record->error.ok() && record->user_paused) {
-    // Nobody steps a paused job, so nobody would learn from a step that it is lost.
+  if (record->error.ok()) {
+    // Nobody steps a job that is paused, or that has used up its speed for a long time to come: so
+    // nobody would learn from a step that it is lost.
     record->error = record->job->lost();
     if (!record->error.ok()) record->job->OnCancel();
   }

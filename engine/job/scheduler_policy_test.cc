@@ -204,6 +204,17 @@ TEST_F(SchedulerTest, APausedJobThatIsLostFailsWithoutBeingResumed) {
             "j running, j aborting, j COMPLETED(the target stands still), j concluded, j null");
 }
 
+TEST_F(SchedulerTest, AJobThatIsLostFailsAtOnceHoweverSlowItIsMeantToBe) {
+  scripts["j"].otherwise = kMore;
+  ASSERT_TRUE(Launch({.id = "j", .speed = 1}).ok());
+  Settle();
+  diary.Take();
+  scripts["j"].lost = absl::UnknownError("the target stands still");
+  scripts["j"].waker();
+  Settle();
+  EXPECT_EQ(diary.Take(), "j aborting, j COMPLETED(the target stands still), j concluded, j null");
+}
+
 // ---- Speed
 
 TEST_F(SchedulerTest, SpeedIsKeptOverSecondsAndTheFirstChunkIsFree) {
