@@ -23,7 +23,7 @@ absl::Status CheckDisks(const BackupOptions& options, const BackupParts& parts) 
         {{"job", options.job_id}, {"source", parts.source_node}, {"target", parts.target_node}});
   }
   if (options.compress && !parts.target->limits().can_write_compressed) {
-    return Error(Reason::kUnsupported,
+    return Error(Reason::kNodeLacksFeature,
                  absl::StrCat("backup job '", options.job_id, "': target node '", parts.target_node,
                               "' cannot store compressed data"),
                  {{"job", options.job_id}, {"node", parts.target_node}});

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "tidemark/block/v1/export.pb.h"
 
@@ -80,6 +81,8 @@ void AddExportCommands(Engine* engine, Handlers* handlers) {
       });
   handlers->Add<NbdServerRemoveRequest, NbdServerRemoveResponse>(
       [engine](const NbdServerRemoveRequest& request, NbdServerRemoveResponse*) {
+        RETURN_IF_ERROR(engine->exports.CheckServerRuns(
+            absl::StrCat("remove export \"", request.name(), "\"")));
         return engine->exports.Remove(request.name(), IsHard(request.mode()));
       });
   handlers->Add<BlockExportAddRequest, BlockExportAddResponse>(

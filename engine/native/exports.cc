@@ -135,6 +135,10 @@ absl::Status Exports::Add(const ExportRequest& request) {
   return status;
 }
 
+absl::Status Exports::CheckServerRuns(absl::string_view attempted) const {
+  return server_ == nullptr ? NotRunning(attempted) : absl::OkStatus();
+}
+
 absl::Status Exports::Remove(const std::string& id, bool force) {
   const auto found = std::find_if(records_.begin(), records_.end(),
                                   [&](const auto& record) { return record->id == id; });
@@ -143,8 +147,9 @@ absl::Status Exports::Remove(const std::string& id, bool force) {
                  {{"export", id}});
   }
   if (force) threads_.OnEngine([&] { (*found)->shutting_down = true; });
-  RETURN_IF_ERROR(server_->RemoveExport(
-      (*found)->nbd_name, force ? nbd::Server::RemoveMode::kHard : nbd::Server::RemoveMode::kSafe));
+  const absl::Status status = server_->RemoveExport(
+      (*found)->nbd_name, force ? nbd::Server::RemoveMode::kHard : nbd::Server::RemoveMode::kSafe);
+  if (!status.ok()) return Annotate(status, absl::StrCat("cannot remove export \"", id, "\""));
   Finish(found);
   return absl::OkStatus();
 }

@@ -56,6 +56,8 @@ class Exports {
   // NBD_SERVER_NOT_RUNNING, EXPORT_EXISTS, NODE_NOT_FOUND, NODE_READ_ONLY, BITMAP_NOT_FOUND and the
   // other refusals of bitmaps, PERMISSION_CONFLICT.
   absl::Status Add(const ExportRequest& request);
+  // NBD_SERVER_NOT_RUNNING; `attempted` completes "cannot ...".
+  absl::Status CheckServerRuns(absl::string_view attempted) const;
   // EXPORT_NOT_FOUND; EXPORT_IN_USE unless `force`.
   absl::Status Remove(const std::string& id, bool force);
 

@@ -72,10 +72,16 @@ void AddNodeCommands(Engine* engine, Handlers* handlers) {
       [engine](const BlockdevCreateRequest& request, BlockdevCreateResponse*) {
         return BlockdevCreate(*engine, request);
       });
-  handlers->Add<BlockResizeRequest, BlockResizeResponse>(
-      [engine](const BlockResizeRequest& request, BlockResizeResponse*) {
-        return BlockResize(*engine, request.node_name(), request.size());
-      });
+  handlers->Add<BlockResizeRequest, BlockResizeResponse>([engine](const BlockResizeRequest& request,
+                                                                  BlockResizeResponse*) {
+    if (!request.device().empty()) {
+      return Error(
+          Reason::kNodeNotFound,
+          absl::StrCat("the native engine has no drives, and so no drive '", request.device(), "'"),
+          {{"node", request.device()}});
+    }
+    return BlockResize(*engine, request.node_name(), request.size());
+  });
   handlers->Add<QueryNamedBlockNodesRequest, QueryNamedBlockNodesResponse>(
       [engine](const QueryNamedBlockNodesRequest& request, QueryNamedBlockNodesResponse* response) {
         for (graph::Node* node : engine->graph.ListNodes()) {

@@ -47,9 +47,9 @@ graph::Permissions FormatFilePermissions(bool read_only) {
           .shared = storage::kPermissionConsistentRead | storage::kPermissionWriteUnchanged};
 }
 
+// The overlay has no users yet, so nobody minds that a guest goes on writing beneath it.
 graph::Permissions BackingPermissions() {
-  return {.used = storage::kPermissionConsistentRead,
-          .shared = storage::kPermissionConsistentRead | storage::kPermissionWriteUnchanged};
+  return {.used = storage::kPermissionConsistentRead, .shared = storage::kPermissionAll};
 }
 
 // Raw needs nothing for itself: its users reach through it.

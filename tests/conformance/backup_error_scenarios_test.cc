@@ -20,7 +20,8 @@ class BackupErrors : public Conformance {
               0);
     unlink(plain.c_str());
     const uint64_t file_bytes = ReadFile(operate().FileOf("disk0")).size();
-    damage_at_ = file_bytes / 2;
+    // The data lie at the end of the file, behind the tables.
+    damage_at_ = file_bytes - 32 * 1024;
     healthy_ = ReadFileAt(operate().FileOf("disk0"), damage_at_, 2048);
     PatchFile(operate().FileOf("disk0"), damage_at_, std::string(2048, '\xff'));
     operate().Attach("disk0");

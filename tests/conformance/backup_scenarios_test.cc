@@ -189,7 +189,7 @@ TEST_P(BackupScenarios, TheFilterHasItsNameWhileTheJobRuns) {
   operate().CreateDisk("target0");
   operate().Do(Backup({.speed = kHold, .filter_node_name = "above"}));
   EXPECT_EQ(operate().Node("above").drv(), "copy-before-write");
-  ExpectRefused(Del("above"), v1::ERROR_REASON_NODE_NOT_OWNED, {"above"});
+  ExpectRefused(Del("above"), v1::ERROR_REASON_NODE_BUSY, {"above"});
   operate().ReleaseAndFinish("job0");
   EXPECT_FALSE(operate().HasNode("above"));
   EXPECT_THAT(guest().ReadAll(), HoldsSameAs(guest().model().bytes()));
@@ -200,7 +200,7 @@ TEST_P(BackupScenarios, AnUnnamedFilterIsListedUnderAGeneratedName) {
   operate().CreateDisk("target0");
   operate().Do(Backup({.speed = kHold}));
   std::vector<std::string> filters;
-  for (const auto& node : operate().Do(v1::QueryNamedBlockNodesRequest()).nodes()) {
+  for (const auto& node : operate().Nodes()) {
     if (node.drv() == "copy-before-write") filters.push_back(node.node_name());
   }
   EXPECT_THAT(filters, ElementsAre(::testing::StartsWith("#block")));

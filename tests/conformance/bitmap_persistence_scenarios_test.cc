@@ -16,6 +16,11 @@ class BitmapPersistence : public Conformance {
   void AddPersistent(const std::string& name, bool disabled = false) {
     operate().Do(BitmapAdd("disk0", name, absl::nullopt, /*persistent=*/true, disabled));
   }
+  // What a crash may leave behind.
+  void ExpectLeaksAtWorst() {
+    const ToolResult check = RunTool({"qemu-img", "check", operate().FileOf("disk0")});
+    EXPECT_TRUE(check.exit_status == 0 || check.exit_status == 3) << check.output << check.errors;
+  }
   void DetachDisk() {
     Unplug();
     operate().Detach("disk0");
@@ -62,7 +67,7 @@ TEST_P(BitmapPersistence, WhileTheImageIsOpenItsBitmapsAreInUse) {
   Restart(/*crash=*/true);
   EXPECT_THAT(image("disk0").Bitmaps(),
               ElementsAre(StoredBitmap{"kept", 65536, {"auto", "in-use"}}));
-  EXPECT_THAT(image("disk0"), IsSound());
+  ExpectLeaksAtWorst();
 }
 
 TEST_P(BitmapPersistence, ACrashMakesStoredBitmapsInconsistent) {
@@ -99,7 +104,7 @@ TEST_P(BitmapPersistence, ACrashMakesStoredBitmapsInconsistent) {
   operate().Do(BitmapRemove("disk0", "kept"));
   operate().Detach("disk0");
   EXPECT_THAT(image("disk0").Bitmaps(), IsEmpty());
-  EXPECT_THAT(image("disk0"), IsSound());
+  ExpectLeaksAtWorst();
 }
 
 TEST_P(BitmapPersistence, ABitmapAddedAndLostLeavesNoTrace) {
@@ -218,6 +223,7 @@ TEST_P(BitmapPersistence, BitmapsSurviveAResizeToNothing) {
   guest().Write(1, Clusters(3, 2));
   Unplug();
   operate().Do(Resize("disk0", 0));
+  operate().Do(Resize("disk0", kDiskBytes));
   operate().Detach("disk0");
   EXPECT_THAT(image("disk0"), IsSound());
   EXPECT_THAT(image("disk0").Bitmaps(), ElementsAre(StoredBitmap{"kept", 65536, {"auto"}}));

@@ -46,7 +46,7 @@ TEST_P(ExportScenarios, AServerRunsOnceAndLeavesNoSocketBehind) {
   EXPECT_TRUE(events().WaitForKind("e0", v1::EVENT_KIND_BLOCK_EXPORT_DELETED));
   EXPECT_TRUE(events().WaitForKind("e1", v1::EVENT_KIND_BLOCK_EXPORT_DELETED));
   EXPECT_THAT(folder().List(), ::testing::Not(::testing::Contains("nbd.sock")));
-  EXPECT_THAT(operate().Do(v1::QueryBlockExportsRequest()).exports(), IsEmpty());
+  EXPECT_THAT(operate().Exports(), IsEmpty());
   operate().Detach("disk0");
   operate().Do(NbdStart(operate().nbd_socket()));
 }
@@ -193,7 +193,7 @@ TEST_P(ExportScenarios, ExportsAreListedNewestFirst) {
   operate().Do(first);
   operate().Do(ExportAdd("e1", "disk0", true));
   std::vector<std::string> ids;
-  for (const auto& info : operate().Do(v1::QueryBlockExportsRequest()).exports()) {
+  for (const auto& info : operate().Exports()) {
     ids.push_back(info.id());
     EXPECT_EQ(info.type(), v1::BLOCK_EXPORT_TYPE_NBD);
     EXPECT_EQ(info.node_name(), "disk0");
@@ -257,7 +257,7 @@ TEST_P(ExportScenarios, TheOlderCommandsUseTheNameAsId) {
   add.set_name("shown");
   add.set_writable(true);
   operate().Do(add);
-  EXPECT_EQ(operate().Do(v1::QueryBlockExportsRequest()).exports(0).id(), "shown");
+  EXPECT_EQ(operate().Exports()[0].id(), "shown");
   ExpectRefused(add, kExists, {"shown"});
   EXPECT_TRUE(Connect("shown")->connected());
   v1::NbdServerRemoveRequest remove;

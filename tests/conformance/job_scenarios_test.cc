@@ -272,10 +272,10 @@ TEST_P(JobScenarios, QueriesListNewestFirst) {
   operate().Do(Backup({.job = "older", .speed = kHold}));
   operate().Do(Backup({.job = "newer", .target = "target1", .speed = kHold}));
   std::vector<std::string> ids;
-  for (const auto& job : operate().Do(v1::QueryJobsRequest()).jobs()) ids.push_back(job.id());
+  for (const auto& job : operate().Jobs()) ids.push_back(job.id());
   EXPECT_THAT(ids, ElementsAre("newer", "older"));
   ids.clear();
-  for (const auto& job : operate().Do(v1::QueryBlockJobsRequest()).jobs()) {
+  for (const auto& job : operate().BlockJobs()) {
     ids.push_back(job.device());
   }
   EXPECT_THAT(ids, ElementsAre("newer", "older"));

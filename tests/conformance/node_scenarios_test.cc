@@ -47,7 +47,7 @@ TEST_P(NodeScenarios, AnInlineChildLivesAndDiesWithItsUser) {
 TEST_P(NodeScenarios, AnUnnamedChildGetsAGeneratedName) {
   operate().Do(Add(Qcow2Options("disk0", NewImage("disk0"))));
   std::vector<std::string> names;
-  for (const auto& node : operate().Do(v1::QueryNamedBlockNodesRequest()).nodes()) {
+  for (const auto& node : operate().Nodes()) {
     names.push_back(node.node_name());
   }
   EXPECT_THAT(names, ::testing::UnorderedElementsAre("disk0", ::testing::StartsWith("#block")));
@@ -61,7 +61,7 @@ TEST_P(NodeScenarios, AChildGivenByNameOutlivesItsUser) {
   ExpectRefused(Del("below"), kBusy, {"below", "disk0"});
   operate().Detach("disk0");
   operate().Detach("below");
-  EXPECT_THAT(operate().Do(v1::QueryNamedBlockNodesRequest()).nodes(), IsEmpty());
+  EXPECT_THAT(operate().Nodes(), IsEmpty());
 }
 
 TEST_P(NodeScenarios, TheRecordedChainIsOpenedReadOnly) {
@@ -77,7 +77,7 @@ TEST_P(NodeScenarios, TheRecordedChainIsOpenedReadOnly) {
   EXPECT_EQ(info.image().backing_image().filename(), operate().FileOf("middle"));
   EXPECT_EQ(info.image().backing_image().backing_image().filename(), operate().FileOf("base"));
   int read_only = 0;
-  for (const auto& node : operate().Do(v1::QueryNamedBlockNodesRequest()).nodes()) {
+  for (const auto& node : operate().Nodes()) {
     if (node.drv() == "qcow2" && node.ro()) ++read_only;
   }
   EXPECT_EQ(read_only, 2);

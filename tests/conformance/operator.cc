@@ -17,8 +17,28 @@ void Operator::Attach(const std::string& node) { Do(Add(Qcow2Options(node, FileO
 
 void Operator::Detach(const std::string& node) { Do(Del(node)); }
 
+std::vector<v1::BlockDeviceInfo> Operator::Nodes() {
+  const auto response = Do(v1::QueryNamedBlockNodesRequest());
+  return {response.nodes().begin(), response.nodes().end()};
+}
+
+std::vector<v1::JobInfo> Operator::Jobs() {
+  const auto response = Do(v1::QueryJobsRequest());
+  return {response.jobs().begin(), response.jobs().end()};
+}
+
+std::vector<v1::BlockJobInfo> Operator::BlockJobs() {
+  const auto response = Do(v1::QueryBlockJobsRequest());
+  return {response.jobs().begin(), response.jobs().end()};
+}
+
+std::vector<v1::BlockExportInfo> Operator::Exports() {
+  const auto response = Do(v1::QueryBlockExportsRequest());
+  return {response.exports().begin(), response.exports().end()};
+}
+
 v1::BlockDeviceInfo Operator::Node(const std::string& node) {
-  for (const auto& info : Do(v1::QueryNamedBlockNodesRequest()).nodes()) {
+  for (const auto& info : Nodes()) {
     if (info.node_name() == node) return info;
   }
   return {};
@@ -80,14 +100,14 @@ void Operator::CancelAndAwait(const std::string& job) {
 v1::Job Operator::Job(const std::string& job) { return Do(OfJob<v1::GetJobRequest>(job)).job(); }
 
 v1::BlockJobInfo Operator::BlockJob(const std::string& job) {
-  for (const auto& info : Do(v1::QueryBlockJobsRequest()).jobs()) {
+  for (const auto& info : BlockJobs()) {
     if (info.device() == job) return info;
   }
   return {};
 }
 
 v1::JobInfo Operator::QueriedJob(const std::string& job) {
-  for (const auto& info : Do(v1::QueryJobsRequest()).jobs()) {
+  for (const auto& info : Jobs()) {
     if (info.id() == job) return info;
   }
   return {};
@@ -115,18 +135,20 @@ void Operator::RemoveExport(const std::string& id) {
 
 std::string Operator::Everything() {
   std::vector<std::string> lines;
-  for (const auto& node : Do(v1::QueryNamedBlockNodesRequest()).nodes()) {
+  for (const auto& node : Nodes()) {
     std::string line = absl::StrCat("node ", node.node_name(), " ", node.drv(), " ", node.file(),
-                                    node.ro() ? " ro" : " rw", " ", node.image().virtual_size());
+                                    node.ro() ? " ro" : " rw");
+    // Files grow while jobs go on.
+    if (node.drv() != "file") absl::StrAppend(&line, " ", node.image().virtual_size());
     for (const auto& bitmap : node.dirty_bitmaps()) {
       absl::StrAppend(&line, "\n  bitmap {", bitmap.ShortDebugString(), "}");
     }
     lines.push_back(line);
   }
-  for (const auto& job : Do(v1::QueryJobsRequest()).jobs()) {
+  for (const auto& job : Jobs()) {
     lines.push_back(absl::StrCat("job ", job.id(), " ", v1::JobStatus_Name(job.status())));
   }
-  for (const auto& exported : Do(v1::QueryBlockExportsRequest()).exports()) {
+  for (const auto& exported : Exports()) {
     lines.push_back(absl::StrCat("export ", exported.id(), " ", exported.node_name()));
   }
   std::sort(lines.begin(), lines.end());

@@ -37,6 +37,12 @@ class Operator {
     return reply.value;
   }
 
+  // What the engine lists.
+  std::vector<v1::BlockDeviceInfo> Nodes();
+  std::vector<v1::JobInfo> Jobs();
+  std::vector<v1::BlockJobInfo> BlockJobs();
+  std::vector<v1::BlockExportInfo> Exports();
+
   // Disks. The file of node "disk0" is "disk0.qcow2" unless said otherwise.
   std::string FileOf(const std::string& node) { return world_->folder().File(node + ".qcow2"); }
   // Makes an image (`options` as for qemu-img create -o) and opens it, ready for a guest.

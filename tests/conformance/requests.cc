@@ -1,6 +1,9 @@
 #include "tests/conformance/requests.h"
 
+#include <unistd.h>
+
 #include "absl/strings/str_split.h"
+#include "engine/base/check.h"
 
 namespace tidemark::test {
 namespace {
@@ -77,6 +80,8 @@ v1::BlockdevOptions NullOptions(const std::string& node, int64_t size_bytes) {
 
 v1::BlockdevOptions CrampedOptions(const std::string& node, const std::string& path,
                                    int64_t window_bytes) {
+  // A window must lie in its file.
+  CHECK(truncate(path.c_str(), window_bytes) == 0);
   v1::BlockdevOptions options;
   options.set_node_name(node);
   v1::BlockdevOptionsRaw* window =

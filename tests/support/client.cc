@@ -133,7 +133,8 @@ bool Client::WaitUntilServing(absl::Duration timeout) {
   while (absl::Now() < deadline) {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(1));
-    grpc::ByteBuffer request;
+    const grpc::Slice nothing;
+    grpc::ByteBuffer request(&nothing, 1);
     grpc::ByteBuffer response;
     grpc::Status status;
     absl::Notification done;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <random>
 
 #include "absl/strings/str_cat.h"
@@ -14,6 +15,13 @@ namespace {
 constexpr uint64_t kUnitBytes = 512;
 constexpr uint64_t kRequestBytes = 96 * 1024;
 constexpr absl::Duration kPause = absl::Microseconds(500);
+
+// The number of the pattern in the first whole sector at `offset_bytes`; 0 for zeroes.
+uint64_t PatternAt(const std::string& bytes, uint64_t offset_bytes) {
+  uint64_t pattern = 0;
+  memcpy(&pattern, bytes.data() + offset_bytes + sizeof(pattern), sizeof(pattern));
+  return pattern;
+}
 
 }  // namespace
 
@@ -121,11 +129,21 @@ std::string RandomWriter::Explain(const std::string& contents, const Instant& ea
       return absl::string_view(bytes).substr(lane.part.offset_bytes, lane.part.length_bytes);
     };
     Ranges closest = {lane.part};
+    std::string picture;
     for (size_t done = 0; done <= latest[i] && done <= lane.requests.size(); ++done) {
       if (done > 0) Apply(lane.requests[done - 1], &model);
       if (done < earliest[i]) continue;
       const Ranges differences = Differences(part(model.bytes()), part(contents));
-      if (BytesIn(differences) < BytesIn(closest)) closest = differences;
+      if (BytesIn(differences) < BytesIn(closest)) {
+        closest = differences;
+        picture.clear();
+        for (Range range : differences) {
+          const uint64_t at = lane.part.offset_bytes + range.offset_bytes;
+          absl::StrAppend(&picture, " ", Range{at, range.length_bytes}.ToString(),
+                          " holds pattern ", PatternAt(contents, at), " instead of ",
+                          PatternAt(model.bytes(), at));
+        }
+      }
       if (differences.empty()) {
         closest.clear();
         break;
@@ -134,8 +152,7 @@ std::string RandomWriter::Explain(const std::string& contents, const Instant& ea
     if (!closest.empty()) {
       return absl::StrCat("lane ", i, " at ", lane.part.ToString(),
                           " is like no instant between requests ", earliest[i], " and ", latest[i],
-                          "; the closest differs in ", ToString(closest),
-                          " (from the start of the lane)");
+                          "; in the closest", picture);
     }
   }
   return "";

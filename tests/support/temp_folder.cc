@@ -53,6 +53,8 @@ std::vector<std::string> TempFolder::List() const {
 std::vector<std::string> TempFolder::Locks() const {
   std::map<uint64_t, std::string> names;
   for (const std::string& name : List()) {
+    // The service locks its own folder too; that is no image.
+    if (name.rfind("state/", 0) == 0) continue;
     struct stat status;
     if (stat(File(name).c_str(), &status) == 0) names[status.st_ino] = name;
   }

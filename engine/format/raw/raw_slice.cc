@@ -52,11 +52,11 @@ class RawSlice final : public Storage {
   }
   absl::Status Write(uint64_t offset_bytes, ConstBytes data,
                      storage::WriteOptions options) override {
-    RETURN_IF_ERROR(Check({offset_bytes, data.size()}));
+    RETURN_IF_ERROR(CheckSpace({offset_bytes, data.size()}));
     return file_->Write(offset_bytes_ + offset_bytes, data, options);
   }
   absl::Status WriteZeroes(Range range, storage::ZeroOptions options) override {
-    RETURN_IF_ERROR(Check(range));
+    RETURN_IF_ERROR(CheckSpace(range));
     return file_->WriteZeroes(Shifted(range), options);
   }
   absl::Status Discard(Range range) override {
@@ -88,7 +88,7 @@ class RawSlice final : public Storage {
     return Shift(file_->PlaceRead(Shifted(range)));
   }
   absl::StatusOr<std::unique_ptr<Placement>> PlaceWrite(Range range) override {
-    RETURN_IF_ERROR(Check(range));
+    RETURN_IF_ERROR(CheckSpace(range));
     return Shift(file_->PlaceWrite(Shifted(range)));
   }
 
@@ -100,6 +100,13 @@ class RawSlice final : public Storage {
         size_bytes_.has_value() ? *size_bytes_ : storage::kFileSizeBytesMax - offset_bytes_;
     if (range.FitsIn(end)) return absl::OkStatus();
     return storage::PastEndError("raw window", range, end);
+  }
+  // A format that writes behind the end of a window finds it full, as it would a device.
+  absl::Status CheckSpace(Range range) const {
+    const absl::Status status = Check(range);
+    if (status.ok() || !size_bytes_.has_value()) return status;
+    return Error(Reason::kNoSpace,
+                 absl::StrCat("No space left: ", std::string(status.message())));
   }
   Range Shifted(Range range) const {
     return {offset_bytes_ + range.offset_bytes, range.length_bytes};

@@ -26,7 +26,7 @@ TEST(RawSlice, ShowsOnlyItsWindow) {
   EXPECT_EQ(got, "23456");
   ASSERT_EQ((*slice)->Write(4, AsBytes("x"), {}), absl::OkStatus());
   EXPECT_EQ(file->Contents(), "012345x789");
-  EXPECT_EQ((*slice)->Write(4, AsBytes("xy"), {}).code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ((*slice)->Write(4, AsBytes("xy"), {}).code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(file->Contents(), "012345x789");
 }
 

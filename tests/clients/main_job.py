@@ -1,0 +1,153 @@
+"""The main job, as a client would do it: attach, export, full backup, incremental, restore, compare.
+
+Told against an object that calls RPCs by name: generated stubs and reflection offer the same one.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+SIZE = 8 << 20
+CLUSTER = 64 << 10
+
+
+class Skip(Exception):
+    """A tool that this test needs is missing."""
+
+
+def tool(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+class Daemon:
+    """A tidemarkd in a folder of its own."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="tidemark-", dir="/tmp")
+        self.address = "unix:" + os.path.join(self.folder, "tidemarkd.sock")
+        binary = os.environ.get("TIDEMARKD") or os.path.join(
+            os.environ["TEST_SRCDIR"], os.environ["TEST_WORKSPACE"], "service", "tidemarkd")
+        self.log = open(os.path.join(self.folder, "log"), "w+", encoding="utf-8")
+        self.process = subprocess.Popen(
+            [binary, "--listen=" + self.address, "--state_dir=" + self.path("state"),
+             "--image_root=" + self.folder], stdout=self.log, stderr=self.log)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def stop(self):
+        """Ends the service in an orderly way; the files stay."""
+        self.process.terminate()
+        status = self.process.wait(timeout=60)
+        self.log.seek(0)
+        assert status == 0, f"tidemarkd ended with {status}:\n{self.log.read()}"
+
+    def clear(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def write_as_guest(socket, pattern, first, count):
+    """Writes clusters through NBD with qemu-io, as a guest would."""
+    tool("qemu-io", "-f", "raw", "-c",
+         f"write -P {pattern} {first * CLUSTER} {count * CLUSTER}", "-c", "flush",
+         f"nbd+unix:///disk0?socket={socket}")
+
+
+def run(client, daemon):
+    """`client.call(service, method, body)` takes and gives dicts in proto's JSON with snake_case names;
+    `client.events(body)` yields the responses of WatchEvents."""
+    for name in ("disk0", "full", "inc0"):
+        tool("qemu-img", "create", "-q", "-f", "qcow2", daemon.path(name + ".qcow2"), str(SIZE))
+        client.call("NodeService", "BlockdevAdd", {"options": {
+            "node_name": name,
+            "qcow2": {"file": {"definition": {"file": {"filename": daemon.path(name + ".qcow2")}}}}}})
+    socket = daemon.path("nbd.sock")
+    client.call("ExportService", "NbdServerStart", {"addr": {"unix_socket": {"path": socket}}})
+    client.call("ExportService", "BlockExportAdd",
+                {"id": "guest", "node_name": "disk0", "writable": True, "nbd": {}})
+    write_as_guest(socket, 1, 0, 20)
+
+    started = client.call("TransactionService", "Transaction", {"actions": [
+        {"block_dirty_bitmap_add": {"node": "disk0", "name": "b0", "persistent": True}},
+        {"blockdev_backup": {"job_id": "j0", "device": "disk0", "target": "full",
+                             "sync": "MIRROR_SYNC_MODE_FULL"}}]})
+    expect_success(client, "j0")
+    states = []
+    for response in client.events({"after": started.get("event_sequence", "0"), "job_ids": ["j0"]}):
+        if "job_status_change" in response.get("event", {}):
+            states.append(response["event"]["job_status_change"]["status"])
+            if states[-1] == "JOB_STATUS_NULL":
+                break
+    assert states[0] == "JOB_STATUS_CREATED", states
+
+    write_as_guest(socket, 2, 10, 3)
+    client.call("JobService", "BlockdevBackup",
+                {"job_id": "j1", "device": "disk0", "target": "inc0",
+                 "sync": "MIRROR_SYNC_MODE_INCREMENTAL", "bitmap": "b0"})
+    expect_success(client, "j1")
+
+    try:
+        client.call("NodeService", "BlockdevDel", {"node_name": "nobody"})
+    except client.Refused as refused:
+        assert refused.code == "NOT_FOUND" and "nobody" in refused.message, refused
+    else:
+        raise AssertionError("the deletion of an unknown node was accepted")
+
+    client.call("ExportService", "BlockExportDel",
+                {"id": "guest", "mode": "BLOCK_EXPORT_REMOVE_MODE_HARD"})
+    for name in ("full", "inc0"):
+        client.call("NodeService", "BlockdevDel", {"node_name": name})
+    daemon.stop()
+
+    tool("qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", daemon.path("full.qcow2"),
+         daemon.path("inc0.qcow2"))
+    for name in ("disk0", "full", "inc0"):
+        tool("qemu-img", "check", daemon.path(name + ".qcow2"))
+    tool("qemu-img", "compare", daemon.path("disk0.qcow2"), daemon.path("inc0.qcow2"))
+    extents = json.loads(tool("qemu-img", "map", "--output=json", daemon.path("inc0.qcow2")))
+    own = [(e["start"], e["length"]) for e in extents if e["depth"] == 0 and e["data"]]
+    assert own == [(10 * CLUSTER, 3 * CLUSTER)], own
+    bitmaps = json.loads(tool("qemu-img", "info", "--output=json", daemon.path("disk0.qcow2")))
+    assert bitmaps["format-specific"]["data"]["bitmaps"][0]["name"] == "b0", bitmaps
+
+
+def expect_success(client, job):
+    waited = client.call("JobService", "WaitJob", {"id": job, "timeout": "50s"})
+    assert waited.get("done"), waited
+    assert waited["job"]["outcome"] == "JOB_OUTCOME_SUCCEEDED", waited
+
+
+def main(make_client):
+    """Runs the main job; exit status 0 also for a skip, which says why."""
+    daemon = None
+    try:
+        for name in ("qemu-img", "qemu-io"):
+            if shutil.which(name) is None:
+                raise Skip(f"{name} is not installed")
+        daemon = Daemon()
+        run(make_client(daemon.address), daemon)
+        print("passed")
+    except Skip as skip:
+        print(f"skipped: {skip}")
+        write_skip(str(skip))
+    finally:
+        if daemon is not None:
+            daemon.clear()
+
+
+def write_skip(reason):
+    """Tells the test runner: a skip is no pass."""
+    path = os.environ.get("XML_OUTPUT_FILE")
+    if not path:
+        return
+    name = os.path.basename(sys.argv[0])
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f'<testsuites><testsuite name="{name}" tests="1" skipped="1"><testcase name="{name}" '
+                   f'status="run" result="skipped"><skipped message="{reason}"/></testcase></testsuite>'
+                   '</testsuites>\n')
