@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
-"""A client made of the protos by grpc_tools does the main job."""
+"""A client made of the protos by protoc and gRPC's plugin for Python does the main job.
+
+Not by grpc_tools: Debian's brings a protoc that is older than `optional` in proto3.
+"""
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -58,17 +62,20 @@ class GeneratedClient:
 
 def generate(folder):
     """Writes Python modules for every proto into `folder`; pairs of (messages, stubs)."""
+    plugin = shutil.which("grpc_python_plugin")
+    if shutil.which("protoc") is None or plugin is None:
+        raise main_job.Skip("protoc or grpc_python_plugin is not installed")
     try:
         import grpc  # noqa: F401
-        import grpc_tools  # noqa: F401
+        import google.protobuf  # noqa: F401
     except ImportError as error:
         raise main_job.Skip(str(error)) from error
     sources = ["qmp/options.proto"] + [
         "tidemark/block/v1/" + name
         for name in sorted(os.listdir(os.path.join(PROTOS, "tidemark/block/v1")))
         if name.endswith(".proto")]
-    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-I", PROTOS,
-                    "--python_out=" + folder, "--grpc_python_out=" + folder, *sources], check=True)
+    subprocess.run(["protoc", "-I", PROTOS, "--plugin=protoc-gen-grpc=" + plugin,
+                    "--python_out=" + folder, "--grpc_out=" + folder, *sources], check=True)
     sys.path.insert(0, folder)
     names = [source[:-len(".proto")].replace("/", ".") for source in sources]
     return [(importlib.import_module(name + "_pb2"), importlib.import_module(name + "_pb2_grpc"))
