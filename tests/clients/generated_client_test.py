@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 
-import main_job
+sys.dont_write_bytecode = True  # The sources are not ours to add to.
+
+import main_job  # noqa: E402
 
 PROTOS = os.path.join(os.environ.get("TEST_SRCDIR", "."), os.environ.get("TEST_WORKSPACE", "."),
                       "proto")

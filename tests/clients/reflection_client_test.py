@@ -5,7 +5,11 @@ Debian has no package of grpc_reflection for Python, so the few messages of the 
 described here by hand.
 """
 
-import main_job
+import sys
+
+sys.dont_write_bytecode = True  # The sources are not ours to add to.
+
+import main_job  # noqa: E402
 
 SERVICES = ["BitmapService", "EventService", "ExportService", "InstanceService", "JobService",
             "NodeService", "TransactionService"]

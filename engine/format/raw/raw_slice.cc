@@ -105,8 +105,7 @@ class RawSlice final : public Storage {
   absl::Status CheckSpace(Range range) const {
     const absl::Status status = Check(range);
     if (status.ok() || !size_bytes_.has_value()) return status;
-    return Error(Reason::kNoSpace,
-                 absl::StrCat("No space left: ", std::string(status.message())));
+    return Error(Reason::kNoSpace, absl::StrCat("No space left: ", std::string(status.message())));
   }
   Range Shifted(Range range) const {
     return {offset_bytes_ + range.offset_bytes, range.length_bytes};
