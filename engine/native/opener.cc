@@ -287,7 +287,7 @@ absl::StatusOr<graph::Node*> Opener::OpenRawNode(const BlockdevOptions& options,
   if (options.raw().has_size()) slice.size_bytes = options.raw().size();
   ASSIGN_OR_RETURN(std::unique_ptr<storage::Storage> window, raw::OpenSlice(file->port(), slice));
   const std::string filename =
-      threads_.OnEngine([&] { return file->child()->driver().filename(); });
+      threads_.OnEngine([&] { return file->child()->WithoutFilters()->driver().filename(); });
   spec.driver = std::make_shared<PlainDriver>("raw", filename, std::move(window));
   spec.children.push_back(
       {.edge = file, .role = graph::kRoleFile, .policy = graph::ChildPolicy::kFilter});
@@ -321,7 +321,7 @@ absl::StatusOr<graph::Node*> Opener::OpenQcow2Node(const BlockdevOptions& option
                                FormatFilePermissions(spec.options.read_only), inherited));
   children.Add(file);
   const std::string filename =
-      threads_.OnEngine([&] { return file->child()->driver().filename(); });
+      threads_.OnEngine([&] { return file->child()->WithoutFilters()->driver().filename(); });
 
   qcow2::OpenOptions open_options;
   open_options.read_only = spec.options.read_only;
@@ -338,17 +338,32 @@ absl::StatusOr<graph::Node*> Opener::OpenQcow2Node(const BlockdevOptions& option
   spec.children.push_back(
       {.edge = file, .role = graph::kRoleFile, .policy = graph::ChildPolicy::kFormatFile});
   spec.driver = driver;
-  ASSIGN_OR_RETURN(graph::Edge* const backing, AttachBacking(qcow2, spec, filename, inherited));
+  spec.bitmaps = driver->TakeLoadedBitmaps();
+  const std::vector<graph::StoredBitmap> bitmaps = spec.bitmaps;
+  absl::StatusOr<graph::Node*> node = AddOverBacking(qcow2, std::move(spec), inherited, &children);
+  if (node.ok()) {
+    children.Release();
+  } else {
+    // Opening has marked the bitmaps in the image as in use: a refusal must not cost them. What the
+    // caller is told is why the image was refused.
+    driver->Close(bitmaps).IgnoreError();
+  }
+  return node;
+}
+
+absl::StatusOr<graph::Node*> Opener::AddOverBacking(const BlockdevOptionsQcow2& options,
+                                                    graph::NodeSpec spec, const Inherited& above,
+                                                    Children* children) {
+  Qcow2Driver& driver = static_cast<Qcow2Driver&>(*spec.driver);
+  ASSIGN_OR_RETURN(graph::Edge* const backing,
+                   AttachBacking(options, spec, driver.filename(), above));
   if (backing != nullptr) {
-    children.Add(backing);
-    driver->image().SetBacking(backing->port());
+    children->Add(backing);
+    driver.image().SetBacking(backing->port());
     spec.children.push_back(
         {.edge = backing, .role = graph::kRoleBacking, .policy = graph::ChildPolicy::kBacking});
   }
-  spec.bitmaps = driver->TakeLoadedBitmaps();
-  absl::StatusOr<graph::Node*> node = Add(std::move(spec));
-  if (node.ok()) children.Release();
-  return node;
+  return Add(std::move(spec));
 }
 
 absl::StatusOr<graph::Edge*> Opener::AttachBacking(const BlockdevOptionsQcow2& options,
@@ -394,6 +409,18 @@ absl::StatusOr<graph::Edge*> Opener::AttachBacking(const BlockdevOptionsQcow2& o
   return edge;
 }
 
+absl::StatusOr<std::string> Opener::ProbeFormat(const std::string& path) const {
+  RETURN_IF_ERROR(policy_.CheckPath(path));
+  ASSIGN_OR_RETURN(const int fd, OpenDescriptor(path, /*read_only=*/true));
+  const absl::Status allowed = policy_.CheckOpened(fd, path);
+  std::byte first_bytes[512] = {};
+  const ssize_t got = allowed.ok() ? pread(fd, first_bytes, sizeof(first_bytes), 0) : 0;
+  close(fd);
+  RETURN_IF_ERROR(allowed);
+  return std::string(
+      got > 0 && qcow2::LooksLikeQcow2(storage::ConstBytes(first_bytes, got)) ? "qcow2" : "raw");
+}
+
 absl::StatusOr<BlockdevOptions> Opener::BackingOptions(const std::string& backing_file,
                                                        const absl::optional<std::string>& format,
                                                        const std::string& image_file) {
@@ -402,12 +429,7 @@ absl::StatusOr<BlockdevOptions> Opener::BackingOptions(const std::string& backin
   std::string driver = format.value_or("");
   if (driver.empty()) {
     // The header does not say: look, as QEMU does.
-    ASSIGN_OR_RETURN(const int fd, OpenDescriptor(path, /*read_only=*/true));
-    std::byte first_bytes[512] = {};
-    const ssize_t got = pread(fd, first_bytes, sizeof(first_bytes), 0);
-    close(fd);
-    driver =
-        got > 0 && qcow2::LooksLikeQcow2(storage::ConstBytes(first_bytes, got)) ? "qcow2" : "raw";
+    ASSIGN_OR_RETURN(driver, ProbeFormat(path));
   }
   BlockdevOptions options;
   if (driver == "qcow2") {

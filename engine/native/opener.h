@@ -36,6 +36,9 @@ class Opener {
   // Closes and forgets the nodes that live by their parents and have none any more.
   absl::Status CloseOrphans();
 
+  // What the file looks like: "qcow2", or else "raw". Refuses what the policy does not allow.
+  absl::StatusOr<std::string> ProbeFormat(const std::string& path) const;
+
  private:
   // What an inline child takes over from the node above where its own options are silent.
   struct Inherited {
@@ -63,6 +66,10 @@ class Opener {
                                            graph::NodeSpec spec, const Inherited& inherited);
   absl::StatusOr<graph::Node*> OpenQcow2Node(const block::v1::BlockdevOptions& options,
                                              graph::NodeSpec spec, const Inherited& inherited);
+  // The end of OpenQcow2Node: the image is open, its backing disk and the node are still to come.
+  absl::StatusOr<graph::Node*> AddOverBacking(const block::v1::BlockdevOptionsQcow2& options,
+                                              graph::NodeSpec spec, const Inherited& inherited,
+                                              Children* children);
   absl::StatusOr<graph::Node*> OpenNullNode(const block::v1::BlockdevOptions& options,
                                             graph::NodeSpec spec);
 
