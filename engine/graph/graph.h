@@ -96,8 +96,11 @@ class Graph {
   // blockdev-del: NODE_NOT_FOUND, NODE_BUSY naming the user or the node above,
   // NODE_NOT_MONITOR_OWNED.
   absl::StatusOr<RemovedNodes> DeleteNode(absl::string_view name);
-  // The engine's own way: a filter that was taken out, a job's target. Nobody uses it (CHECKed).
+  // The engine's own way: a filter that was taken out. Nobody uses it (CHECKed).
   RemovedNodes RemoveNode(Node* node);
+  // A node of the engine's that its users may keep from now on: it goes with the last of them
+  // (TakeOrphans, at once if it has none).
+  void LeaveToUsers(Node* node) { node->ownership_ = Ownership::kParents; }
   // Nodes that live by their parents and have none any more: to be called after Detach.
   RemovedNodes TakeOrphans();
   // At shutdown: every node, whoever uses it. Users' edges are gone afterwards.

@@ -9,9 +9,9 @@ Node::Node(std::string name, std::shared_ptr<Driver> driver, const NodeOptions& 
     : name_(std::move(name)),
       driver_(std::move(driver)),
       options_(options),
-      ownership_(ownership),
       tracked_(std::make_shared<TrackedBitmaps>()),
       storage_(WithOptions(driver_->storage(), name_, options_, tracked_)),
+      ownership_(ownership),
       hidden_(hidden),
       bitmaps_(name_, read_only(), driver_.get(), tracked_) {}
 

@@ -24,7 +24,7 @@ namespace tidemark::graph {
 enum class Ownership {
   kMonitor,  // blockdev-add: until blockdev-del.
   kParents,  // An inline child, an implicit backing image: as long as somebody uses it.
-  kEngine,   // A job's filter or target: until Graph::RemoveNode.
+  kEngine,   // A job's filter or target: until Graph::RemoveNode or LeaveToUsers.
 };
 
 class Node {
@@ -74,10 +74,10 @@ class Node {
   const std::string name_;
   const std::shared_ptr<Driver> driver_;
   const NodeOptions options_;
-  const Ownership ownership_;
   const std::shared_ptr<TrackedBitmaps> tracked_;
   const std::shared_ptr<storage::Storage> storage_;
 
+  Ownership ownership_;
   bool hidden_;
   // No longer in the graph, but not closed yet.
   bool removed_ = false;

@@ -99,10 +99,12 @@ class BackupLink {
   graph::Edge* source_edge_ = nullptr;
   graph::Edge* target_edge_ = nullptr;
   graph::Node* filter_ = nullptr;
+  // Keeps others from writing below the filter, also when nobody else uses it.
+  graph::Edge* filter_edge_ = nullptr;
   bool filter_inserted_ = false;
   absl::optional<uint64_t> source_block_;
   absl::optional<uint64_t> target_block_;
-  // The filter, the opened target: out of the graph, to be closed.
+  // The filter: out of the graph, to be closed.
   std::vector<graph::RemovedNodes> removed_;
 };
 
@@ -111,6 +113,13 @@ absl::Status BackupLink::Find() {
   target_ = opened_target_;
   if (target_ == nullptr) {
     ASSIGN_OR_RETURN(target_, engine_.graph.Find(request_.target_node));
+  }
+  for (const graph::Node* node : {source_, target_}) {
+    if (node->filtered() == nullptr) continue;
+    return Error(Reason::kNodeBusy,
+                 absl::StrCat("node '", node->name(),
+                              "' is the filter of another job, and goes when that ends"),
+                 {{"node", node->name()}, {"job", request_.job.id}});
   }
   RETURN_IF_ERROR(engine_.graph.CheckNotBlocked(*source_, Operation::kBackupSource));
   RETURN_IF_ERROR(engine_.graph.CheckNotBlocked(*target_, Operation::kBackupTarget));
@@ -193,6 +202,12 @@ absl::Status BackupLink::AddFilter(const job::BackupJob& job) {
   source_edge_ = nullptr;
   RETURN_IF_ERROR(engine_.graph.InsertFilter(filter_, source_));
   filter_inserted_ = true;
+  ASSIGN_OR_RETURN(
+      filter_edge_,
+      engine_.graph.Attach(filter_, {.user = absl::StrCat("block job '", request_.job.id, "'"),
+                                     .permissions = {.shared = storage::kPermissionAll &
+                                                               ~storage::kPermissionResize},
+                                     .gated = false}));
   return absl::OkStatus();
 }
 
@@ -225,6 +240,7 @@ absl::Status BackupLink::Link(std::shared_ptr<BackupLink> self,
 
 void BackupLink::RemoveFilter() {
   if (!filter_inserted_) return;
+  if (filter_edge_ != nullptr) engine_.graph.Detach(std::exchange(filter_edge_, nullptr));
   const absl::Status status = engine_.graph.RemoveFilter(filter_);
   // Giving users back what they had before needs no new permission.
   CHECK(status.ok());
@@ -240,8 +256,9 @@ void BackupLink::Detach() {
   source_block_ = target_block_ = absl::nullopt;
   if (source_edge_ != nullptr) engine_.graph.Detach(std::exchange(source_edge_, nullptr));
   if (target_edge_ != nullptr) engine_.graph.Detach(std::exchange(target_edge_, nullptr));
+  // Somebody may export it: then it stays until they are done.
   if (opened_target_ != nullptr) {
-    removed_.push_back(engine_.graph.RemoveNode(std::exchange(opened_target_, nullptr)));
+    engine_.graph.LeaveToUsers(std::exchange(opened_target_, nullptr));
   }
 }
 
@@ -254,11 +271,11 @@ void BackupLink::UnlinkAll() {
 
 void BackupLink::CloseRemoved() {
   for (graph::RemovedNodes& removed : removed_) {
-    // A filter holds nothing, and of a target that was used the job has flushed the data.
-    removed.Close().IgnoreError();
+    removed.Close().IgnoreError();  // A filter holds nothing.
     engine_.threads.OnEngine([&] { engine_.graph.Unlink(&removed); });
   }
   removed_.clear();
+  // Of a target that was used the job has flushed the data.
   engine_.opener.CloseOrphans().IgnoreError();
 }
 
@@ -334,9 +351,11 @@ class BackupAction final : public transaction::Action {
   }
 
   void Undo() override {
-    engine_.threads.OnEngine([this] {
-      engine_.scheduler.Undo(link_->request().job.id);
+    // Destroyed here, where that may block.
+    const std::unique_ptr<job::Job> job = engine_.threads.OnEngine([this] {
+      std::unique_ptr<job::Job> undone = engine_.scheduler.Undo(link_->request().job.id);
       link_->UnlinkAll();
+      return undone;
     });
     link_->CloseRemoved();
   }

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 
@@ -97,7 +98,15 @@ std::unique_ptr<transaction::Action> MakeAction(
   add.persistent = request.persistent();
   add.disabled = request.disabled();
   return std::make_unique<BitmapAction>(
-      engine, request.node(), [add](graph::Node& node) { return node.bitmaps().Add(add); });
+      engine, request.node(), [add](graph::Node& node) -> absl::StatusOr<graph::Change> {
+        if (node.filtered() != nullptr) {
+          return Error(Reason::kUnsupported,
+                       absl::StrCat("cannot add bitmap '", add.name, "' to node '", node.name(),
+                                    "': it is the filter of a job, and goes when that ends"),
+                       {{"node", node.name()}, {"bitmap", add.name}});
+        }
+        return node.bitmaps().Add(add);
+      });
 }
 
 std::unique_ptr<transaction::Action> MakeAction(

@@ -1,15 +1,11 @@
 #include "engine/native/drive_target.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "engine/format/qcow2/create.h"
-#include "engine/format/qcow2/header.h"
 #include "engine/native/create_image.h"
 #include "tidemark/block/v1/blockdev_options.pb.h"
 
@@ -40,25 +36,12 @@ absl::StatusOr<Source> LookAt(Engine& engine, const std::string& source_node, jo
   if (*sync == job::SyncMode::kNone) backing = node;
   if (backing != nullptr) {
     source.backing_node_name = backing->name();
-    source.backing_file = backing->driver().filename();
-    source.backing_driver = std::string(backing->driver().name());
+    // What a backup of the backing image has put above it is not what the target records.
+    const graph::Node& image = *backing->WithoutFilters();
+    source.backing_file = image.driver().filename();
+    source.backing_driver = std::string(image.driver().name());
   }
   return source;
-}
-
-absl::StatusOr<std::string> ProbeFormat(Engine& engine, const std::string& path) {
-  RETURN_IF_ERROR(engine.policy.CheckPath(path));
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) {
-    return Error(Reason::kFileNotFound,
-                 absl::StrCat("cannot open target \"", path, "\", which was said to exist"),
-                 {{"file", path}});
-  }
-  std::byte first_bytes[512] = {};
-  const ssize_t got = pread(fd, first_bytes, sizeof(first_bytes), 0);
-  close(fd);
-  return std::string(
-      got > 0 && qcow2::LooksLikeQcow2(storage::ConstBytes(first_bytes, got)) ? "qcow2" : "raw");
 }
 
 // Puts an empty image of `format` into the file.
@@ -96,7 +79,7 @@ absl::StatusOr<graph::Node*> OpenDriveTarget(Engine& engine, const std::string& 
                    engine.threads.OnEngine([&] { return LookAt(engine, source_node, sync); }));
   std::string format = target.format;
   if (format.empty() && target.existing) {
-    ASSIGN_OR_RETURN(format, ProbeFormat(engine, target.path));
+    ASSIGN_OR_RETURN(format, engine.opener.ProbeFormat(target.path));
   }
   if (format.empty()) format = source.driver == "qcow2" ? "qcow2" : "raw";
   if (format != "qcow2" && format != "raw") {

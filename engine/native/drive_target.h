@@ -19,8 +19,9 @@ struct DriveTarget {
 };
 
 // Creates the file if that is asked for, with the backing image that `sync` calls for, and opens it
-// as a node that lives until Graph::RemoveNode. `sync` top of a source without backing image
-// becomes full. A file that was created stays if a later step fails. Graph-command worker.
+// as a node of the engine's: it lives until Graph::LeaveToUsers. `sync` top of a source without
+// backing image becomes full. A file that was created stays if a later step fails. Graph-command
+// worker.
 absl::StatusOr<graph::Node*> OpenDriveTarget(Engine& engine, const std::string& source_node,
                                              const DriveTarget& target, job::SyncMode* sync);
 
