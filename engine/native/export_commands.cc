@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "tidemark/block/v1/export.pb.h"
 
@@ -62,6 +63,21 @@ absl::Status AddNbdExport(Engine& engine, const NbdServerAddRequest& request) {
   return engine.exports.Add(wanted);
 }
 
+// Nodes that nobody but the export kept are closed with it.
+absl::Status CloseWhatIsLeft(Engine& engine) {
+  return Annotate(engine.opener.CloseOrphans(), "the export is gone, but not all was saved");
+}
+
+absl::Status RemoveExport(Engine& engine, const std::string& id, bool force) {
+  RETURN_IF_ERROR(engine.exports.Remove(id, force));
+  return CloseWhatIsLeft(engine);
+}
+
+absl::Status StopServer(Engine& engine) {
+  RETURN_IF_ERROR(engine.exports.StopServer());
+  return CloseWhatIsLeft(engine);
+}
+
 bool IsHard(BlockExportRemoveMode mode) { return mode == BLOCK_EXPORT_REMOVE_MODE_HARD; }
 
 }  // namespace
@@ -73,7 +89,7 @@ void AddExportCommands(Engine* engine, Handlers* handlers) {
       });
   handlers->Add<NbdServerStopRequest, NbdServerStopResponse>(
       [engine](const NbdServerStopRequest&, NbdServerStopResponse*) {
-        return engine->exports.StopServer();
+        return StopServer(*engine);
       });
   handlers->Add<NbdServerAddRequest, NbdServerAddResponse>(
       [engine](const NbdServerAddRequest& request, NbdServerAddResponse*) {
@@ -83,7 +99,7 @@ void AddExportCommands(Engine* engine, Handlers* handlers) {
       [engine](const NbdServerRemoveRequest& request, NbdServerRemoveResponse*) {
         RETURN_IF_ERROR(engine->exports.CheckServerRuns(
             absl::StrCat("remove export \"", request.name(), "\"")));
-        return engine->exports.Remove(request.name(), IsHard(request.mode()));
+        return RemoveExport(*engine, request.name(), IsHard(request.mode()));
       });
   handlers->Add<BlockExportAddRequest, BlockExportAddResponse>(
       [engine](const BlockExportAddRequest& request, BlockExportAddResponse*) {
@@ -91,7 +107,7 @@ void AddExportCommands(Engine* engine, Handlers* handlers) {
       });
   handlers->Add<BlockExportDelRequest, BlockExportDelResponse>(
       [engine](const BlockExportDelRequest& request, BlockExportDelResponse*) {
-        return engine->exports.Remove(request.id(), IsHard(request.mode()));
+        return RemoveExport(*engine, request.id(), IsHard(request.mode()));
       });
   handlers->Add<QueryBlockExportsRequest, QueryBlockExportsResponse>(
       [engine](const QueryBlockExportsRequest&, QueryBlockExportsResponse* response) {

@@ -87,9 +87,10 @@ absl::StatusOr<std::unique_ptr<Exports::Record>> Exports::Link(const ExportReque
   auto record = std::make_unique<Record>();
   record->id = request.id;
   record->nbd_name = request.name.empty() ? request.node_name : request.name;
+  std::vector<UsedBitmap> bitmaps;
   for (const ExportedBitmap& wanted : request.bitmaps) {
     ASSIGN_OR_RETURN(const UsedBitmap used, FindBitmap(node, request, wanted));
-    record->bitmaps.push_back(used);
+    bitmaps.push_back(used);
   }
   graph::Permissions permissions;
   permissions.used = storage::kPermissionConsistentRead;
@@ -99,12 +100,31 @@ absl::StatusOr<std::unique_ptr<Exports::Record>> Exports::Link(const ExportReque
   ASSIGN_OR_RETURN(record->edge,
                    graph_.Attach(node, {.user = absl::StrCat("block export '", request.id, "'"),
                                         .permissions = permissions}));
-  for (const UsedBitmap& used : record->bitmaps) used.node->bitmaps().BeginUse(used.bitmap);
+  for (const UsedBitmap& used : bitmaps) {
+    if (absl::Status status = Use(used, record.get()); !status.ok()) {
+      Unlink(*record);
+      return status;
+    }
+  }
   return record;
 }
 
+absl::Status Exports::Use(UsedBitmap used, Record* record) {
+  ASSIGN_OR_RETURN(
+      used.edge, graph_.Attach(used.node, {.user = absl::StrCat("block export '", record->id, "'"),
+                                           .role = "bitmap",
+                                           .permissions = {},
+                                           .gated = false}));
+  used.node->bitmaps().BeginUse(used.bitmap);
+  record->bitmaps.push_back(used);
+  return absl::OkStatus();
+}
+
 void Exports::Unlink(const Record& record) {
-  for (const UsedBitmap& used : record.bitmaps) used.node->bitmaps().EndUse(used.bitmap);
+  for (const UsedBitmap& used : record.bitmaps) {
+    used.node->bitmaps().EndUse(used.bitmap);
+    graph_.Detach(used.edge);
+  }
   graph_.Detach(record.edge);
 }
 
@@ -159,7 +179,8 @@ void Exports::Finish(std::list<std::unique_ptr<Record>>::iterator record) {
     block::v1::Event event;
     event.set_kind(block::v1::EVENT_KIND_BLOCK_EXPORT_DELETED);
     event.mutable_block_export_deleted()->set_id((*record)->id);
-    event.mutable_block_export_deleted()->set_node_name((*record)->edge->child()->name());
+    event.mutable_block_export_deleted()->set_node_name(
+        (*record)->edge->child()->WithoutFilters()->name());
     Unlink(**record);
     records_.erase(record);
     log_.Append("", std::move(event));

@@ -68,12 +68,14 @@ class Exports {
   struct UsedBitmap {
     graph::Node* node = nullptr;
     graph::Bitmap* bitmap = nullptr;
+    // Keeps `node` in the graph.
+    graph::Edge* edge = nullptr;
   };
   struct Record {
     std::string id;
     std::string nbd_name;
     graph::Edge* edge = nullptr;
-    std::vector<UsedBitmap> bitmaps;
+    std::vector<UsedBitmap> bitmaps;  // Those in use already.
     bool shutting_down = false;
   };
 
@@ -82,6 +84,8 @@ class Exports {
   absl::StatusOr<std::unique_ptr<Record>> Link(const ExportRequest& request);
   absl::StatusOr<UsedBitmap> FindBitmap(graph::Node* node, const ExportRequest& request,
                                         const ExportedBitmap& wanted) const;
+  // Engine thread: the record uses the bitmap.
+  absl::Status Use(UsedBitmap used, Record* record);
   // Engine thread: gives back what Link reserved.
   void Unlink(const Record& record);
   // The server has let go of it: forgets it, and tells.
