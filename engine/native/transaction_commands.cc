@@ -5,8 +5,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "engine/base/error.h"
+#include "engine/base/error_metadata.h"
 #include "engine/base/status_macros.h"
 #include "engine/graph/quiesce.h"
 #include "engine/native/backup_action.h"
@@ -53,6 +55,23 @@ class AbortAction final : public transaction::Action {
   absl::Status Prepare() override {
     return Error(Reason::kTransactionAborted, "the transaction's action `abort` undid it");
   }
+};
+
+// One of several: what it refuses names it.
+class NumberedAction final : public transaction::Action {
+ public:
+  NumberedAction(std::unique_ptr<transaction::Action> action, size_t number)
+      : action_(std::move(action)), path_(absl::StrCat("actions[", number, "]")) {}
+
+  absl::Status Open() override { return WithMetadata(action_->Open(), "field", path_); }
+  absl::Status Prepare() override { return WithMetadata(action_->Prepare(), "field", path_); }
+  void Commit() override { action_->Commit(); }
+  void Undo() override { action_->Undo(); }
+  void AfterInstant() override { action_->AfterInstant(); }
+
+ private:
+  const std::unique_ptr<transaction::Action> action_;
+  const std::string path_;
 };
 
 template <typename Request>
@@ -116,7 +135,7 @@ absl::Status RunTransaction(Engine& engine, const TransactionRequest& request) {
     std::unique_ptr<transaction::Action> made = FromProto(engine, action, group, &node_names);
     if (made == nullptr)
       return Error(Reason::kInvalidField, "an action of the transaction is empty");
-    actions.push_back(std::move(made));
+    actions.push_back(std::make_unique<NumberedAction>(std::move(made), actions.size()));
   }
   NodesInstant instant(&engine, std::move(node_names));
   return transaction::Run(actions, instant);
