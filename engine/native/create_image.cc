@@ -113,7 +113,8 @@ template <typename Function>
 auto OnCommands(Engine& engine, Function function) {
   std::packaged_task<decltype(function())()> task(std::move(function));
   auto result = task.get_future();
-  engine.threads.commands().Post([&task] { task(); });
+  // Its own: when the result is there, this function is gone before the task has quite returned.
+  engine.threads.commands().Post([task = std::move(task)]() mutable { task(); });
   return result.get();
 }
 

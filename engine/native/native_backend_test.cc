@@ -125,6 +125,16 @@ class NativeBackendTest : public testing::Test {
                      "' writable: ", writable ? "true" : "false", " nbd {}"));
   }
 
+  BlockDeviceInfo NodeOf(const std::string& name) {
+    const auto nodes = Call<QueryNamedBlockNodesRequest, QueryNamedBlockNodesResponse>("");
+    EXPECT_TRUE(nodes.ok()) << nodes.status();
+    for (const BlockDeviceInfo& node : nodes->nodes()) {
+      if (node.node_name() == name) return node;
+    }
+    ADD_FAILURE() << "no node " << name;
+    return {};
+  }
+
   WorkerPool executor_{"test", 1};
   backend::EventLog log_{SystemClock(), executor_};
   std::string folder_;
@@ -176,6 +186,17 @@ TEST_F(NativeBackendTest, RefusalsNameTheObject) {
   EXPECT_THAT(response.status().ToString(), testing::HasSubstr("nothing-of-this-name"));
 }
 
+TEST_F(NativeBackendTest, ARefusedTransactionNamesItsAction) {
+  CreateImage("disk");
+  AddImage("disk", "disk");
+  const auto response = Call<TransactionRequest, TransactionResponse>(
+      "actions { block_dirty_bitmap_add { node: 'disk' name: 'b' } }"
+      "actions { block_dirty_bitmap_clear { node: 'disk' name: 'c' } }");
+  const auto details = DetailsOf(response.status());
+  ASSERT_TRUE(details.has_value()) << response.status();
+  EXPECT_THAT(details->metadata, testing::Contains(testing::Pair("field", "actions[1]")));
+}
+
 TEST_F(NativeBackendTest, AShutdownSavesPersistentBitmapsAndCancelsJobs) {
   CreateImage("disk");
   CreateImage("full");
@@ -205,6 +226,131 @@ TEST_F(NativeBackendTest, AShutdownSavesPersistentBitmapsAndCancelsJobs) {
   ASSERT_EQ(nodes->nodes(0).dirty_bitmaps_size(), 1) << nodes->DebugString();
   EXPECT_EQ(nodes->nodes(0).dirty_bitmaps(0).count(), int64_t{kClusterBytes});
   EXPECT_TRUE(nodes->nodes(0).dirty_bitmaps(0).persistent());
+}
+
+TEST_F(NativeBackendTest, ARefusedOpenDoesNotCostTheBitmaps) {
+  CreateImage("disk");
+  AddImage("disk", "disk");
+  CallOk<BlockDirtyBitmapAddRequest, BlockDirtyBitmapAddResponse>(
+      "node: 'disk' name: 'b' persistent: true");
+  StartServer();
+  Export("disk", true);
+  {
+    NbdClient guest(folder_ + "/nbd", "disk");
+    guest.Fill('a', 3 * kClusterBytes, kClusterBytes);
+  }
+  CallOk<NbdServerStopRequest, NbdServerStopResponse>("");
+  CallOk<BlockdevDelRequest, BlockdevDelResponse>("node_name: 'disk'");
+
+  const auto refused = Call<BlockdevAddRequest, BlockdevAddResponse>(
+      "options { node_name: 'disk' qcow2 { file { definition { file { filename: '$F/disk' } } }"
+      "          backing { reference: 'nothing-of-this-name' } } }");
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kNotFound) << refused.status();
+
+  AddImage("disk", "disk");
+  const BlockDeviceInfo disk = NodeOf("disk");
+  ASSERT_EQ(disk.dirty_bitmaps_size(), 1) << disk.DebugString();
+  EXPECT_FALSE(disk.dirty_bitmaps(0).inconsistent());
+  EXPECT_EQ(disk.dirty_bitmaps(0).count(), int64_t{kClusterBytes});
+}
+
+TEST_F(NativeBackendTest, AnExportedTargetOfDriveBackupOutlivesItsJob) {
+  CreateImage("disk");
+  AddImage("disk", "disk");
+  CallOk<DriveBackupRequest, DriveBackupResponse>(
+      "job_id: 'j' device: 'disk' target: '$F/target' sync: MIRROR_SYNC_MODE_FULL speed: 1");
+  const auto nodes = Call<QueryNamedBlockNodesRequest, QueryNamedBlockNodesResponse>("");
+  ASSERT_TRUE(nodes.ok()) << nodes.status();
+  std::string target;
+  for (const BlockDeviceInfo& node : nodes->nodes()) {
+    if (node.drv() == "qcow2" && node.file() == folder_ + "/target") target = node.node_name();
+  }
+  ASSERT_NE(target, "") << nodes->DebugString();
+  StartServer();
+  Export(target, false);
+  CallOk<JobCancelRequest, JobCancelResponse>("id: 'j'");
+  WaitForJob("j", JOB_STATUS_NULL);
+  { EXPECT_EQ(NbdClient(folder_ + "/nbd", target).Read(0, 1), std::string(1, 0)); }
+
+  CallOk<NbdServerStopRequest, NbdServerStopResponse>("");
+  AddImage("again", "target");  // It was closed with its last user.
+}
+
+TEST_F(NativeBackendTest, AnExportKeepsTheNodeOfItsBitmap) {
+  CreateImage("disk");
+  CreateImage("other");
+  AddImage("disk", "disk");
+  AddImage("other", "other");
+  CallOk<BlockDirtyBitmapAddRequest, BlockDirtyBitmapAddResponse>(
+      "node: 'other' name: 'b' disabled: true");
+  StartServer();
+  CallOk<BlockExportAddRequest, BlockExportAddResponse>(
+      "id: 'e' node_name: 'disk'"
+      " nbd { bitmaps { external { node: 'other' name: 'b' } } }");
+  EXPECT_FALSE((Call<BlockdevDelRequest, BlockdevDelResponse>("node_name: 'other'").ok()));
+  CallOk<BlockExportDelRequest, BlockExportDelResponse>("id: 'e'");
+  CallOk<BlockdevDelRequest, BlockdevDelResponse>("node_name: 'other'");
+}
+
+TEST_F(NativeBackendTest, NobodyWritesBelowTheFilterOfABackup) {
+  CreateImage("disk");
+  CreateImage("full");
+  AddImage("disk", "disk");
+  AddImage("full", "full");
+  StartServer();
+  CallOk<BlockdevBackupRequest, BlockdevBackupResponse>(
+      "job_id: 'j' device: 'disk' target: 'full' sync: MIRROR_SYNC_MODE_FULL speed: 1");
+  const auto writable = Call<BlockExportAddRequest, BlockExportAddResponse>(
+      "id: 'e' node_name: 'disk' writable: true nbd {}");
+  EXPECT_FALSE(writable.ok());
+  EXPECT_FALSE(
+      (Call<BlockResizeRequest, BlockResizeResponse>("node_name: 'disk' size: 1048576").ok()));
+  CallOk<JobCancelRequest, JobCancelResponse>("id: 'j'");
+  WaitForJob("j", JOB_STATUS_NULL);
+  Export("disk", true);
+}
+
+TEST_F(NativeBackendTest, TheFilterOfABackupIsNobodysToWorkOn) {
+  for (const char* name : {"disk", "full", "delta"}) {
+    CreateImage(name);
+    AddImage(name, name);
+  }
+  CallOk<BlockdevBackupRequest, BlockdevBackupResponse>(
+      "job_id: 'j' device: 'disk' target: 'full' sync: MIRROR_SYNC_MODE_FULL speed: 1"
+      " filter_node_name: 'above'");
+  const auto backup = [&](const std::string& nodes) {
+    return Call<BlockdevBackupRequest, BlockdevBackupResponse>(
+               absl::StrCat("job_id: 'k' sync: MIRROR_SYNC_MODE_FULL ", nodes))
+        .status();
+  };
+  EXPECT_THAT(backup("device: 'above' target: 'delta'").ToString(), testing::HasSubstr("'above'"));
+  EXPECT_THAT(backup("device: 'delta' target: 'above'").ToString(), testing::HasSubstr("'above'"));
+  EXPECT_FALSE(
+      (Call<BlockDirtyBitmapAddRequest, BlockDirtyBitmapAddResponse>("node: 'above' name: 'b'")
+           .ok()));
+  CallOk<JobCancelRequest, JobCancelResponse>("id: 'j'");
+  WaitForJob("j", JOB_STATUS_NULL);
+}
+
+TEST_F(NativeBackendTest, DisksTooLargeForABitmapAreRefused) {
+  for (const char* name : {"huge", "target"}) {
+    CallOk<BlockdevAddRequest, BlockdevAddResponse>(
+        absl::StrCat("options { node_name: '", name, "' null_co { size: 4611686018427387904 } }"));
+  }
+  const auto backup = Call<BlockdevBackupRequest, BlockdevBackupResponse>(
+      "job_id: 'j' device: 'huge' target: 'target' sync: MIRROR_SYNC_MODE_FULL");
+  EXPECT_EQ(backup.status().code(), absl::StatusCode::kResourceExhausted) << backup.status();
+
+  CallOk<BlockdevCreateRequest, BlockdevCreateResponse>(
+      "job_id: 'f' options { file { filename: '$F/raw' size: 1048576 } }");
+  WaitForJob("f", JOB_STATUS_CONCLUDED);
+  CallOk<BlockdevAddRequest, BlockdevAddResponse>(
+      "options { node_name: 'raw' file { filename: '$F/raw' } }");
+  CallOk<BlockDirtyBitmapAddRequest, BlockDirtyBitmapAddResponse>(
+      "node: 'raw' name: 'b' granularity: 512");
+  const auto resize =
+      Call<BlockResizeRequest, BlockResizeResponse>("node_name: 'raw' size: 8796093022208");
+  EXPECT_EQ(resize.status().code(), absl::StatusCode::kResourceExhausted) << resize.status();
 }
 
 }  // namespace
