@@ -229,6 +229,14 @@ TEST_P(BitmapPersistence, BitmapsSurviveAResizeToNothing) {
   EXPECT_THAT(image("disk0").Bitmaps(), ElementsAre(StoredBitmap{"kept", 65536, {"auto"}}));
 }
 
+TEST_P(BitmapPersistence, AnImageOfNothingStaysReadable) {
+  AddPersistent("kept");
+  operate().Do(Resize("disk0", 0));
+  operate().Detach("disk0");
+  EXPECT_EQ(image("disk0").Info("/virtual-size"), "0");
+  operate().Attach("disk0");
+}
+
 ON_EVERY_BACKEND(BitmapPersistence);
 
 }  // namespace

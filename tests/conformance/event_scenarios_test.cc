@@ -169,6 +169,16 @@ TEST_P(EventScenarios, EveryReplyCarriesThePositionOfTheLog) {
   EXPECT_GE(operate().Try(OfJob<v1::GetJobRequest>("job0")).sequence, newest);
 }
 
+TEST_P(EventScenarios, WatchersThatDisappearCostNothing) {
+  for (int i = 0; i < 30; ++i) {
+    // Each is dropped by its client after the first heartbeat.
+    const auto [responses, refusal] = world().client().WatchEvents(v1::WatchEventsRequest(), 1);
+    EXPECT_EQ(responses.size(), 1u) << refusal;
+  }
+  RunBackup("job0");
+  EXPECT_EQ(operate().StoryOf("job0"), Success());
+}
+
 TEST_P(EventScenarios, WatchJobEndsWithTheJob) {
   operate().Do(Backup({.speed = kHold}));
   v1::WatchJobRequest request = OfJob<v1::WatchJobRequest>("job0");

@@ -1,8 +1,10 @@
 // The NBD server and exports, as a client sees them through libnbd.
 #include <libnbd.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
-#include <cerrno>
+#include <cstring>
 
 #include "tests/conformance/conformance.h"
 
@@ -282,6 +284,28 @@ TEST_P(ExportScenarios, AGuestThatDisappearsLeavesTheDiskUsable) {
   EXPECT_THAT(guest().ReadAll(), HoldsSameAs(ModelOf("disk0")->bytes()));
   Unplug();
   operate().Detach("disk0");
+}
+
+TEST_P(ExportScenarios, NonsenseOnTheSocketHarmsNobody) {
+  guest().Write(1, Clusters(0, 2));
+  for (const std::string& bytes :
+       {std::string(1000, '\xff'), std::string(1000, '\0'), std::string("GET / HTTP/1.1\r\n\r\n"),
+        std::string("\0\0\0\3IHAVEOPT\0\0\0\7\xff\xff\xff\xff", 20)}) {
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    const std::string path = operate().nbd_socket();
+    memcpy(address.sun_path, path.c_str(), path.size());
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ASSERT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    shutdown(fd, SHUT_WR);
+    // The server hangs up: all that it says can be read to its end.
+    char buffer[4096];
+    while (read(fd, buffer, sizeof(buffer)) > 0) {
+    }
+    close(fd);
+  }
+  EXPECT_THAT(guest().ReadAll(), HoldsSameAs(ModelOf("disk0")->bytes()));
 }
 
 ON_EVERY_BACKEND(ExportScenarios);
