@@ -61,6 +61,8 @@ class BackupLink {
   // The target holds nothing at all, and nothing is to be below it.
   void set_target_is_empty(bool is_empty) { target_is_empty_ = is_empty; }
 
+  // What can be refused before a target is made. Engine thread.
+  absl::Status CheckSource();
   // Checks everything and links it: edges, filter, bitmap, job. The gates above the source are
   // closed. On a refusal nothing is left linked, but for a filter node in `removed()`.
   absl::Status Link(std::shared_ptr<BackupLink> self, std::shared_ptr<job::JobGroup> group);
@@ -107,6 +109,14 @@ class BackupLink {
   // The filter: out of the graph, to be closed.
   std::vector<graph::RemovedNodes> removed_;
 };
+
+absl::Status BackupLink::CheckSource() {
+  ASSIGN_OR_RETURN(source_, engine_.graph.Find(request_.source_node));
+  RETURN_IF_ERROR(engine_.graph.CheckNotBlocked(*source_, Operation::kBackupSource));
+  RETURN_IF_ERROR(engine_.scheduler.Validate(request_.job));
+  // Not whether the bitmap exists: an earlier action may be about to add it.
+  return job::ValidateBitmapChoice(&request_.backup);
+}
 
 absl::Status BackupLink::Find() {
   ASSIGN_OR_RETURN(source_, engine_.graph.Find(request_.source_node));
@@ -363,10 +373,7 @@ class BackupAction final : public transaction::Action {
  private:
   absl::Status OpenTarget(BackupRequest& request) {
     // What can be refused without touching a file is refused before one is made.
-    RETURN_IF_ERROR(engine_.threads.OnEngine([&]() -> absl::Status {
-      RETURN_IF_ERROR(engine_.graph.Find(request.source_node).status());
-      return engine_.scheduler.Validate(request.job);
-    }));
+    RETURN_IF_ERROR(engine_.threads.OnEngine([this] { return link_->CheckSource(); }));
     ASSIGN_OR_RETURN(
         graph::Node* const target,
         OpenDriveTarget(engine_, request.source_node, *request.target_file, &request.backup.sync));

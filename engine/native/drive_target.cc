@@ -1,5 +1,6 @@
 #include "engine/native/drive_target.h"
 
+#include <filesystem>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
@@ -38,7 +39,8 @@ absl::StatusOr<Source> LookAt(Engine& engine, const std::string& source_node, jo
     source.backing_node_name = backing->name();
     // What a backup of the backing image has put above it is not what the target records.
     const graph::Node& image = *backing->WithoutFilters();
-    source.backing_file = image.driver().filename();
+    // Absolute: the target may lie in another folder.
+    source.backing_file = std::filesystem::absolute(image.driver().filename());
     source.backing_driver = std::string(image.driver().name());
   }
   return source;

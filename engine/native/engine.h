@@ -21,7 +21,7 @@ struct Engine {
         log(*its_log),
         clock(*its_clock),
         policy(std::move(its_policy)),
-        job_events(its_log),
+        job_events(its_log, its_clock),
         scheduler(&threads.engine(), &threads.workers(), &threads.commands(), its_clock,
                   &job_events),
         opener(its_threads, &graph, &policy),

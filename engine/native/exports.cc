@@ -90,6 +90,14 @@ absl::StatusOr<std::unique_ptr<Exports::Record>> Exports::Link(const ExportReque
   std::vector<UsedBitmap> bitmaps;
   for (const ExportedBitmap& wanted : request.bitmaps) {
     ASSIGN_OR_RETURN(const UsedBitmap used, FindBitmap(node, request, wanted));
+    // Clients know a bitmap by its name alone.
+    for (const UsedBitmap& other : bitmaps) {
+      if (other.bitmap->name() != wanted.name) continue;
+      return Error(Reason::kInvalidCombination,
+                   absl::StrCat("export \"", request.id, "\" would show two bitmaps named \"",
+                                wanted.name, "\""),
+                   {{"bitmap", wanted.name}, {"export", request.id}});
+    }
     bitmaps.push_back(used);
   }
   graph::Permissions permissions;

@@ -35,6 +35,9 @@ block::v1::BlockErrorAction ToProto(job::ErrorAction action) {
 // The log's events of the native engine have no instance.
 constexpr char kInstance[] = "";
 
+// What "the last few seconds" are of a rate.
+constexpr absl::Duration kRatePeriod = absl::Seconds(3);
+
 }  // namespace
 
 void JobEvents::SetNodes(absl::string_view job_id, std::vector<std::string> node_names) {
@@ -47,6 +50,18 @@ const std::vector<std::string>& JobEvents::NodesOf(const std::string& job_id) co
   static const std::vector<std::string>* const kNone = new std::vector<std::string>;
   const auto found = nodes_.find(job_id);
   return found == nodes_.end() ? *kNone : found->second;
+}
+
+int64_t JobEvents::RateOf(const job::JobSnapshot& job) {
+  const absl::Duration now = clock_.Elapsed();
+  std::deque<Sample>& samples = samples_[job.id];
+  // The newest of those that are too old stays: the rate is over at least the whole period.
+  while (samples.size() > 1 && now - samples[1].elapsed > kRatePeriod) samples.pop_front();
+  samples.push_back({now, job.progress.current_bytes});
+  const Sample& oldest = samples.front();
+  const double seconds = absl::ToDoubleSeconds(now - oldest.elapsed);
+  if (seconds <= 0 || job.progress.current_bytes < oldest.bytes) return 0;
+  return static_cast<int64_t>((job.progress.current_bytes - oldest.bytes) / seconds);
 }
 
 void JobEvents::OnStatusChange(const job::JobSnapshot& job) {
@@ -63,7 +78,10 @@ void JobEvents::OnStatusChange(const job::JobSnapshot& job) {
   for (const std::string& node : NodesOf(job.id)) change->add_node_names(node);
   log_.Append(kInstance, std::move(event));
   if (is_first) OnProgress(job);
-  if (job.status == job::JobStatus::kNull) ForgetNodes(job.id);
+  if (job.status == job::JobStatus::kNull) {
+    ForgetNodes(job.id);
+    samples_.erase(job.id);
+  }
 }
 
 void JobEvents::OnCompleted(const job::JobSnapshot& job) {
@@ -117,6 +135,7 @@ void JobEvents::OnProgress(const job::JobSnapshot& job) {
   progress->set_status(native::ToProto(job.status));
   progress->set_progress_bytes(job.progress.current_bytes);
   progress->set_total_bytes(job.progress.total_bytes);
+  progress->set_rate_bytes_per_second(RateOf(job));
   progress->set_speed_bytes_per_second(job.speed);
   progress->set_io_status(IoStatusOf(job));
   for (const std::string& node : NodesOf(job.id)) progress->add_node_names(node);

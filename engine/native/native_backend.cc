@@ -6,10 +6,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "engine/base/error.h"
+#include "engine/graph/limits.h"
+#include "engine/job/limits.h"
 #include "engine/native/export_commands.h"
 #include "engine/native/job_commands.h"
 #include "engine/native/node_commands.h"
 #include "engine/native/transaction_commands.h"
+#include "engine/nbd/limits.h"
 
 namespace tidemark::native {
 namespace {
@@ -54,6 +57,10 @@ backend::Capabilities MakeCapabilities(const std::string& version, const Handler
   capabilities.details.add_job_types(v1::JOB_TYPE_BACKUP);
   capabilities.details.add_job_types(v1::JOB_TYPE_CREATE);
   capabilities.details.add_export_types(v1::BLOCK_EXPORT_TYPE_NBD);
+  v1::ServiceLimits* const limits = capabilities.details.mutable_limits();
+  limits->set_jobs(job::kJobsMax);
+  limits->set_nodes(graph::kNodesMax);
+  limits->set_exports(nbd::kExportsMax);
   return capabilities;
 }
 

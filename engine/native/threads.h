@@ -22,8 +22,9 @@
 namespace tidemark::native {
 
 inline constexpr int kWorkerCount = 8;
-inline constexpr int kGuestWorkerCount = 4;
-inline constexpr int kIoWorkerCount = 8;
+// Enough that targets which hang hold up only their own copies.
+inline constexpr int kGuestWorkerCount = 16;
+inline constexpr int kIoWorkerCount = 16;
 
 // Safe from any thread. The destructor runs what was posted and joins, commands before engine.
 class Threads {
