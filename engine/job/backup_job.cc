@@ -64,7 +64,8 @@ absl::StatusOr<std::unique_ptr<BackupJob>> BackupJob::Make(const BackupOptions& 
                                                            BackupParts parts, BackupHooks hooks) {
   RETURN_IF_ERROR(CheckDisks(options, parts));
   CopyOptions copy;
-  copy.cluster_bytes = CopyClusterBytes(parts.target->limits());
+  copy.cluster_bytes =
+      std::max(CopyClusterBytes(parts.target->limits()), options.min_cluster_bytes);
   RETURN_IF_ERROR(ValidatePerformance(options, copy.cluster_bytes));
   RETURN_IF_ERROR(CheckSize(options, parts, copy.cluster_bytes));
   copy.only_top_layer = options.sync == SyncMode::kTop;

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/error.h"
+#include "engine/job/limits.h"
 
 namespace tidemark::job {
 namespace {
@@ -60,6 +61,10 @@ absl::Status ValidatePerformance(const BackupOptions& options, uint64_t cluster_
     return Refuse(
         options, absl::StrCat("max-workers must be between 1 and ",
                               std::numeric_limits<int32_t>::max(), ", not ", *options.max_workers));
+  }
+  if (options.min_cluster_bytes > kMinClusterBytesMax) {
+    return Refuse(options, absl::StrCat("min-cluster-size of ", options.min_cluster_bytes,
+                                        " bytes is more than ", kMinClusterBytesMax));
   }
   if (!options.max_chunk_bytes.has_value() || *options.max_chunk_bytes == 0) {
     return absl::OkStatus();

@@ -25,6 +25,8 @@ struct BackupOptions {
   // x-perf. Absent: our own choice.
   absl::optional<int64_t> max_workers;
   absl::optional<int64_t> max_chunk_bytes;
+  // The least copy unit: a power of two, or 0 for none.
+  uint64_t min_cluster_bytes = 0;
 };
 
 // Whether the sync mode, the bitmap and its mode go together, and fills in the mode that

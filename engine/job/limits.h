@@ -28,6 +28,8 @@ inline constexpr absl::Duration kSpeedSlice = absl::Milliseconds(100);
 
 // The least copy unit, whatever the target's cluster size is.
 inline constexpr uint32_t kCopyClusterMin = 64 * 1024;
+// The greatest that x-perf.min-cluster-size may ask for: the largest cluster that qcow2 has.
+inline constexpr uint64_t kMinClusterBytesMax = 2 * 1024 * 1024;
 // Background copy with no guest about: chunk size, and bytes in flight.
 inline constexpr size_t kChunkBytesMax = 1024 * 1024;
 inline constexpr size_t kInFlightBytesMax = 16 * 1024 * 1024;

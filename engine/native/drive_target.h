@@ -6,17 +6,10 @@
 
 #include "absl/status/statusor.h"
 #include "engine/job/backup_options.h"
+#include "engine/native/backup_request.h"
 #include "engine/native/engine.h"
 
 namespace tidemark::native {
-
-struct DriveTarget {
-  std::string path;
-  // The driver; empty: found by looking, or for a new file that of the source.
-  std::string format;
-  // The file exists already.
-  bool existing = false;
-};
 
 // Creates the file if that is asked for, with the backing image that `sync` calls for, and opens it
 // as a node of the engine's: it lives until Graph::LeaveToUsers. `sync` top of a source without

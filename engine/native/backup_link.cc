@@ -1,0 +1,244 @@
+#include "engine/native/backup_link.h"
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/check.h"
+#include "engine/base/error.h"
+#include "engine/base/status_macros.h"
+#include "engine/graph/copy_before_write.h"
+#include "engine/graph/quiesce.h"
+
+namespace tidemark::native {
+namespace {
+
+using graph::Operation;
+using graph::OperationSet;
+
+// What a job forbids on its two nodes. Several backups of one source may run at once, and the
+// target may be exported: that is fleecing.
+constexpr OperationSet kForbiddenOnSource =
+    Operation::kDelete | Operation::kMirrorSource | Operation::kMirrorTarget | Operation::kStream |
+    Operation::kCommitSource | Operation::kCommitTarget | Operation::kBackupTarget;
+constexpr OperationSet kForbiddenOnTarget = OperationSet::All() - Operation::kExport;
+
+graph::BitmapSyncMode ToGraph(job::BitmapMode mode) {
+  switch (mode) {
+    case job::BitmapMode::kOnSuccess:
+      return graph::BitmapSyncMode::kOnSuccess;
+    case job::BitmapMode::kAlways:
+      return graph::BitmapSyncMode::kAlways;
+    case job::BitmapMode::kNever:
+      return graph::BitmapSyncMode::kNever;
+  }
+  return graph::BitmapSyncMode::kOnSuccess;
+}
+
+// Whether what `target` does not hold itself is read from `source`.
+bool ShowsSource(const graph::Node& target, const graph::Node& source) {
+  for (const graph::Node* node = &target; node != nullptr;) {
+    node = node->filtered() != nullptr ? node->filtered() : node->backing();
+    if (node == &source) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+absl::Status BackupLink::CheckSource() {
+  ASSIGN_OR_RETURN(source_, engine_.graph.Find(request_.source_node));
+  RETURN_IF_ERROR(engine_.graph.CheckNotBlocked(*source_, Operation::kBackupSource));
+  RETURN_IF_ERROR(engine_.scheduler.Validate(request_.job));
+  // Not whether the bitmap exists: an earlier action may be about to add it.
+  return job::ValidateBitmapChoice(&request_.backup);
+}
+
+absl::Status BackupLink::Find() {
+  ASSIGN_OR_RETURN(source_, engine_.graph.Find(request_.source_node));
+  target_ = opened_target_;
+  if (target_ == nullptr) {
+    ASSIGN_OR_RETURN(target_, engine_.graph.Find(request_.target_node));
+  }
+  for (const graph::Node* node : {source_, target_}) {
+    if (node->filtered() == nullptr) continue;
+    return Error(Reason::kNodeBusy,
+                 absl::StrCat("node '", node->name(),
+                              "' is the filter of another job, and goes when that ends"),
+                 {{"node", node->name()}, {"job", request_.job.id}});
+  }
+  RETURN_IF_ERROR(engine_.graph.CheckNotBlocked(*source_, Operation::kBackupSource));
+  RETURN_IF_ERROR(engine_.graph.CheckNotBlocked(*target_, Operation::kBackupTarget));
+  RETURN_IF_ERROR(engine_.scheduler.Validate(request_.job));
+  if (source_ == target_) {
+    return Error(Reason::kInvalidCombination,
+                 absl::StrCat("cannot back up node \"", source_->name(), "\" to itself"),
+                 {{"node", source_->name()}, {"job", request_.job.id}});
+  }
+  if (target_->read_only()) {
+    return Error(Reason::kNodeReadOnly,
+                 absl::StrCat("cannot back up \"", source_->name(), "\" to node \"",
+                              target_->name(), "\": it is read-only"),
+                 {{"node", target_->name()}, {"job", request_.job.id}});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BackupLink::CheckBitmap() {
+  RETURN_IF_ERROR(job::ValidateBitmapChoice(&request_.backup));
+  if (request_.backup.bitmap.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(bitmap_, source_->bitmaps().Find(request_.backup.bitmap));
+  return source_->bitmaps().Check(*bitmap_, request_.backup.bitmap_mode == job::BitmapMode::kNever
+                                                ? graph::BitmapUse::kRead
+                                                : graph::BitmapUse::kModify);
+}
+
+absl::Status BackupLink::AttachNodes() {
+  const std::string user = absl::StrCat("block job '", request_.job.id, "'");
+  ASSIGN_OR_RETURN(
+      source_edge_,
+      engine_.graph.Attach(source_, {.user = user,
+                                     .role = graph::kRoleSource,
+                                     .permissions = {.used = storage::kPermissionConsistentRead}}));
+  // Shared for writing, because the source may be among its backing images; not for resizing.
+  ASSIGN_OR_RETURN(
+      target_edge_,
+      engine_.graph.Attach(target_, {.user = user,
+                                     .role = graph::kRoleTarget,
+                                     .permissions = {.used = storage::kPermissionWrite,
+                                                     .shared = storage::kPermissionAll &
+                                                               ~storage::kPermissionResize},
+                                     // A guest may wait for the target to take old data.
+                                     .gated = false}));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<job::BackupJob>> BackupLink::MakeJob(
+    std::shared_ptr<BackupLink> self) {
+  job::BackupParts parts;
+  parts.source = source_edge_->port();
+  parts.target = target_edge_->port();
+  parts.source_node = source_->name();
+  parts.target_node = target_->name();
+  const bool by_bitmap = request_.backup.sync == job::SyncMode::kBitmap ||
+                         request_.backup.sync == job::SyncMode::kIncremental;
+  if (by_bitmap) parts.bits = bitmap_->bits().get();
+  parts.target_is_zero = target_is_empty_;
+  parts.target_shows_source = ShowsSource(*target_, *source_);
+  parts.workers = {.guest = &engine_.threads.guest(), .io = &engine_.threads.io()};
+  parts.clock = &engine_.clock;
+  job::BackupHooks hooks;
+  hooks.commit = [self](const bitmap::DirtyBitmap& not_copied) { self->End(true, not_copied); };
+  hooks.abort = [self](const bitmap::DirtyBitmap& not_copied) { self->End(false, not_copied); };
+  hooks.clean = [self] { self->Release(); };
+  return job::BackupJob::Make(request_.backup, std::move(parts), std::move(hooks));
+}
+
+absl::Status BackupLink::AddFilter(const job::BackupJob& job) {
+  graph::NodeSpec spec;
+  spec.name = request_.filter_node_name;
+  spec.driver = std::make_shared<graph::CopyBeforeWriteDriver>(source_edge_->port(), job.copy());
+  spec.options.discard = graph::DiscardMode::kUnmap;  // The source decides.
+  spec.options.read_only = source_->read_only();
+  spec.ownership = graph::Ownership::kEngine;
+  spec.children.push_back({.edge = source_edge_,
+                           .role = graph::kRoleFile,
+                           .policy = graph::ChildPolicy::kCopyBeforeWrite});
+  ASSIGN_OR_RETURN(filter_, engine_.graph.AddNode(std::move(spec)));
+  source_edge_ = nullptr;
+  RETURN_IF_ERROR(engine_.graph.InsertFilter(filter_, source_));
+  filter_inserted_ = true;
+  ASSIGN_OR_RETURN(
+      filter_edge_,
+      engine_.graph.Attach(filter_, {.user = absl::StrCat("block job '", request_.job.id, "'"),
+                                     .permissions = {.shared = storage::kPermissionAll &
+                                                               ~storage::kPermissionResize},
+                                     .gated = false}));
+  return absl::OkStatus();
+}
+
+absl::Status BackupLink::LinkSteps(std::shared_ptr<BackupLink> self,
+                                   std::shared_ptr<job::JobGroup> group) {
+  RETURN_IF_ERROR(Find());
+  RETURN_IF_ERROR(CheckBitmap());
+  RETURN_IF_ERROR(AttachNodes());
+  ASSIGN_OR_RETURN(std::unique_ptr<job::BackupJob> job, MakeJob(std::move(self)));
+  RETURN_IF_ERROR(AddFilter(*job));
+  if (bitmap_ != nullptr) {
+    source_->bitmaps().CreateSuccessor(bitmap_);
+    has_successor_ = true;
+  }
+  const std::string reason = absl::StrCat("in use by block job '", request_.job.id, "' (backup)");
+  source_block_ = engine_.graph.Block(source_, kForbiddenOnSource, reason);
+  target_block_ = engine_.graph.Block(target_, kForbiddenOnTarget, reason);
+  engine_.job_events.SetNodes(request_.job.id, {source_->name(), target_->name()});
+  absl::Status status = engine_.scheduler.Create(request_.job, std::move(job), std::move(group));
+  if (!status.ok()) engine_.job_events.ForgetNodes(request_.job.id);
+  return status;
+}
+
+absl::Status BackupLink::Link(std::shared_ptr<BackupLink> self,
+                              std::shared_ptr<job::JobGroup> group) {
+  absl::Status status = LinkSteps(std::move(self), std::move(group));
+  if (!status.ok()) UnlinkAll();
+  return status;
+}
+
+void BackupLink::RemoveFilter() {
+  if (!filter_inserted_) return;
+  if (filter_edge_ != nullptr) engine_.graph.Detach(std::exchange(filter_edge_, nullptr));
+  const absl::Status status = engine_.graph.RemoveFilter(filter_);
+  // Giving users back what they had before needs no new permission.
+  CHECK(status.ok());
+  filter_inserted_ = false;
+}
+
+void BackupLink::Detach() {
+  if (filter_ != nullptr) {
+    removed_.push_back(engine_.graph.RemoveNode(std::exchange(filter_, nullptr)));
+  }
+  if (source_block_.has_value()) engine_.graph.Unblock(source_, *source_block_);
+  if (target_block_.has_value()) engine_.graph.Unblock(target_, *target_block_);
+  source_block_ = target_block_ = absl::nullopt;
+  if (source_edge_ != nullptr) engine_.graph.Detach(std::exchange(source_edge_, nullptr));
+  if (target_edge_ != nullptr) engine_.graph.Detach(std::exchange(target_edge_, nullptr));
+  // Somebody may export it: then it stays until they are done.
+  if (opened_target_ != nullptr) {
+    engine_.graph.LeaveToUsers(std::exchange(opened_target_, nullptr));
+  }
+}
+
+void BackupLink::UnlinkAll() {
+  if (has_successor_) source_->bitmaps().UndoSuccessor(bitmap_);
+  has_successor_ = false;
+  RemoveFilter();
+  Detach();
+}
+
+void BackupLink::CloseRemoved() {
+  for (graph::RemovedNodes& removed : removed_) {
+    removed.Close().IgnoreError();  // A filter holds nothing.
+    engine_.threads.OnEngine([&] { engine_.graph.Unlink(&removed); });
+  }
+  removed_.clear();
+  // Of a target that was used the job has flushed the data.
+  engine_.opener.CloseOrphans().IgnoreError();
+}
+
+void BackupLink::End(bool success, const bitmap::DirtyBitmap& not_copied) {
+  std::vector<std::shared_ptr<graph::Port>> ports =
+      engine_.threads.OnEngine([this] { return engine_.graph.PortsAbove({source_}); });
+  graph::Quiesce quiesce(std::move(ports));
+  engine_.threads.OnEngine([&] {
+    if (has_successor_) {
+      source_->bitmaps().HandOver(bitmap_, ToGraph(*request_.backup.bitmap_mode), success,
+                                  &not_copied);
+      has_successor_ = false;
+    }
+    RemoveFilter();
+  });
+}
+
+void BackupLink::Release() {
+  engine_.threads.OnEngine([this] { Detach(); });
+  CloseRemoved();
+}
+
+}  // namespace tidemark::native

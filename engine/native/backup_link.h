@@ -1,0 +1,90 @@
+// What a running backup holds of graph and bitmaps: edges, the copy-before-write filter above the
+// source, a bitmap with its successor. Shared by the action that starts the backup and may undo it,
+// and by the job's hooks, which end it.
+//
+// Engine thread, but for the methods that say otherwise.
+#ifndef ENGINE_NATIVE_BACKUP_LINK_H_
+#define ENGINE_NATIVE_BACKUP_LINK_H_
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/optional.h"
+#include "engine/bitmap/dirty_bitmap.h"
+#include "engine/graph/graph.h"
+#include "engine/job/backup_job.h"
+#include "engine/job/job_group.h"
+#include "engine/native/backup_request.h"
+#include "engine/native/engine.h"
+
+namespace tidemark::native {
+
+class BackupLink {
+ public:
+  BackupLink(Engine* engine, BackupRequest request)
+      : engine_(*engine), request_(std::move(request)) {}
+
+  const BackupRequest& request() const { return request_; }
+  BackupRequest& mutable_request() { return request_; }
+  // What drive-backup has opened: closed when the backup is over or undone.
+  void set_opened_target(graph::Node* target) { opened_target_ = target; }
+  graph::Node* opened_target() const { return opened_target_; }
+  // The target holds nothing at all, and nothing is to be below it.
+  void set_target_is_empty(bool is_empty) { target_is_empty_ = is_empty; }
+
+  // What can be refused before a target is made. Engine thread.
+  absl::Status CheckSource();
+  // Checks everything and links it: edges, filter, bitmap, job. The gates above the source are
+  // closed. On a refusal nothing is left linked, but for a filter node in `removed()`.
+  absl::Status Link(std::shared_ptr<BackupLink> self, std::shared_ptr<job::JobGroup> group);
+
+  // Takes the filter away and, if there is a bitmap, hands it over. Graph-command worker.
+  void End(bool success, const bitmap::DirtyBitmap& not_copied);
+  // Lets go of the nodes. Graph-command worker.
+  void Release();
+
+  // The gates are closed.
+  void UnlinkAll();
+  // Closes what UnlinkAll took out. Graph-command worker.
+  void CloseRemoved();
+
+ private:
+  absl::Status Find();
+  absl::Status CheckBitmap();
+  absl::Status AttachNodes();
+  absl::Status AddFilter(const job::BackupJob& job);
+  absl::StatusOr<std::unique_ptr<job::BackupJob>> MakeJob(std::shared_ptr<BackupLink> self);
+  absl::Status LinkSteps(std::shared_ptr<BackupLink> self, std::shared_ptr<job::JobGroup> group);
+  void RemoveFilter();
+  void Detach();
+
+  Engine& engine_;
+  BackupRequest request_;
+  // Opened by drive-backup.
+  graph::Node* opened_target_ = nullptr;
+  bool target_is_empty_ = false;
+
+  graph::Node* source_ = nullptr;
+  graph::Node* target_ = nullptr;
+  graph::Bitmap* bitmap_ = nullptr;
+  bool has_successor_ = false;
+  // Taken over by the filter once that exists.
+  graph::Edge* source_edge_ = nullptr;
+  graph::Edge* target_edge_ = nullptr;
+  graph::Node* filter_ = nullptr;
+  // Keeps others from writing below the filter, also when nobody else uses it.
+  graph::Edge* filter_edge_ = nullptr;
+  bool filter_inserted_ = false;
+  absl::optional<uint64_t> source_block_;
+  absl::optional<uint64_t> target_block_;
+  // The filter: out of the graph, to be closed.
+  std::vector<graph::RemovedNodes> removed_;
+};
+
+}  // namespace tidemark::native
+
+#endif  // ENGINE_NATIVE_BACKUP_LINK_H_
