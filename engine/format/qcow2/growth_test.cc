@@ -8,6 +8,7 @@
 #include "engine/format/qcow2/image.h"
 #include "engine/format/qcow2/testing/qemu_tools.h"
 #include "engine/storage/crashing_storage.h"
+#include "engine/storage/failing_storage.h"
 #include "engine/storage/memory_storage.h"
 #include "gtest/gtest.h"
 
@@ -93,6 +94,33 @@ TEST(RefcountGrowth, FreedRunsAreFoundAgain) {
   EXPECT_EQ(*image->AllocateClusters(40), first);
   ASSERT_EQ(image->FreeClusters({first, 40 * 512}), absl::OkStatus());
   ASSERT_EQ(image->FreeClusters({second, 40 * 512}), absl::OkStatus());
+}
+
+TEST(RefcountGrowth, SurvivesAnErrorOfEveryRequest) {
+  // Few blocks of counts fit in the cache: while the new ones are made, others are read and
+  // written.
+  constexpr uint64_t kClusterBytes = 2 * kMiB;
+  constexpr uint64_t kClusters = 5 * kClusterBytes / 8;
+  int failed = 0;
+  for (int passed = 0; passed == failed; ++passed) {
+    auto memory = std::make_shared<MemoryStorage>(0);
+    ASSERT_EQ(
+        Create(*memory,
+               {.size_bytes = kMiB, .cluster_size_bytes = kClusterBytes, .refcount_bits = 64}),
+        absl::OkStatus());
+    auto file = std::make_shared<storage::FailingStorage>(memory);
+    auto image = *Image::Open(file, {});
+    file->AddRule({.status = absl::DataLossError("once"), .pass_count = passed, .fail_count = 1});
+    failed += !image->AllocateClusters(kClusters).ok();
+    file->ClearRules();
+    const auto second = image->AllocateClusters(3);
+    ASSERT_EQ(second.status(), absl::OkStatus()) << "request " << passed << " failed";
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(*image->Refcount(*second + i * kClusterBytes), 1u);
+    ASSERT_EQ(WriteRun(*image, {0, 64 << 10}, 'x'), absl::OkStatus());
+    ASSERT_EQ(image->Close(), absl::OkStatus());
+    ExpectNoCorruption(*memory, true);
+  }
+  EXPECT_GT(failed, 3);
 }
 
 TEST(RefcountGrowth, SurvivesACrashAtEveryMoment) {

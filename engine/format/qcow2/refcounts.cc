@@ -57,13 +57,14 @@ absl::StatusOr<uint64_t> Refcounts::UsedEndBytes() {
   return used_end_ << geometry_.cluster_bits;
 }
 
+// Makes a block in the free cluster `cluster`, which it counts itself or which a block counts that
+// exists. That one is in the cache before the new one is made, so that nothing can fail between its
+// making and its being counted.
 absl::Status Refcounts::CreateBlock(uint64_t index, uint64_t cluster) {
-  ASSIGN_OR_RETURN(RefcountBlocks::Block * block,
-                   blocks_.Create(index, cluster << geometry_.cluster_bits));
-  (void)block;
-  used_end_ = std::max(used_end_, cluster + 1);
-  written_end_ = std::max(written_end_, cluster + 1);
-  return absl::OkStatus();
+  const uint64_t counting_index = cluster >> geometry_.refcount_block_bits();
+  if (counting_index != index) RETURN_IF_ERROR(blocks_.Find(counting_index).status());
+  RETURN_IF_ERROR(blocks_.Create(index, cluster << geometry_.cluster_bits).status());
+  return Take(cluster, 1);
 }
 
 // The first free cluster from `cluster` on. Its block exists.
@@ -79,9 +80,7 @@ absl::StatusOr<uint64_t> Refcounts::FindFree(uint64_t cluster) {
       continue;
     }
     if (!blocks_.exists(index)) {
-      const uint64_t home = index << block_bits;
-      RETURN_IF_ERROR(CreateBlock(index, home));
-      RETURN_IF_ERROR(Take(home, 1));
+      RETURN_IF_ERROR(CreateBlock(index, index << block_bits));
       continue;
     }
     if (blocks_.MayHaveFree(index)) {
@@ -110,6 +109,7 @@ absl::StatusOr<uint64_t> Refcounts::CountFree(uint64_t cluster, uint64_t cluster
   return count;
 }
 
+// What was taken before an error is leaked.
 absl::Status Refcounts::Take(uint64_t first_cluster, uint64_t clusters) {
   for (uint64_t cluster = first_cluster; cluster < first_cluster + clusters;) {
     const uint64_t index = cluster >> geometry_.refcount_block_bits();
@@ -119,6 +119,8 @@ absl::Status Refcounts::Take(uint64_t first_cluster, uint64_t clusters) {
       CHECK(block->Get(i) == 0);
       block->Set(i, 1);
     }
+    used_end_ = std::max(used_end_, cluster);
+    written_end_ = std::max(written_end_, cluster);
   }
   counters_.clusters_allocated += clusters;
   return absl::OkStatus();
@@ -133,10 +135,8 @@ absl::StatusOr<Refcounts::Allocation> Refcounts::TakeFound(uint64_t first_cluste
     return health_.Corrupt(
         absl::StrCat("metadata within ", allocation.host_range.ToString(), " has refcount zero"));
   }
-  RETURN_IF_ERROR(Take(first_cluster, clusters));
   allocation.never_written = first_cluster >= written_end_;
-  used_end_ = std::max(used_end_, first_cluster + clusters);
-  written_end_ = std::max(written_end_, first_cluster + clusters);
+  RETURN_IF_ERROR(Take(first_cluster, clusters));
   return allocation;
 }
 
@@ -221,9 +221,7 @@ absl::StatusOr<uint64_t> Refcounts::PlaceAtEnd(uint64_t clusters) {
   for (size_t i = 0; i < missing.size(); ++i) {
     RETURN_IF_ERROR(CreateBlock(missing[i], first_block + i));
   }
-  RETURN_IF_ERROR(Take(first_block, missing.size() + clusters));
-  used_end_ = first + clusters;
-  written_end_ = std::max(written_end_, used_end_);
+  RETURN_IF_ERROR(Take(first, clusters));
   return first;
 }
 
