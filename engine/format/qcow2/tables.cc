@@ -302,7 +302,8 @@ absl::Status Tables::MakeTable(uint64_t l1_index) {
   {
     MutexLock lock(&mutex_);
     l1_[l1_index] = host_range.offset_bytes | kEntryCopied;
-    dirty_l1_.emplace(l1_index, false);
+    // Also where a dropped table was sent to the file: this one was not.
+    dirty_l1_[l1_index] = false;
     if (old_offset == 0 && slice_bytes_ == geometry_.cluster_bytes()) {
       EvictForOne();
       auto slice = std::make_unique<Slice>();

@@ -67,7 +67,8 @@ absl::Status Tables::WritePublished(const Captured& captured) {
       MutexLock lock(&mutex_);
       for (size_t j = i; j < end; ++j) {
         run.push_back(BigEndian(entries[j].second));
-        if (const auto sent = dirty_l1_.find(entries[j].first); sent != dirty_l1_.end()) {
+        const auto sent = dirty_l1_.find(entries[j].first);
+        if (sent != dirty_l1_.end() && l1_[entries[j].first] == entries[j].second) {
           sent->second = true;
         }
       }
