@@ -7,7 +7,8 @@
 //
 // All of it blocks on the image, so workers only, and one at a time for an image; guest requests
 // may go on meanwhile. Each change is durable on return and is there as a whole or not at all,
-// whenever the machine stops; a crash leaks at most the clusters of the unfinished change.
+// whenever the machine stops, because it takes effect with the header (HeaderStore::Rewrite: as
+// whole as one write of that length); a crash leaks at most the clusters of the unfinished change.
 #ifndef ENGINE_FORMAT_QCOW2_BITMAPS_H_
 #define ENGINE_FORMAT_QCOW2_BITMAPS_H_
 

@@ -25,7 +25,10 @@ class HeaderStore {
   // crash leaves the old or the new.
   absl::Status Patch(const std::function<void(Header&)>& change);
 
-  // Changes anything, durably. If `change` fails or the result does not fit, nothing happens.
+  // Changes anything, durably. If `change` fails or the result does not fit, nothing happens. It is
+  // one write from offset 0: a crash leaves the old or the new as far as the disk does not tear a
+  // write of the header's length, extensions and backing file name included (none tears a sector,
+  // and few a page; a longer header can be torn).
   absl::Status Rewrite(const std::function<absl::Status(Header&)>& change);
 
  private:

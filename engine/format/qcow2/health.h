@@ -1,5 +1,6 @@
 // Whether an open image may still be written. Broken metadata that is met at run time makes all
-// further writes refused, so that damage does not spread. Any thread.
+// further writes refused until the image is opened again, so that damage does not spread. The file
+// is not marked. Any thread.
 #ifndef ENGINE_FORMAT_QCOW2_HEALTH_H_
 #define ENGINE_FORMAT_QCOW2_HEALTH_H_
 
@@ -24,8 +25,10 @@ class Health {
     if (!corrupt_.load(std::memory_order_relaxed)) [[likely]] {
       return absl::OkStatus();
     }
-    return Error(Reason::kImageCorrupt,
-                 "qcow2 image is marked corrupt and is not written until it is repaired");
+    return Error(
+        Reason::kImageCorrupt,
+        "qcow2 image was found to be corrupt while in use, and is not written any more: close "
+        "and repair it");
   }
 
  private:
