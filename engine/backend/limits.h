@@ -15,8 +15,8 @@ constexpr size_t kEventBytesKeptMax = size_t{32} << 20;
 
 // Identical errors of one job, and its progress, are told at most once in this time.
 constexpr absl::Duration kCoalescePeriod = absl::Milliseconds(100);
-// Jobs whose coalescing is remembered at once. Beyond it, the one not heard of for longest is
-// forgotten: at worst one of its events comes early.
+// Jobs whose coalescing is remembered at once. Beyond it, what is held back is told and
+// all are forgotten: at worst one event of each comes early.
 constexpr size_t kCoalescedJobsMax = 4'096;
 
 // Events that one Read returns.
