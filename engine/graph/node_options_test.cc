@@ -133,6 +133,17 @@ TEST(Tracking, AFileThatGrowsByBeingWrittenIsMarkedThereToo) {
   EXPECT_TRUE(world.bits->IsDirty(kDiskBytes + kGranule));
 }
 
+TEST(Tracking, AFileDoesNotGrowByBeingWrittenFurtherThanItsBitmapsCan) {
+  World world({});
+  const Range beyond = {bitmap::kGranuleCountMax * kGranule, 1};
+  for (const absl::Status& status :
+       {world.top->Write(beyond.offset_bytes, Filled(1, 1)), world.top->WriteZeroes(beyond),
+        world.top->PlaceWrite(beyond).status()}) {
+    EXPECT_EQ(DetailsOf(status)->reason, Reason::kLimitReached) << status;
+  }
+  EXPECT_EQ(world.top->size_bytes(), kDiskBytes);
+}
+
 TEST(NodeOptions, AReadOnlyNodeRefusesEveryChangeByName) {
   World world({.read_only = true});
   for (const absl::Status& status :

@@ -83,12 +83,14 @@ class TrackedPlacement final : public Placement {
 
 absl::Status TrackingStorage::Write(uint64_t offset_bytes, storage::ConstBytes data,
                                     storage::WriteOptions options) {
+  RETURN_IF_ERROR(bitmaps_->CheckGrowth({offset_bytes, data.size()}, next()));
   absl::Status status = next().Write(offset_bytes, data, options);
   bitmaps_->Mark({offset_bytes, data.size()}, next());
   return status;
 }
 
 absl::Status TrackingStorage::WriteZeroes(Range range, storage::ZeroOptions options) {
+  RETURN_IF_ERROR(bitmaps_->CheckGrowth(range, next()));
   absl::Status status = next().WriteZeroes(range, options);
   bitmaps_->Mark(range, next());
   return status;
@@ -112,6 +114,7 @@ absl::StatusOr<std::unique_ptr<Placement>> TrackingStorage::PlaceRead(Range rang
 }
 
 absl::StatusOr<std::unique_ptr<Placement>> TrackingStorage::PlaceWrite(Range range) {
+  RETURN_IF_ERROR(bitmaps_->CheckGrowth(range, next()));
   auto placement = next().PlaceWrite(range);
   if (!placement.ok() || *placement == nullptr) return placement;
   return std::make_unique<TrackedPlacement>(*std::move(placement), range, &next(), bitmaps_);

@@ -28,8 +28,17 @@ class TrackedBitmaps {
   void Mark(Range range, const storage::Storage& disk) {
     if (any_.load(std::memory_order_acquire)) MarkEach(range, disk.size_bytes());
   }
-  // Whether the bitmaps can follow.
+  // Whether the bitmaps can follow, to a new size or as far as a change of `range` makes `disk`
+  // grow.
   absl::Status CheckResize(uint64_t size_bytes);
+  absl::Status CheckGrowth(Range range, const storage::Storage& disk) {
+    const uint64_t size_bytes = disk.size_bytes();
+    // What overflows is for the storage to refuse.
+    if (range.offset_bytes + range.length_bytes <= size_bytes) [[likely]] {
+      return absl::OkStatus();
+    }
+    return CheckResize(range.offset_bytes + range.length_bytes);
+  }
   void Resize(uint64_t size_bytes);
 
  private:
@@ -44,7 +53,8 @@ class TrackedBitmaps {
   List all_ ABSL_GUARDED_BY(mutex_);
 };
 
-// Thread rule: as every storage.
+// Thread rule: as every storage. What would make the disk grow further than its bitmaps can is
+// refused.
 class TrackingStorage final : public storage::ForwardingStorage {
  public:
   TrackingStorage(std::shared_ptr<storage::Storage> next, std::shared_ptr<TrackedBitmaps> bitmaps)
