@@ -47,7 +47,7 @@ absl::Status GroupEnding::Cancel(JobRecord* record) {
   const bool ends_anyway = group->phase_ == Phase::kAborting || !record->error.ok();
   if (ends_anyway || record->cancel_wanted) return absl::OkStatus();
   record->cancel_wanted = true;
-  record->job->OnCancel();
+  record->TellCancel();
   if (!record->started) return absl::OkStatus();  // Start will see it.
   // While Prepare is under way, OnPrepared will see it.
   if (group->phase_ == Phase::kPreparing) return absl::OkStatus();
@@ -102,7 +102,7 @@ void GroupEnding::OnPrepared(JobGroup* group, const Records& members, size_t fai
   }
   if (!status.ok()) {
     members[failed]->error = std::move(status);
-    members[failed]->job->OnCancel();
+    members[failed]->TellCancel();
     return Abort(group, members[failed].get());
   }
   Commit(group);
@@ -133,7 +133,7 @@ void GroupEnding::Abort(JobGroup* group, JobRecord* first) {
   for (const auto& member : shared) {
     if (member.get() == first) continue;
     member->cancel_wanted = true;
-    member->job->OnCancel();
+    member->TellCancel();
   }
   AbortNext(group);
   for (const auto& member : shared) {

@@ -23,6 +23,11 @@ void JobRecord::Move(JobStatus to) {
   if (listener != nullptr) listener->OnStatusChange(Snapshot());
 }
 
+void JobRecord::TellCancel() {
+  drained = false;
+  job->OnCancel();
+}
+
 void JobRecord::LeavePause() {
   user_paused = false;
   if (status == JobStatus::kPaused) Move(JobStatus::kRunning);

@@ -29,6 +29,9 @@ struct JobRecord : std::enable_shared_from_this<JobRecord> {
 
   // The only way to a new state: checks it against the table and tells the listener.
   void Move(JobStatus to);
+  // Tells the job that it is going to be aborted. What a drain of before did not wait for is waited
+  // for by the next.
+  void TellCancel();
   // Out of a pause on the way to the end, as QEMU's jobs pass.
   void LeavePause();
 
@@ -62,7 +65,7 @@ struct JobRecord : std::enable_shared_from_this<JobRecord> {
 
   bool started = false;
   Activity activity = Activity::kNone;
-  // Nothing is in flight: no step since the last drain.
+  // Nothing is in flight: no step and no cancel since the last drain began.
   bool drained = true;
 
   // What the user, an error, or the group wants.

@@ -83,7 +83,7 @@ void JobRunner::Wake(JobRecord* record) {
     // Nobody steps a job that is paused, or that has used up its speed for a long time to come: so
     // nobody would learn from a step that it is lost.
     record->error = record->job->lost();
-    if (!record->error.ok()) record->job->OnCancel();
+    if (!record->error.ok()) record->TellCancel();
   }
   record->woken = true;
   record->wait_until = -absl::InfiniteDuration();
@@ -92,11 +92,11 @@ void JobRunner::Wake(JobRecord* record) {
 
 void JobRunner::Drain(JobRecord* record) {
   record->activity = JobRecord::Activity::kDraining;
+  record->drained = true;
   workers_->Post([this, shared = record->shared_from_this(), job = record->job.get()] {
     job->Drain();
     engine_->Post([this, shared] {
       shared->activity = JobRecord::Activity::kNone;
-      shared->drained = true;
       Advance(shared.get());
     });
   });
@@ -171,7 +171,7 @@ void JobRunner::EndTurn(JobRecord* record, const TurnResult& result) {
   if (!result.failure.ok()) {
     if (!record->cancel_wanted) {
       record->error = result.failure;
-      record->job->OnCancel();
+      record->TellCancel();
     }
   } else if (result.last.io_error.has_value()) {
     if (!record->cancel_wanted) JudgeError(record, *result.last.io_error);
@@ -192,7 +192,7 @@ void JobRunner::JudgeError(JobRecord* record, const IoError& io_error) {
   switch (action) {
     case ErrorAction::kReport:
       record->error = io_error.status;
-      record->job->OnCancel();
+      record->TellCancel();
       break;
     case ErrorAction::kIgnore:
       record->retry_delay = std::clamp(record->retry_delay * 2, kRetryDelayMin, kRetryDelayMax);

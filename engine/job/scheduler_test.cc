@@ -262,6 +262,28 @@ TEST_F(SchedulerTest, SoftCancelOfAPausedJobIsRefusedAndForceIsNot) {
   EXPECT_EQ(diary.Take(), "j running, j aborting, j CANCELLED, j concluded, j null");
 }
 
+TEST_F(SchedulerTest, APausedJobThatIsCancelledIsDrainedAgainAfterItWasTold) {
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  ASSERT_TRUE(scheduler.Pause(VerbFamily::kJob, "j").ok());
+  Settle();
+  scripts["j"].calls.clear();
+  ASSERT_TRUE(scheduler.Cancel(VerbFamily::kJob, "j", true).ok());
+  Settle();
+  EXPECT_THAT(scripts["j"].calls, ElementsAre("cancel", "drain", "abort", "clean", "destroyed"));
+}
+
+TEST_F(SchedulerTest, AJobThatIsCancelledWhileItIsDrainedIsDrainedAgain) {
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Settle();
+  scripts["j"].calls.clear();
+  ASSERT_TRUE(scheduler.Pause(VerbFamily::kJob, "j").ok());
+  ASSERT_TRUE(workers.RunOne());
+  ASSERT_TRUE(scheduler.Cancel(VerbFamily::kJob, "j", true).ok());
+  Settle();
+  EXPECT_THAT(scripts["j"].calls,
+              ElementsAre("drain", "cancel", "drain", "abort", "clean", "destroyed"));
+}
+
 TEST_F(SchedulerTest, JobCancelIsAlwaysByForce) {
   ASSERT_TRUE(Launch({.id = "j"}).ok());
   ASSERT_TRUE(scheduler.Pause(VerbFamily::kJob, "j").ok());
