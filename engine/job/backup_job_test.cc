@@ -238,8 +238,9 @@ TEST_F(BackupJobTest, ACreateJobReportsItsOneStep) {
   bool cleaned = false;
   ASSERT_TRUE(scheduler
                   .Create({.id = "c", .type = JobType::kCreate, .auto_dismiss = false},
-                          std::make_unique<CreateJob>([] { return absl::OkStatus(); },
-                                                      [&cleaned] { cleaned = true; }))
+                          std::make_unique<CreateJob>(
+                              [](const std::atomic<bool>&) { return absl::OkStatus(); },
+                              [&cleaned] { cleaned = true; }))
                   .ok());
   EXPECT_EQ(scheduler.Find("c")->progress, (Progress{0, 1}));
   scheduler.Start("c");
@@ -249,10 +250,29 @@ TEST_F(BackupJobTest, ACreateJobReportsItsOneStep) {
   EXPECT_TRUE(cleaned);
 }
 
+TEST_F(BackupJobTest, ACreateJobLearnsThatItIsCancelledWhileItWorks) {
+  bool seen = false;
+  ASSERT_TRUE(scheduler
+                  .Create({.id = "c", .type = JobType::kCreate, .auto_dismiss = false},
+                          std::make_unique<CreateJob>([&](const std::atomic<bool>& cancelled) {
+                            EXPECT_FALSE(cancelled);
+                            EXPECT_TRUE(
+                                scheduler.Cancel(VerbFamily::kJob, "c", /*force=*/true).ok());
+                            seen = cancelled;
+                            return absl::UnknownError("interrupted");
+                          }))
+                  .ok());
+  scheduler.Start("c");
+  Settle();
+  EXPECT_TRUE(seen);
+  EXPECT_EQ(scheduler.Find("c")->error.code(), absl::StatusCode::kCancelled);
+}
+
 TEST_F(BackupJobTest, ACreateJobThatFailsKeepsItsError) {
   ASSERT_TRUE(scheduler
                   .Create({.id = "c", .type = JobType::kCreate, .auto_dismiss = false},
-                          std::make_unique<CreateJob>([] { return absl::UnknownError("odd"); }))
+                          std::make_unique<CreateJob>(
+                              [](const std::atomic<bool>&) { return absl::UnknownError("odd"); }))
                   .ok());
   scheduler.Start("c");
   Settle();

@@ -6,11 +6,11 @@
 
 namespace tidemark::job {
 
-CreateJob::CreateJob(std::function<absl::Status()> create, std::function<void()> clean)
+CreateJob::CreateJob(Create create, std::function<void()> clean)
     : create_(std::move(create)), clean_(std::move(clean)) {}
 
 absl::StatusOr<StepResult> CreateJob::Step(uint64_t) {
-  RETURN_IF_ERROR(create_());
+  RETURN_IF_ERROR(create_(cancelled_));
   created_ = true;
   StepResult result;
   result.next = StepResult::Next::kDone;

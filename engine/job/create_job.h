@@ -12,17 +12,21 @@ namespace tidemark::job {
 
 class CreateJob final : public Job {
  public:
-  // What `create` returns is the job's result. It may block. `clean` (may be empty) runs at the
+  // What `create` returns is the job's result. It may block; once `cancelled` is true, it is to
+  // return soon, whatever it returns. `clean` (may be empty) runs at the
   // end, whatever the result, on the graph-command worker: lets go of nodes.
-  explicit CreateJob(std::function<absl::Status()> create, std::function<void()> clean = nullptr);
+  using Create = std::function<absl::Status(const std::atomic<bool>& cancelled)>;
+  explicit CreateJob(Create create, std::function<void()> clean = nullptr);
 
   absl::StatusOr<StepResult> Step(uint64_t budget_bytes) override;
+  void OnCancel() override { cancelled_ = true; }
   Progress progress() const override;
   void Clean() override;
 
  private:
-  const std::function<absl::Status()> create_;
+  const Create create_;
   const std::function<void()> clean_;
+  std::atomic<bool> cancelled_ = false;
   std::atomic<bool> created_ = false;
 };
 

@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <functional>
 #include <future>
+#include <memory>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -27,6 +29,8 @@ constexpr char kUser[] = "block job of blockdev-create";
 
 // The bytes written at once where all of an image is to be written.
 constexpr uint64_t kFillBytes = uint64_t{1} << 20;
+// The zeroes asked for at once where that may be writing them.
+constexpr uint64_t kZeroBytes = uint64_t{64} << 20;
 
 absl::StatusOr<storage::Preallocation> FilePreallocation(block::v1::PreallocMode mode) {
   switch (mode) {
@@ -108,6 +112,57 @@ absl::Status CreateRaw(storage::Storage& file, const block::v1::BlockdevCreateOp
   return file.Flush();
 }
 
+// What a job writes to until it is cancelled: then every request that could be one of many fails.
+class UntilCancelled final : public storage::ForwardingStorage {
+ public:
+  UntilCancelled(std::shared_ptr<storage::Storage> next, const std::atomic<bool>& cancelled)
+      : ForwardingStorage(std::move(next)), cancelled_(cancelled) {}
+
+  absl::Status Read(uint64_t offset_bytes, storage::Bytes buffer) override {
+    RETURN_IF_ERROR(Check());
+    return next().Read(offset_bytes, buffer);
+  }
+  absl::Status Write(uint64_t offset_bytes, storage::ConstBytes data,
+                     storage::WriteOptions options) override {
+    RETURN_IF_ERROR(Check());
+    return next().Write(offset_bytes, data, options);
+  }
+  // In pieces as long as zeroes may have to be written as data. Whether they have to be may show
+  // only at the first.
+  absl::Status WriteZeroes(Range range, storage::ZeroOptions options) override {
+    while (!range.empty()) {
+      RETURN_IF_ERROR(Check());
+      const bool at_once = tried_zeroes_.exchange(true) && next().limits().can_write_zeroes_fast;
+      const uint64_t length_bytes =
+          at_once ? range.length_bytes : std::min(range.length_bytes, kZeroBytes);
+      RETURN_IF_ERROR(next().WriteZeroes({range.offset_bytes, length_bytes}, options));
+      range = {range.offset_bytes + length_bytes, range.length_bytes - length_bytes};
+    }
+    return absl::OkStatus();
+  }
+  absl::Status Discard(Range range) override {
+    RETURN_IF_ERROR(Check());
+    return next().Discard(range);
+  }
+  absl::Status Flush() override {
+    RETURN_IF_ERROR(Check());
+    return next().Flush();
+  }
+  absl::Status Resize(uint64_t size_bytes) override {
+    RETURN_IF_ERROR(Check());
+    return next().Resize(size_bytes);
+  }
+
+ private:
+  absl::Status Check() const {
+    if (!cancelled_.load()) return absl::OkStatus();
+    return Error(Reason::kJobCancelled, "the creation of the image was cancelled");
+  }
+
+  const std::atomic<bool>& cancelled_;
+  std::atomic<bool> tried_zeroes_ = false;
+};
+
 // Runs `function` on the graph-command worker and waits for it.
 template <typename Function>
 auto OnCommands(Engine& engine, Function function) {
@@ -121,6 +176,7 @@ auto OnCommands(Engine& engine, Function function) {
 // Attaches to the node that `reference` says, opening it if need be, lets `create` write to it, and
 // lets go.
 absl::Status CreateInNode(Engine& engine, const block::v1::BlockdevRef& reference,
+                          const std::atomic<bool>& cancelled,
                           const std::function<absl::Status(storage::Storage&)>& create) {
   const graph::Permissions permissions{.used = storage::kPermissionConsistentRead |
                                                storage::kPermissionWrite |
@@ -129,7 +185,8 @@ absl::Status CreateInNode(Engine& engine, const block::v1::BlockdevRef& referenc
       graph::Edge* const edge, OnCommands(engine, [&]() -> absl::StatusOr<graph::Edge*> {
         return engine.opener.OpenAndAttach(reference, {.user = kUser, .permissions = permissions});
       }));
-  absl::Status status = create(*edge->port());
+  UntilCancelled file(edge->port(), cancelled);
+  absl::Status status = create(file);
   OnCommands(engine, [&] {
     engine.threads.OnEngine([&] { engine.graph.Detach(edge); });
     status.Update(engine.opener.CloseOrphans());
@@ -140,29 +197,31 @@ absl::Status CreateInNode(Engine& engine, const block::v1::BlockdevRef& referenc
 }  // namespace
 
 absl::Status CreateImageFile(const PathPolicy& policy, const std::string& path, uint64_t size_bytes,
-                             storage::Preallocation preallocation) {
+                             storage::Preallocation preallocation,
+                             const std::atomic<bool>* cancelled) {
   RETURN_IF_ERROR(policy.CheckPath(path));
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
   if (fd < 0) return storage::ErrnoStatus(errno, absl::StrCat("cannot create \"", path, "\""));
   absl::Status status = policy.CheckOpened(fd, path);
-  if (status.ok()) status = storage::CreateFileIn(fd, path, size_bytes, preallocation);
+  if (status.ok()) status = storage::CreateFileIn(fd, path, size_bytes, preallocation, cancelled);
   close(fd);
   return status;
 }
 
-absl::Status CreateImage(Engine& engine, const BlockdevCreateOptions& options) {
+absl::Status CreateImage(Engine& engine, const BlockdevCreateOptions& options,
+                         const std::atomic<bool>& cancelled) {
   switch (options.driver_case()) {
     case BlockdevCreateOptions::kFile: {
       ASSIGN_OR_RETURN(const storage::Preallocation preallocation,
                        FilePreallocation(options.file().preallocation()));
       return CreateImageFile(engine.policy, options.file().filename(), options.file().size(),
-                             preallocation);
+                             preallocation, &cancelled);
     }
     case BlockdevCreateOptions::kRaw:
-      return CreateInNode(engine, options.raw().file(),
+      return CreateInNode(engine, options.raw().file(), cancelled,
                           [&](storage::Storage& file) { return CreateRaw(file, options.raw()); });
     case BlockdevCreateOptions::kQcow2:
-      return CreateInNode(engine, options.qcow2().file(), [&](storage::Storage& file) {
+      return CreateInNode(engine, options.qcow2().file(), cancelled, [&](storage::Storage& file) {
         return CreateQcow2(file, options.qcow2());
       });
     default:

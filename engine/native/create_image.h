@@ -2,6 +2,7 @@
 #ifndef ENGINE_NATIVE_CREATE_IMAGE_H_
 #define ENGINE_NATIVE_CREATE_IMAGE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 
@@ -13,13 +14,16 @@
 
 namespace tidemark::native {
 
-// Blocks: a worker, not the graph-command worker, to which it hops for the node.
-absl::Status CreateImage(Engine& engine, const block::v1::BlockdevCreateOptions& options);
+// Blocks: a worker, not the graph-command worker, to which it hops for the node. Fails soon after
+// `cancelled` has become true.
+absl::Status CreateImage(Engine& engine, const block::v1::BlockdevCreateOptions& options,
+                         const std::atomic<bool>& cancelled);
 
 // Makes the file `path` hold `size_bytes` zeroes, if the policy allows it to be touched at all.
-// Blocks.
+// Blocks, until `cancelled` (may be null) becomes true.
 absl::Status CreateImageFile(const PathPolicy& policy, const std::string& path, uint64_t size_bytes,
-                             storage::Preallocation preallocation);
+                             storage::Preallocation preallocation,
+                             const std::atomic<bool>* cancelled = nullptr);
 
 }  // namespace tidemark::native
 

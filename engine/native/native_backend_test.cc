@@ -332,6 +332,30 @@ TEST_F(NativeBackendTest, TheFilterOfABackupIsNobodysToWorkOn) {
   WaitForJob("j", JOB_STATUS_NULL);
 }
 
+TEST_F(NativeBackendTest, TheMakingOfAnImageEndsWhenItIsCancelled) {
+  CallOk<BlockdevAddRequest, BlockdevAddResponse>(
+      "options { node_name: 'huge' null_co { size: 1048576 } }");
+  // Each writes more than could be written while the test runs.
+  for (const char* options : {"raw { file { reference: 'huge' } size: 4611686018427387904"
+                              " preallocation: PREALLOC_MODE_FULL }",
+                              "qcow2 { file { reference: 'huge' } size: 70368744177664"
+                              " preallocation: PREALLOC_MODE_FULL }"}) {
+    CallOk<BlockdevCreateRequest, BlockdevCreateResponse>(
+        absl::StrCat("job_id: 'c' options { ", options, " }"));
+    WaitForJob("c", JOB_STATUS_RUNNING);
+    CallOk<JobCancelRequest, JobCancelResponse>("id: 'c'");
+    WaitForJob("c", JOB_STATUS_CONCLUDED);
+    const auto jobs = Call<QueryJobsRequest, QueryJobsResponse>("");
+    ASSERT_TRUE(jobs.ok() && jobs->jobs_size() == 1);
+    EXPECT_EQ(jobs->jobs(0).error(), "Operation canceled");
+    CallOk<JobDismissRequest, JobDismissResponse>("id: 'c'");
+  }
+  // Shutting down cancels, too.
+  CallOk<BlockdevCreateRequest, BlockdevCreateResponse>(
+      "job_id: 'c' options { raw { file { reference: 'huge' } size: 4611686018427387904"
+      " preallocation: PREALLOC_MODE_FULL } }");
+}
+
 TEST_F(NativeBackendTest, DisksTooLargeForABitmapAreRefused) {
   for (const char* name : {"huge", "target"}) {
     CallOk<BlockdevAddRequest, BlockdevAddResponse>(

@@ -46,7 +46,9 @@ absl::Status BlockResize(Engine& engine, const std::string& name, uint64_t size_
 // Starts the job that creates an image.
 absl::Status BlockdevCreate(Engine& engine, const block::v1::BlockdevCreateRequest& request) {
   auto job = std::make_unique<job::CreateJob>(
-      [&engine, options = request.options()] { return CreateImage(engine, options); });
+      [&engine, options = request.options()](const std::atomic<bool>& cancelled) {
+        return CreateImage(engine, options, cancelled);
+      });
   return engine.threads.OnEngine([&]() -> absl::Status {
     RETURN_IF_ERROR(engine.scheduler.Create(
         {.id = request.job_id(), .type = job::JobType::kCreate, .auto_dismiss = false},

@@ -123,7 +123,7 @@ absl::StatusOr<std::shared_ptr<FileStorage>> OpenFile(const std::string& path,
 namespace {
 
 absl::Status Preallocate(int fd, const std::string& path, uint64_t size_bytes,
-                         Preallocation preallocation) {
+                         Preallocation preallocation, const std::atomic<bool>* cancelled) {
   const std::string attempted =
       absl::StrCat("cannot allocate ", size_bytes, " bytes for \"", path, "\"");
   if (preallocation == Preallocation::kFallocate && size_bytes > 0) {
@@ -134,6 +134,9 @@ absl::Status Preallocate(int fd, const std::string& path, uint64_t size_bytes,
     AlignedBuffer zeroes(kBounceBytesMax);
     std::memset(zeroes.data(), 0, zeroes.size());
     for (uint64_t at = 0; at < size_bytes; at += zeroes.size()) {
+      if (cancelled != nullptr && cancelled->load()) {
+        return Error(Reason::kJobCancelled, absl::StrCat(attempted, ": cancelled"));
+      }
       const Bytes part = zeroes.first(std::min<uint64_t>(zeroes.size(), size_bytes - at));
       const int error = WriteFully(fd, at, part);
       if (error != 0) return ErrnoStatus(error, attempted);
@@ -145,7 +148,7 @@ absl::Status Preallocate(int fd, const std::string& path, uint64_t size_bytes,
 }  // namespace
 
 absl::Status CreateFileIn(int fd, const std::string& path, uint64_t size_bytes,
-                          Preallocation preallocation) {
+                          Preallocation preallocation, const std::atomic<bool>* cancelled) {
   const std::string attempted =
       absl::StrCat("cannot make \"", path, "\" ", size_bytes, " bytes long");
   struct stat info;
@@ -164,7 +167,7 @@ absl::Status CreateFileIn(int fd, const std::string& path, uint64_t size_bytes,
   if (ftruncate(fd, 0) != 0 || ftruncate(fd, size_bytes) != 0) {
     return ErrnoStatus(errno, attempted);
   }
-  const absl::Status status = Preallocate(fd, path, size_bytes, preallocation);
+  const absl::Status status = Preallocate(fd, path, size_bytes, preallocation, cancelled);
   if (!status.ok()) {
     // Gives back what was had in vain. There is nobody to tell if even that fails.
     if (ftruncate(fd, 0) != 0) return status;

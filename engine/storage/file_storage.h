@@ -131,9 +131,11 @@ absl::StatusOr<std::shared_ptr<FileStorage>> AdoptFile(int fd, const std::string
 // file that others use is IMAGE_LOCKED and stays untouched. Leaves it closed.
 absl::Status CreateFile(const std::string& path, uint64_t size_bytes, Preallocation preallocation);
 
-// The same for a file somebody else has opened for writing; `fd` stays open and the caller's.
+// The same for a file somebody else has opened for writing; `fd` stays open and the caller's. Fails
+// with JOB_CANCELLED soon after `cancelled` (may be null) has become true.
 absl::Status CreateFileIn(int fd, const std::string& path, uint64_t size_bytes,
-                          Preallocation preallocation);
+                          Preallocation preallocation,
+                          const std::atomic<bool>* cancelled = nullptr);
 
 }  // namespace tidemark::storage
 
