@@ -178,13 +178,18 @@ auto OnCommands(Engine& engine, Function function) {
 absl::Status CreateInNode(Engine& engine, const block::v1::BlockdevRef& reference,
                           const std::atomic<bool>& cancelled,
                           const std::function<absl::Status(storage::Storage&)>& create) {
-  const graph::Permissions permissions{.used = storage::kPermissionConsistentRead |
-                                               storage::kPermissionWrite |
-                                               storage::kPermissionResize};
-  ASSIGN_OR_RETURN(
-      graph::Edge* const edge, OnCommands(engine, [&]() -> absl::StatusOr<graph::Edge*> {
-        return engine.opener.OpenAndAttach(reference, {.user = kUser, .permissions = permissions});
-      }));
+  // Not shared for resizing: as this user is not gated, nobody could wait for its requests.
+  const graph::Permissions permissions{
+      .used = storage::kPermissionConsistentRead | storage::kPermissionWrite |
+              storage::kPermissionResize,
+      .shared = storage::kPermissionAll & ~storage::kPermissionResize};
+  ASSIGN_OR_RETURN(graph::Edge* const edge,
+                   OnCommands(engine, [&]() -> absl::StatusOr<graph::Edge*> {
+                     // Not gated: a point in time elsewhere need not wait for a long request of
+                     // this job.
+                     return engine.opener.OpenAndAttach(
+                         reference, {.user = kUser, .permissions = permissions, .gated = false});
+                   }));
   UntilCancelled file(edge->port(), cancelled);
   absl::Status status = create(file);
   OnCommands(engine, [&] {
