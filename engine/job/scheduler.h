@@ -59,7 +59,9 @@ class Scheduler {
   // `job` is destroyed and nothing was heard of it.
   absl::Status Create(const JobOptions& options, std::unique_ptr<Job> job,
                       std::shared_ptr<JobGroup> group = nullptr);
-  // A created job begins to work. The id must be of a created job (CHECKed).
+  // A created job begins to work. The id must be of a created job (CHECKed). Members of a group may
+  // be started one after another, in tasks of their own: the group is not committed before the
+  // last of its created members has been started or undone, and none is aborted before it has been.
   void Start(absl::string_view id);
   // A created job is taken back: aborting, concluded, null, and no BLOCK_JOB event. Returns the
   // job, to be destroyed where that may block; neither Abort nor Clean is called.
