@@ -24,7 +24,8 @@ void JobRecord::Move(JobStatus to) {
 }
 
 void JobRecord::TellCancel() {
-  drained = false;
+  // Before its start nothing can be in flight: no step was made, and guests are held back.
+  if (started) drained = false;
   job->OnCancel();
 }
 
