@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "engine/base/error.h"
+#include "engine/base/notification.h"
 #include "engine/graph/limits.h"
 #include "engine/job/limits.h"
 #include "engine/native/export_commands.h"
@@ -109,12 +109,12 @@ void NativeBackend::Call(const backend::Command& command, const google::protobuf
 void NativeBackend::Shutdown() {
   shutting_down_ = true;
   // Jobs first, while their nodes are there; their ends run on the graph-command worker.
-  absl::Notification cancelled;
+  Notification cancelled;
   threads_->engine().Post(
       [&] { engine_->scheduler.CancelAll([&cancelled] { cancelled.Notify(); }); });
-  cancelled.WaitForNotification();
+  cancelled.Wait();
 
-  absl::Notification closed;
+  Notification closed;
   threads_->commands().Post([&] {
     engine_->exports.StopServer().IgnoreError();  // It may not be running.
     graph::RemovedNodes nodes = threads_->OnEngine([this] { return engine_->graph.TakeAll(); });
@@ -126,7 +126,7 @@ void NativeBackend::Shutdown() {
     threads_->OnEngine([&] { engine_->graph.Unlink(&nodes); });
     closed.Notify();
   });
-  closed.WaitForNotification();
+  closed.Wait();
 }
 
 }  // namespace tidemark::native

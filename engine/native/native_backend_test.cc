@@ -10,9 +10,9 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "engine/backend/command.h"
 #include "engine/base/error.h"
+#include "engine/base/notification.h"
 #include "gmock/gmock.h"
 #include "google/protobuf/text_format.h"
 #include "gtest/gtest.h"
@@ -92,9 +92,9 @@ class NativeBackendTest : public testing::Test {
           return;
         }
       }
-      absl::Notification more;
+      Notification more;
       log_.WakeAfter(seen_, [&more] { more.Notify(); });
-      ASSERT_TRUE(more.WaitForNotificationWithTimeout(absl::Seconds(30)))
+      ASSERT_TRUE(more.WaitFor(absl::Seconds(30)))
           << "job " << id << " did not become " << JobStatus_Name(status);
     }
   }
