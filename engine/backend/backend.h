@@ -3,6 +3,7 @@
 #define ENGINE_BACKEND_BACKEND_H_
 
 #include <functional>
+#include <memory>
 
 #include "absl/status/status.h"
 #include "engine/backend/capabilities.h"
@@ -23,8 +24,9 @@ class Backend {
   virtual void Call(const Command& command, const google::protobuf::Message& request,
                     google::protobuf::Message* result, Done done) = 0;
 
-  // What works here. Constant while connected.
-  virtual const Capabilities& capabilities() const = 0;
+  // What works here. Constant while connected; the last known while the connection to a virtual
+  // machine is down; null until there has been one.
+  virtual std::shared_ptr<const Capabilities> capabilities() const = 0;
 };
 
 }  // namespace tidemark::backend

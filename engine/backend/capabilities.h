@@ -21,8 +21,9 @@ struct Capabilities {
   // Commands that work, by QMP's names: "blockdev-backup". Any other is refused before it reaches
   // the engine.
   std::set<std::string> commands;
-  // What else GetCapabilities tells. The engine fills drivers, events, job_types, export_types and
-  // the limits that are its own (jobs, nodes, exports); the front fills the rest.
+  // What else GetCapabilities tells. The engine fills drivers, events, job_types, export_types, the
+  // limits that are its own (jobs, nodes, exports), and commands if more fields than those confined
+  // to other engines are refused; the front fills the rest.
   ::tidemark::block::v1::GetCapabilitiesResponse details;
 };
 

@@ -67,10 +67,7 @@ class SmallBackend final : public Backend {
         static_cast<const v1::BlockdevAddRequest&>(request).instance().size());
     done(absl::OkStatus());
   }
-  const Capabilities& capabilities() const override { return capabilities_; }
-
- private:
-  Capabilities capabilities_;
+  std::shared_ptr<const Capabilities> capabilities() const override { return nullptr; }
 };
 
 TEST(Invoke, GivesTheTypedResponse) {

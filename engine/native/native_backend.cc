@@ -73,7 +73,8 @@ NativeBackend::NativeBackend(Options options, backend::EventLog* log, Clock* clo
   AddExportCommands(engine_.get(), &handlers_);
   AddTransactionCommands(engine_.get(), &handlers_);
   AddJobCommands(&engine_->scheduler, &handlers_);
-  capabilities_ = MakeCapabilities(options.version, handlers_);
+  capabilities_ =
+      std::make_shared<const backend::Capabilities>(MakeCapabilities(options.version, handlers_));
 }
 
 NativeBackend::~NativeBackend() {

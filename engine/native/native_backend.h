@@ -34,14 +34,16 @@ class NativeBackend final : public backend::LocalBackend {
 
   void Call(const backend::Command& command, const google::protobuf::Message& request,
             google::protobuf::Message* result, Done done) override;
-  const backend::Capabilities& capabilities() const override { return capabilities_; }
+  std::shared_ptr<const backend::Capabilities> capabilities() const override {
+    return capabilities_;
+  }
   void Shutdown() override;
 
  private:
   absl::Status CheckRunning() const;
 
   // Constant after construction.
-  backend::Capabilities capabilities_;
+  std::shared_ptr<const backend::Capabilities> capabilities_;
   Handlers handlers_;
 
   std::atomic<bool> shutting_down_ = false;

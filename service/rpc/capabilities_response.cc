@@ -47,8 +47,9 @@ void FillCapabilities(const backend::Capabilities& capabilities, const std::stri
   response->set_engine(is_native ? v1::ENGINE_TYPE_NATIVE : v1::ENGINE_TYPE_QEMU);
   response->set_engine_version(capabilities.version);
   response->set_service_version(version);
+  const bool told = response->commands_size() > 0;
   for (const auto& known : backend::CommandIndex::Get().commands()) {
-    if (capabilities.commands.count(known->qmp_name) == 0) continue;
+    if (told || capabilities.commands.count(known->qmp_name) == 0) continue;
     v1::CommandCapability* const command = response->add_commands();
     command->set_command(known->qmp_name);
     command->set_method(absl::StrCat("/", known->rpc_name));

@@ -50,9 +50,10 @@ void Dispatcher::Call(const Command& command, const Message& request, Message* r
   const std::string instance = InstanceOf(command, request);
   std::shared_ptr<Backend> backend = router_.Find(instance);
   if (backend == nullptr) return done(UnknownInstance(instance));
-  if (absl::Status capable = CheckCapable(backend->capabilities(), command, request);
-      !capable.ok()) {
-    return done(std::move(capable));
+  // A virtual machine that was never connected refuses by itself, and says why.
+  if (const auto capabilities = backend->capabilities(); capabilities != nullptr) {
+    absl::Status capable = CheckCapable(*capabilities, command, request);
+    if (!capable.ok()) return done(std::move(capable));
   }
   if (paths_.allows_everything() || !NamesFiles(request)) {
     return Hand(std::move(backend), command, request, response, std::move(done));

@@ -3,6 +3,7 @@
 #define SERVICE_RPC_FAKE_BACKEND_H_
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,9 +22,9 @@ class FakeBackend final : public backend::Backend {
 
   // Knows every command and answers OK.
   FakeBackend() {
-    capabilities_.version = "fake";
+    capabilities_->version = "fake";
     for (const auto& command : backend::CommandIndex::Get().commands()) {
-      capabilities_.commands.insert(command->qmp_name);
+      capabilities_->commands.insert(command->qmp_name);
     }
   }
 
@@ -49,12 +50,15 @@ class FakeBackend final : public backend::Backend {
     done(answer == nullptr ? absl::OkStatus() : answer(command, request, result));
   }
 
-  const backend::Capabilities& capabilities() const override { return capabilities_; }
+  std::shared_ptr<const backend::Capabilities> capabilities() const override {
+    return capabilities_;
+  }
   // To be changed before the first call only.
-  backend::Capabilities& mutable_capabilities() { return capabilities_; }
+  backend::Capabilities& mutable_capabilities() { return *capabilities_; }
 
  private:
-  backend::Capabilities capabilities_;
+  const std::shared_ptr<backend::Capabilities> capabilities_ =
+      std::make_shared<backend::Capabilities>();
 
   mutable Mutex mutex_;
   Answer answer_ ABSL_GUARDED_BY(mutex_);

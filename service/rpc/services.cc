@@ -191,7 +191,14 @@ class InstanceService final : public v1::InstanceService::CallbackService {
     absl::Status status = backend::Validate(*request);
     const auto backend = front_.router.Find(request->instance());
     if (status.ok() && backend == nullptr) status = UnknownInstance(request->instance());
-    if (status.ok()) FillCapabilities(backend->capabilities(), front_.version, response);
+    const auto capabilities = status.ok() ? backend->capabilities() : nullptr;
+    if (status.ok() && capabilities == nullptr) {
+      status = Error(Reason::kInstanceUnreachable,
+                     absl::StrCat("Instance '", request->instance(),
+                                  "' has not been reached yet, so what it can do is not known"),
+                     {{"instance", request->instance()}});
+    }
+    if (status.ok()) FillCapabilities(*capabilities, front_.version, response);
     return Finish(front_, context, status, request->instance());
   }
 
