@@ -35,6 +35,7 @@ namespace tidemark {
   ROW(BitmapExists, "BITMAP_EXISTS", kAlreadyExists, "GenericError")                      \
   ROW(JobExists, "JOB_EXISTS", kAlreadyExists, "GenericError")                            \
   ROW(ExportExists, "EXPORT_EXISTS", kAlreadyExists, "GenericError")                      \
+  ROW(InstanceExists, "INSTANCE_EXISTS", kAlreadyExists, "GenericError")                  \
   ROW(NodeBusy, "NODE_BUSY", kFailedPrecondition, "GenericError")                         \
   ROW(NodeReadOnly, "NODE_READ_ONLY", kFailedPrecondition, "GenericError")                \
   ROW(NodeNotOwned, "NODE_NOT_OWNED", kFailedPrecondition, "GenericError")                \
@@ -51,6 +52,7 @@ namespace tidemark {
   ROW(NbdServerRunning, "NBD_SERVER_RUNNING", kFailedPrecondition, "GenericError")        \
   ROW(ExportInUse, "EXPORT_IN_USE", kFailedPrecondition, "GenericError")                  \
   ROW(IoError, "IO_ERROR", kFailedPrecondition, "GenericError")                           \
+  ROW(InstanceUnusable, "INSTANCE_UNUSABLE", kFailedPrecondition, "GenericError")         \
   ROW(TransactionAborted, "TRANSACTION_ABORTED", kAborted, "GenericError")                \
   ROW(JobCancelled, "JOB_CANCELLED", kCancelled, "GenericError")                          \
   ROW(EventsExpired, "EVENTS_EXPIRED", kOutOfRange, "GenericError")                       \

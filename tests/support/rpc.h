@@ -66,6 +66,10 @@ TIDEMARK_RPC(ExportService, NbdServerRemove)
 TIDEMARK_RPC(ExportService, BlockExportAdd)
 TIDEMARK_RPC(ExportService, BlockExportDel)
 TIDEMARK_RPC(ExportService, QueryBlockExports)
+TIDEMARK_RPC(InstanceService, CreateInstance)
+TIDEMARK_RPC(InstanceService, GetInstance)
+TIDEMARK_RPC(InstanceService, ListInstances)
+TIDEMARK_RPC(InstanceService, DeleteInstance)
 TIDEMARK_RPC(InstanceService, GetCapabilities)
 
 #undef TIDEMARK_RPC
