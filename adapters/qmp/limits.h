@@ -1,0 +1,46 @@
+// Every bound of the wire to a QEMU, with its reason. A peer is never trusted to stay within them.
+#ifndef ADAPTERS_QMP_LIMITS_H_
+#define ADAPTERS_QMP_LIMITS_H_
+
+#include <cstddef>
+
+#include "absl/time/time.h"
+
+namespace tidemark::qmp {
+
+// One line of a monitor. The largest seen, query-named-block-nodes of a host's longest chains, has
+// some 10 MiB.
+inline constexpr size_t kLineBytesMax = size_t{64} << 20;
+// Lines up to this are parsed on the I/O thread, in well under a millisecond; longer ones by a
+// worker.
+inline constexpr size_t kLoopLineBytesMax = size_t{64} << 10;
+// What one call receives, and in how many calls, before the I/O thread turns to the next monitor.
+inline constexpr size_t kReceiveBytes = size_t{64} << 10;
+inline constexpr int kReceivesPerTurn = 16;
+
+// Commands that a monitor has not taken yet, and commands without a reply.
+inline constexpr size_t kSendBytesMax = size_t{16} << 20;
+inline constexpr size_t kCommandsWaitingMax = 10'000;
+
+// QEMU's own parser stops at this depth; a chain of images is told nested, one level for each.
+inline constexpr size_t kJsonDepthMax = 1'024;
+// Values in one line: bounds the memory for a parsed one to about 200 MiB.
+inline constexpr size_t kJsonValuesMax = size_t{2} << 20;
+
+// Events that came before the monitor had taken qmp_capabilities: QEMU sends none or a few.
+inline constexpr size_t kEarlyEventsMax = 256;
+
+// How much of a peer's text a message shows.
+inline constexpr size_t kShownBytesMax = 120;
+
+// Descriptors that one look at the poll returns.
+inline constexpr int kPollEventsMax = 64;
+
+// See ConnectionLimits.
+inline constexpr absl::Duration kConnectMax = absl::Seconds(10);
+inline constexpr absl::Duration kHandshakeMax = absl::Seconds(10);
+inline constexpr absl::Duration kSilenceMax = absl::Seconds(30);
+
+}  // namespace tidemark::qmp
+
+#endif  // ADAPTERS_QMP_LIMITS_H_
