@@ -124,9 +124,13 @@ void EventFile::Save(const std::vector<EventPtr>& events) {
     return;
   }
   // A full disk. Later events must not follow a hole as if nothing were missing: begin anew.
+  GiveUp();
+}
+
+void EventFile::GiveUp() {
   unlink(previous_path().c_str());
   file_bytes_ = 0;
-  if (ftruncate(file_, 0) != 0) {
+  if (file_ >= 0 && ftruncate(file_, 0) != 0) {
     close(file_);
     file_ = -1;
     unlink(current_path().c_str());

@@ -34,6 +34,7 @@ class EventFile final : public backend::EventTail {
 
   absl::StatusOr<std::vector<backend::EventPtr>> Load() override;
   void Save(const std::vector<backend::EventPtr>& events) override;
+  void GiveUp() override;
 
  private:
   EventFile(std::string folder, int lock, size_t file_bytes_max)

@@ -54,13 +54,15 @@ class EventLog::Core : public std::enable_shared_from_this<EventLog::Core> {
       Hold(std::move(event));
     }
     options_.kept.clear();
-    position_ = std::max(position_, options_.start_after);
+    if (position_ == 0) dropped_ = options_.start_after;
+    position_ = saved_ = std::max(position_, options_.start_after);
   }
 
   uint64_t Append(absl::string_view instance, Event event);
   absl::StatusOr<std::vector<EventPtr>> Read(uint64_t after, size_t max) const;
   uint64_t WakeAfter(uint64_t after, std::function<void()> wake);
   void CancelWake(uint64_t id);
+  void RunWhenSaved(uint64_t sequence, std::function<void()> then);
   void Flush();
 
   uint64_t position() const {
@@ -135,7 +137,12 @@ class EventLog::Core : public std::enable_shared_from_this<EventLog::Core> {
   std::map<uint64_t, Waiter> waiters_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_waiter_ ABSL_GUARDED_BY(mutex_) = 1;
   std::deque<EventPtr> unsaved_ ABSL_GUARDED_BY(mutex_);
+  bool unsaved_have_hole_ ABSL_GUARDED_BY(mutex_) = false;
   bool saving_ ABSL_GUARDED_BY(mutex_) = false;
+  // The tail was told of all up to here.
+  uint64_t saved_ ABSL_GUARDED_BY(mutex_) = 0;
+  // By the sequence that each waits for.
+  std::multimap<uint64_t, std::function<void()>> when_saved_ ABSL_GUARDED_BY(mutex_);
 };
 
 uint64_t EventLog::Core::Append(absl::string_view instance, Event event) {
@@ -243,7 +250,10 @@ uint64_t EventLog::Core::Commit(Event event, Outbox* outbox) {
   event.set_sequence(++position_);
   auto shared = std::make_shared<const Event>(std::move(event));
   if (options_.tail != nullptr) {
-    if (unsaved_.size() >= options_.events_kept_max) unsaved_.pop_front();
+    if (unsaved_.size() >= options_.events_kept_max) {
+      unsaved_.pop_front();
+      unsaved_have_hole_ = true;
+    }
     unsaved_.push_back(shared);
     if (!saving_) saving_ = outbox->save = true;
   }
@@ -291,7 +301,8 @@ void EventLog::Core::Post(Outbox outbox) {
   }
   if (outbox.save) {
     // Strong: what happened last is saved even if the log ends now.
-    executor_.Post([core = shared_from_this()] { core->SaveAll(); });
+    Executor& saver = options_.saver != nullptr ? *options_.saver : executor_;
+    saver.Post([core = shared_from_this()] { core->SaveAll(); });
   }
 }
 
@@ -318,17 +329,40 @@ void EventLog::Core::Flush() {
 void EventLog::Core::SaveAll() {
   for (;;) {
     std::vector<EventPtr> events;
+    bool have_hole = false;
     {
       MutexLock lock(&mutex_);
       events.assign(unsaved_.begin(), unsaved_.end());
       unsaved_.clear();
+      have_hole = std::exchange(unsaved_have_hole_, false);
       if (events.empty()) {
         saving_ = false;
         return;
       }
     }
+    if (have_hole) options_.tail->GiveUp();
     options_.tail->Save(events);
+    std::vector<std::function<void()>> due;
+    {
+      MutexLock lock(&mutex_);
+      saved_ = events.back()->sequence();
+      const auto end = when_saved_.upper_bound(saved_);
+      for (auto it = when_saved_.begin(); it != end; ++it) due.push_back(std::move(it->second));
+      when_saved_.erase(when_saved_.begin(), end);
+    }
+    for (std::function<void()>& then : due) executor_.Post(std::move(then));
   }
+}
+
+void EventLog::Core::RunWhenSaved(uint64_t sequence, std::function<void()> then) {
+  if (options_.tail != nullptr) {
+    MutexLock lock(&mutex_);
+    if (sequence > saved_) {
+      when_saved_.emplace(sequence, std::move(then));
+      return;
+    }
+  }
+  executor_.Post(std::move(then));
 }
 
 absl::StatusOr<std::vector<EventPtr>> EventLog::Core::Read(uint64_t after, size_t max) const {
@@ -389,6 +423,9 @@ uint64_t EventLog::WakeAfter(uint64_t after, std::function<void()> wake) {
   return core_->WakeAfter(after, std::move(wake));
 }
 void EventLog::CancelWake(uint64_t id) { core_->CancelWake(id); }
+void EventLog::RunWhenSaved(uint64_t sequence, std::function<void()> then) {
+  core_->RunWhenSaved(sequence, std::move(then));
+}
 void EventLog::Flush() { core_->Flush(); }
 size_t EventLog::waiting_count() const { return core_->waiting_count(); }
 

@@ -38,9 +38,12 @@ class EventTail {
   virtual ~EventTail() = default;
   // What was saved, by rising sequence: for EventLogOptions::kept.
   virtual absl::StatusOr<std::vector<EventPtr>> Load() = 0;
-  // Adds events that follow those saved before. Called on the log's executor, one call at a time;
-  // may block.
+  // Adds events that follow those saved before. Called on EventLogOptions::saver, one call at a
+  // time; may block.
   virtual void Save(const std::vector<EventPtr>& events) = 0;
+  // Events are missing between those saved and those that come next: gives up what was saved, so
+  // that a hole never looks like none. Called as Save is.
+  virtual void GiveUp() = 0;
 };
 
 struct EventLogOptions {
@@ -49,10 +52,12 @@ struct EventLogOptions {
   absl::Duration coalesce_period = kCoalescePeriod;
   // Of an earlier process: replayed, and the sequence goes on behind them.
   std::vector<EventPtr> kept;
-  // The first sequence is greater than this.
+  // The first sequence is greater than this. Without `kept`, all before it counts as dropped.
   uint64_t start_after = 0;
   // Told of every event; null: nothing outlives the process.
   std::shared_ptr<EventTail> tail;
+  // Where the tail is told; must outlive the log. Null: on the log's executor.
+  Executor* saver = nullptr;
 };
 
 class EventLog {
@@ -83,6 +88,11 @@ class EventLog {
   // and after the log's end: it must hold on to what it touches.
   uint64_t WakeAfter(uint64_t after, std::function<void()> wake);
   void CancelWake(uint64_t id);
+
+  // Runs `then` once, on the executor, when the tail was told of every event up to `sequence`: at
+  // once if it was, or if there is no tail. A tail that fails to save counts as told: what is in
+  // memory is then all there is. Still runs after the log's end.
+  void RunWhenSaved(uint64_t sequence, std::function<void()> then);
 
   // Appends what is held back. Before a shutdown, and in tests.
   void Flush();

@@ -329,6 +329,7 @@ class MemoryTail final : public EventTail {
   void Save(const std::vector<EventPtr>& events) override {
     saved_.insert(saved_.end(), events.begin(), events.end());
   }
+  void GiveUp() override { saved_.clear(); }
 
  private:
   std::vector<EventPtr> saved_;
@@ -349,6 +350,59 @@ TEST_F(EventLogTest, ALogGoesOnWhereTheSavedTailEnds) {
   EXPECT_EQ(log_->Read(1)->size(), 2u);
   EXPECT_FALSE(log_->Read(0).ok());
   EXPECT_EQ(log_->Append("", StatusChange("j", v1::JOB_STATUS_RUNNING)), 4u);
+}
+
+TEST_F(EventLogTest, WhatWaitsForAnEventToBeSavedRunsOnceItIs) {
+  EventLogOptions options;
+  const auto tail = std::make_shared<MemoryTail>();
+  options.tail = tail;
+  Make(options);
+  const uint64_t first = log_->Append("", StatusChange("j", v1::JOB_STATUS_RUNNING));
+  std::vector<size_t> saved_counts;
+  const auto count = [&] { saved_counts.push_back(tail->Load()->size()); };
+  log_->RunWhenSaved(first, count);
+  log_->RunWhenSaved(first + 1, count);
+  EXPECT_TRUE(saved_counts.empty());
+  executor_.RunReady();
+  EXPECT_THAT(saved_counts, ElementsAre(1)) << "the second event has not happened";
+  log_->Append("", StatusChange("j", v1::JOB_STATUS_PAUSED));
+  executor_.RunReady();
+  EXPECT_THAT(saved_counts, ElementsAre(1, 2));
+  log_->RunWhenSaved(first, count);
+  EXPECT_EQ(saved_counts.size(), 2u) << "never inside the call";
+  executor_.RunReady();
+  EXPECT_THAT(saved_counts, ElementsAre(1, 2, 2));
+}
+
+TEST_F(EventLogTest, WithoutATailNothingWaitsToBeSaved) {
+  Make({});
+  bool ran = false;
+  log_->RunWhenSaved(7, [&ran] { ran = true; });
+  executor_.RunReady();
+  EXPECT_TRUE(ran);
+}
+
+TEST_F(EventLogTest, ATailThatFallsBehindIsGivenUpRatherThanLeftWithAHole) {
+  EventLogOptions options;
+  options.tail = std::make_shared<MemoryTail>();
+  options.events_kept_max = 2;
+  Make(options);
+  log_->Append("", StatusChange("j", v1::JOB_STATUS_RUNNING));
+  executor_.RunReady();
+  for (int i = 0; i < 3; ++i) log_->Append("", StatusChange("j", v1::JOB_STATUS_RUNNING));
+  executor_.RunReady();
+  const auto saved = *options.tail->Load();
+  ASSERT_EQ(saved.size(), 2u);
+  EXPECT_EQ(saved[0]->sequence(), 3u);
+}
+
+TEST_F(EventLogTest, ALogThatBeginsBehindLostEventsSaysSo) {
+  EventLogOptions options;
+  options.start_after = 1'000;
+  Make(options);
+  EXPECT_EQ(DetailsOf(log_->Read(5).status())->reason, Reason::kEventsExpired);
+  EXPECT_TRUE(log_->Read(1'000)->empty());
+  EXPECT_EQ(log_->Append("", StatusChange("j", v1::JOB_STATUS_RUNNING)), 1'001u);
 }
 
 TEST(EventLogThreads, ConcurrentAppendsGetDistinctSequencesAndReadersSeeThemAll) {
