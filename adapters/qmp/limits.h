@@ -33,6 +33,11 @@ inline constexpr size_t kEarlyEventsMax = 256;
 // How much of a peer's text a message shows.
 inline constexpr size_t kShownBytesMax = 120;
 
+// Names of a refused request that its error repeats: how many, from how deep, how much of each.
+inline constexpr size_t kErrorNamesMax = 12;
+inline constexpr int kErrorNamesDepthMax = 8;
+inline constexpr size_t kErrorNameBytesMax = 512;
+
 // Descriptors that one look at the poll returns.
 inline constexpr int kPollEventsMax = 64;
 
