@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "adapters/store/state_folder.h"
 #include "engine/backend/event_log.h"
 #include "engine/backend/job_book.h"
 #include "engine/base/clock.h"
@@ -21,7 +22,6 @@
 #include "engine/base/status_macros.h"
 #include "engine/native/native_backend.h"
 #include "service/config.h"
-#include "service/event_file.h"
 #include "service/orphan_jobs.h"
 #include "service/rpc/dispatcher.h"
 #include "service/rpc/front.h"
@@ -66,23 +66,35 @@ void MakeDefaultFolder(const Config& config) {
   if (config.listen[0].socket_path == "/run/tidemark/tidemark.sock") mkdir("/run/tidemark", 0755);
 }
 
-// The log of a process before us, if there is a state folder.
-absl::StatusOr<backend::EventLogOptions> LogOptions(const Config& config) {
-  backend::EventLogOptions options;
-  if (config.state_dir.empty()) return options;
-  ASSIGN_OR_RETURN(std::shared_ptr<EventFile> file, EventFile::Open(config.state_dir));
-  ASSIGN_OR_RETURN(options.kept, file->Load());
-  if (!options.kept.empty()) {
-    options.start_after = options.kept.back()->sequence() + kRestartGap;
+// Null if nothing is to outlive the process.
+absl::StatusOr<std::shared_ptr<store::StateFolder>> OpenState(const Config& config) {
+  if (config.state_dir.empty()) return nullptr;
+  ASSIGN_OR_RETURN(std::shared_ptr<store::StateFolder> state,
+                   store::StateFolder::Open(config.state_dir, SystemClock()));
+  for (const std::string& warning : state->warnings()) {
+    std::fprintf(stderr, "tidemarkd: warning: %s\n", warning.c_str());
   }
-  options.tail = std::move(file);
+  return state;
+}
+
+// The log goes on where that of the process before us ended.
+absl::StatusOr<backend::EventLogOptions> LogOptions(std::shared_ptr<store::StateFolder> state,
+                                                    Executor& saver) {
+  backend::EventLogOptions options;
+  if (state == nullptr) return options;
+  ASSIGN_OR_RETURN(options.kept, state->Load());
+  options.start_after = state->start_after();
+  options.tail = std::move(state);
+  options.saver = &saver;
   return options;
 }
 
 absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   ASSIGN_OR_RETURN(const PathPolicy paths, PathPolicy::Create(config.image_roots));
   WorkerPool executor("front", kFrontThreads);
-  ASSIGN_OR_RETURN(backend::EventLogOptions log_options, LogOptions(config));
+  ASSIGN_OR_RETURN(const std::shared_ptr<store::StateFolder> state, OpenState(config));
+  SerialExecutor saver("store");
+  ASSIGN_OR_RETURN(backend::EventLogOptions log_options, LogOptions(state, saver));
   backend::EventLog log(SystemClock(), executor, std::move(log_options));
   backend::JobBook jobs(log);
   EndOrphanJobs(log, jobs);

@@ -1,0 +1,278 @@
+// Where sequences go on. Normally behind the newest event saved, by kRestartGap. Where that is not
+// known any more (a damaged database, a full disk), at the number of microseconds since 1970: no
+// log makes a million events a second for years, so it lies behind all that was ever told. It is
+// stored as the floor, for a process that is killed before it has saved an event.
+#include "adapters/store/state_folder.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/error.h"
+#include "engine/base/status_macros.h"
+
+namespace tidemark::store {
+namespace {
+
+namespace v1 = ::tidemark::block::v1;
+
+constexpr int kSchemaVersion = 1;
+constexpr char kSchema[] =
+    "CREATE TABLE instances (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE jobs (instance TEXT, id TEXT, body BLOB NOT NULL,"
+    "                   PRIMARY KEY (instance, id)) WITHOUT ROWID;"
+    "CREATE TABLE floor (sequence INTEGER NOT NULL);"
+    "INSERT INTO floor VALUES (0);"
+    "PRAGMA user_version = 1;";
+
+absl::Status SystemError(absl::string_view what, const std::string& path) {
+  return Error(Reason::kIoError, absl::StrCat(what, " '", path, "': ", std::strerror(errno)),
+               {{"file", path}});
+}
+
+// What callers of the ports are told of an error.
+absl::Status AtPort(const absl::Status& status, absl::string_view what) {
+  if (status.ok() || DetailsOf(status).has_value()) return Annotate(status, what);
+  return Error(Reason::kIoError, absl::StrCat(what, ": ", status.message()));
+}
+
+// The messages in the one column that `select` asks for; those that cannot be read are left out.
+template <typename Body>
+absl::StatusOr<std::vector<Body>> ReadBodies(Statement select) {
+  std::vector<Body> bodies;
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool row, select.Step());
+    if (!row) return bodies;
+    const absl::string_view bytes = select.Bytes(0);
+    Body body;
+    if (body.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+      bodies.push_back(std::move(body));
+    }
+  }
+}
+
+template <typename Body>
+std::vector<Body> Salvage(Database* database, absl::string_view statement) {
+  if (database == nullptr) return {};
+  auto select = database->Prepare(statement);
+  if (!select.ok()) return {};
+  auto bodies = ReadBodies<Body>(*std::move(select));
+  return bodies.ok() ? *std::move(bodies) : std::vector<Body>();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<StateFolder>> StateFolder::Open(const std::string& folder,
+                                                               Clock& clock, EventBounds bounds) {
+  if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
+    return SystemError("Cannot make the state folder", folder);
+  }
+  const std::string lock_path = folder + "/lock";
+  const int lock = open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (lock < 0) return SystemError("Cannot use the state folder", folder);
+  auto state = std::unique_ptr<StateFolder>(new StateFolder(folder, lock, clock, bounds));
+  if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("Cannot use the state folder '", folder, "': another daemon has it"));
+  }
+  MutexLock hold(&state->mutex_);
+  absl::Status status = state->OpenDatabase();
+  if (absl::IsDataLoss(status)) status = state->ReplaceDamaged(status);
+  if (!status.ok()) return Annotate(status, "Cannot use the state folder");
+  return state;
+}
+
+StateFolder::~StateFolder() {
+  {
+    MutexLock hold(&mutex_);
+    events_ = nullptr;
+    database_ = nullptr;
+  }
+  close(lock_);
+}
+
+absl::Status StateFolder::OpenDatabase() {
+  ASSIGN_OR_RETURN(database_, Database::Open(path()));
+  ASSIGN_OR_RETURN(const int64_t version, database_->Ask("PRAGMA user_version"));
+  if (version > kSchemaVersion) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("'", path(), "' was written by a newer Tidemark (version ", version,
+                     " of its tables, this one knows ", kSchemaVersion,
+                     "); use that one, or another --state_dir"));
+  }
+  if (version == 0) {
+    RETURN_IF_ERROR(MakeSchema());
+  } else {
+    RETURN_IF_ERROR(database_->Check());
+  }
+  events_ = std::make_unique<EventRows>(*database_, bounds_);
+  return absl::OkStatus();
+}
+
+absl::Status StateFolder::MakeSchema() {
+  RETURN_IF_ERROR(database_->InTransaction([this]() -> absl::Status {
+    RETURN_IF_ERROR(database_->Run(EventRows::kSchema));
+    return database_->Run(kSchema);
+  }));
+  if (!SetMark()) return SystemError("Cannot write", mark_path());
+  return absl::OkStatus();
+}
+
+absl::Status StateFolder::ReplaceDamaged(const absl::Status& damage) {
+  const auto instances =
+      Salvage<v1::CreateInstanceRequest>(database_.get(), "SELECT body FROM instances");
+  const auto jobs = Salvage<v1::Job>(database_.get(), "SELECT body FROM jobs");
+  database_ = nullptr;
+  const std::string aside = absl::StrCat(path(), ".damaged-", absl::ToUnixSeconds(clock_.Now()));
+  if (std::rename(path().c_str(), aside.c_str()) != 0) {
+    return SystemError("Cannot move the damaged database aside", path());
+  }
+  // The journals belong to it; without them SQLite would not mix them up with the new one.
+  for (const char* suffix : {"-wal", "-shm"}) {
+    std::rename((path() + suffix).c_str(), (aside + suffix).c_str());
+  }
+  RETURN_IF_ERROR(OpenDatabase());
+  RETURN_IF_ERROR(StartAnew());
+  warnings_.push_back(absl::StrCat(
+      "the database of the state folder was damaged (", damage.message(), "); it was moved to '",
+      aside, "', and a new one begun with ", instances.size(), " instances and ", jobs.size(),
+      " unfinished jobs that could be read; the history of events begins anew"));
+  const auto put_back = [&]() -> absl::Status {
+    ASSIGN_OR_RETURN(Statement instance,
+                     database_->Prepare("INSERT OR REPLACE INTO instances VALUES (?, ?)"));
+    for (const auto& body : instances) {
+      const std::string bytes = body.SerializeAsString();
+      RETURN_IF_ERROR(instance.Bind(body.id()).BindBlob(bytes).Run());
+    }
+    ASSIGN_OR_RETURN(Statement job,
+                     database_->Prepare("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)"));
+    for (const auto& body : jobs) {
+      const std::string bytes = body.SerializeAsString();
+      RETURN_IF_ERROR(job.Bind(body.instance()).Bind(body.id()).BindBlob(bytes).Run());
+    }
+    return absl::OkStatus();
+  };
+  return database_->InTransaction(put_back);
+}
+
+absl::Status StateFolder::StartAnew() {
+  start_after_ = std::max(
+      start_after_, static_cast<uint64_t>(std::max<int64_t>(absl::ToUnixMicros(clock_.Now()), 0)));
+  return database_->InTransaction([this]() -> absl::Status {
+    RETURN_IF_ERROR(events_->Clear());
+    ASSIGN_OR_RETURN(Statement update, database_->Prepare("UPDATE floor SET sequence = ?"));
+    return update.Bind(static_cast<int64_t>(start_after_)).Run();
+  });
+}
+
+bool StateFolder::SetMark() {
+  const int made = open(mark_path().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (made < 0) return false;
+  close(made);
+  return true;
+}
+
+absl::StatusOr<std::vector<backend::EventPtr>> StateFolder::Load() {
+  MutexLock hold(&mutex_);
+  absl::StatusOr<std::vector<backend::EventPtr>> events = events_->Load();
+  const auto floor = database_->Ask("SELECT sequence FROM floor");
+  if (!events.ok()) return AtPort(events.status(), "Cannot read the saved events");
+  if (!floor.ok()) return AtPort(floor.status(), "Cannot read the saved events");
+  start_after_ = static_cast<uint64_t>(*floor);
+  if (events_->newest() > 0) start_after_ = std::max(start_after_, events_->newest() + kRestartGap);
+  if (access(mark_path().c_str(), F_OK) == 0) return events;
+  // The process before us could not save all that it told.
+  events->clear();
+  given_up_ = true;
+  if (StartAnew().ok() && SetMark()) given_up_ = false;
+  return events;
+}
+
+void StateFolder::Save(const std::vector<backend::EventPtr>& events) {
+  MutexLock hold(&mutex_);
+  if (events_->Save(events, given_up_).ok()) {
+    if (given_up_ && SetMark()) given_up_ = false;
+    return;
+  }
+  unlink(mark_path().c_str());
+  given_up_ = true;
+}
+
+void StateFolder::GiveUp() {
+  MutexLock hold(&mutex_);
+  unlink(mark_path().c_str());
+  given_up_ = true;
+}
+
+uint64_t StateFolder::start_after() const {
+  MutexLock hold(&mutex_);
+  return start_after_;
+}
+
+absl::StatusOr<std::vector<v1::CreateInstanceRequest>> StateFolder::LoadInstances() {
+  MutexLock hold(&mutex_);
+  absl::StatusOr<Statement> select = database_->Prepare("SELECT body FROM instances ORDER BY id");
+  if (!select.ok()) return AtPort(select.status(), "Cannot read the stored instances");
+  auto instances = ReadBodies<v1::CreateInstanceRequest>(*std::move(select));
+  if (!instances.ok()) return AtPort(instances.status(), "Cannot read the stored instances");
+  return instances;
+}
+
+absl::StatusOr<std::vector<v1::Job>> StateFolder::LoadJobs(absl::string_view instance) {
+  const std::string what = absl::StrCat("Cannot read the stored jobs of instance '", instance, "'");
+  MutexLock hold(&mutex_);
+  absl::StatusOr<Statement> select =
+      database_->Prepare("SELECT body FROM jobs WHERE instance = ? ORDER BY id");
+  if (!select.ok()) return AtPort(select.status(), what);
+  select->Bind(instance);
+  auto jobs = ReadBodies<v1::Job>(*std::move(select));
+  if (!jobs.ok()) return AtPort(jobs.status(), what);
+  return jobs;
+}
+
+absl::Status StateFolder::Execute(absl::string_view what, absl::string_view statement,
+                                  absl::FunctionRef<void(Statement&)> bind) {
+  MutexLock hold(&mutex_);
+  absl::StatusOr<Statement> prepared = database_->Prepare(statement);
+  if (!prepared.ok()) return AtPort(prepared.status(), what);
+  bind(*prepared);
+  return AtPort(prepared->Run(), what);
+}
+
+absl::Status StateFolder::SaveInstance(const v1::CreateInstanceRequest& instance) {
+  const std::string body = instance.SerializeAsString();
+  return Execute(absl::StrCat("Cannot store instance '", instance.id(), "'"),
+                 "INSERT OR REPLACE INTO instances VALUES (?, ?)",
+                 [&](Statement& statement) { statement.Bind(instance.id()).BindBlob(body); });
+}
+
+absl::Status StateFolder::DeleteInstance(absl::string_view id) {
+  const std::string what = absl::StrCat("Cannot forget instance '", id, "'");
+  const auto bind = [id](Statement& statement) { statement.Bind(id); };
+  RETURN_IF_ERROR(Execute(what, "DELETE FROM jobs WHERE instance = ?", bind));
+  return Execute(what, "DELETE FROM instances WHERE id = ?", bind);
+}
+
+absl::Status StateFolder::SaveJob(const v1::Job& job) {
+  const std::string body = job.SerializeAsString();
+  return Execute(
+      absl::StrCat("Cannot store job '", job.id(), "' of instance '", job.instance(), "'"),
+      "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)",
+      [&](Statement& statement) { statement.Bind(job.instance()).Bind(job.id()).BindBlob(body); });
+}
+
+absl::Status StateFolder::DeleteJob(absl::string_view instance, absl::string_view id) {
+  return Execute(absl::StrCat("Cannot forget job '", id, "' of instance '", instance, "'"),
+                 "DELETE FROM jobs WHERE instance = ? AND id = ?",
+                 [&](Statement& statement) { statement.Bind(instance).Bind(id); });
+}
+
+}  // namespace tidemark::store

@@ -1,0 +1,98 @@
+// The folder that outlives the process: the newest events, the registered instances and their
+// unfinished jobs, in one SQLite database. Any thread that may block; calls wait for each other.
+//
+// Promises
+//   A killed process loses nothing that a call has returned for; a crashed machine perhaps the last
+//   seconds.
+//   Sequences are never used twice, and events that were lost are never passed over in silence: a
+//   watcher that comes back is shown all since, or told that some are gone. So if the disk is full,
+//   what was saved of events is given up, and saving begins anew when there is space.
+//   A damaged database does not keep the service from starting: it is moved aside, and what can
+//   still be read of instances and jobs is taken over.
+#ifndef ADAPTERS_STORE_STATE_FOLDER_H_
+#define ADAPTERS_STORE_STATE_FOLDER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "adapters/store/database.h"
+#include "adapters/store/event_rows.h"
+#include "engine/backend/event_log.h"
+#include "engine/backend/state_store.h"
+#include "engine/base/clock.h"
+#include "engine/base/mutex.h"
+
+namespace tidemark::store {
+
+class StateFolder final : public backend::EventTail, public backend::StateStore {
+ public:
+  // Opens the folder, which is made if it is missing, for this process alone. FAILED_PRECONDITION
+  // if another process has it, or a newer Tidemark wrote it.
+  static absl::StatusOr<std::unique_ptr<StateFolder>> Open(const std::string& folder, Clock& clock,
+                                                           EventBounds bounds = {});
+  ~StateFolder() override;
+
+  // What was found wrong and put right when it was opened, for the operator; mostly nothing.
+  const std::vector<std::string>& warnings() const { return warnings_; }
+
+  // EventTail. Load comes first.
+  absl::StatusOr<std::vector<backend::EventPtr>> Load() override;
+  void Save(const std::vector<backend::EventPtr>& events) override;
+  void GiveUp() override;
+  // Behind every sequence that was ever told: EventLogOptions::start_after. After Load.
+  uint64_t start_after() const;
+
+  // StateStore.
+  absl::StatusOr<std::vector<::tidemark::block::v1::CreateInstanceRequest>> LoadInstances()
+      override;
+  absl::Status SaveInstance(const ::tidemark::block::v1::CreateInstanceRequest& instance) override;
+  absl::Status DeleteInstance(absl::string_view id) override;
+  absl::StatusOr<std::vector<::tidemark::block::v1::Job>> LoadJobs(
+      absl::string_view instance) override;
+  absl::Status SaveJob(const ::tidemark::block::v1::Job& job) override;
+  absl::Status DeleteJob(absl::string_view instance, absl::string_view id) override;
+
+  static constexpr char kDatabaseName[] = "tidemark.db";
+
+ private:
+  StateFolder(std::string folder, int lock, Clock& clock, EventBounds bounds)
+      : folder_(std::move(folder)), lock_(lock), clock_(clock), bounds_(bounds) {}
+
+  std::string path() const { return folder_ + "/" + kDatabaseName; }
+  // There is such a file for as long as the saved events are all there are. Taking it away needs no
+  // space, so it works where saving does not.
+  std::string mark_path() const { return folder_ + "/events-are-whole"; }
+  bool SetMark();
+
+  absl::Status OpenDatabase() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status MakeSchema() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status ReplaceDamaged(const absl::Status& damage) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status StartAnew() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Execute(absl::string_view what, absl::string_view statement,
+                       absl::FunctionRef<void(Statement&)> bind);
+
+  // Constant after Open.
+  const std::string folder_;
+  const int lock_;
+  Clock& clock_;
+  const EventBounds bounds_;
+  std::vector<std::string> warnings_;
+
+  // Held during I/O: it is what makes the calls wait for each other.
+  mutable Mutex mutex_;
+  std::unique_ptr<Database> database_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<EventRows> events_ ABSL_GUARDED_BY(mutex_);
+  // Events are missing behind those saved: these go with the next save.
+  bool given_up_ ABSL_GUARDED_BY(mutex_) = false;
+  uint64_t start_after_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace tidemark::store
+
+#endif  // ADAPTERS_STORE_STATE_FOLDER_H_
