@@ -1,0 +1,156 @@
+// The books of one virtual machine's jobs. It adds to QEMU's events what their starters asked for,
+// tells progress, keeps each result until it is in the log, and after a break finds out what was
+// missed.
+//
+// A job whose starter wants it to go by itself when it ends is made to wait for job-dismiss all the
+// same (job_request.h); once its end is safe in the log it is dismissed from here. Clients see
+// neither: not in events, not in queries.
+//
+// Calls that say so are made in the order of the wire, one at a time; all others from any thread.
+// None blocks. `log`, `jobs`, `store` and `workers` must outlive the keeper and what it has posted.
+#ifndef ADAPTERS_QMP_JOB_KEEPER_H_
+#define ADAPTERS_QMP_JOB_KEEPER_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "engine/backend/event_log.h"
+#include "engine/backend/job_book.h"
+#include "engine/backend/state_store.h"
+#include "engine/base/clock.h"
+#include "engine/base/executor.h"
+#include "engine/base/mutex.h"
+#include "tidemark/block/v1/job.pb.h"
+
+namespace tidemark::qmp {
+
+class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
+ public:
+  // What the owner does for the keeper; called without locks, on any thread.
+  struct Hooks {
+    // Sends job-dismiss.
+    std::function<void(const std::string& id)> dismiss;
+    // A job is gone: its id is free.
+    std::function<void(const std::string& id)> gone;
+    // A job began to live.
+    std::function<void()> alive;
+  };
+  // Null `store`: nothing outlives the process.
+  JobKeeper(std::string instance, backend::EventLog& log, const backend::JobBook& jobs,
+            backend::StateStore* store, Executor& workers, Clock& clock, Hooks hooks);
+
+  // Jobs that an earlier process stored. Before anything else.
+  void Restore(const std::vector<::tidemark::block::v1::Job>& stored);
+
+  // --- Requests.
+  // A request is about to be sent that starts `jobs`. Ends with Settle.
+  using Intent = uint64_t;
+  Intent Intend(const std::vector<::tidemark::block::v1::Job>& jobs);
+  // Stores them. Blocks: workers only.
+  absl::Status Store(const std::vector<::tidemark::block::v1::Job>& jobs);
+  // QEMU has answered, or never will. What did not begin by then is forgotten, unless it may still
+  // be found to have begun (`unknown`).
+  void Settle(Intent intent, const std::vector<::tidemark::block::v1::Job>& jobs, bool unknown);
+  // The job has ended and is about to be dismissed from here: its id will be free at once.
+  bool IsLeaving(const std::string& id) const;
+  // A user holds the job, or lets it go. Returns what was so before.
+  bool SetPauseWanted(const std::string& id, bool wanted);
+  // Takes out of a query's answer what clients must not see.
+  void Hide(google::protobuf::Message* answer) const;
+
+  // --- What QEMU says, in the order of the wire.
+  // Any event of the virtual machine: appends it to the log, with what belongs to it.
+  void OnEvent(backend::Event event);
+  // Whether the event must not be told before query-jobs has been asked how the job ended.
+  bool NeedsResult(const backend::Event& event) const;
+  void SetResult(const ::tidemark::block::v1::QueryJobsResponse& answer, const std::string& id);
+  // The connection is back. `same_qemu`: it may be the process that it was.
+  void Reconcile(const ::tidemark::block::v1::QueryJobsResponse& jobs,
+                 const ::tidemark::block::v1::QueryBlockJobsResponse& block_jobs, bool same_qemu);
+  // Answers to the regular question.
+  void OnFigures(const ::tidemark::block::v1::QueryJobsResponse& jobs,
+                 const ::tidemark::block::v1::QueryBlockJobsResponse& block_jobs);
+  // No job lives any more, for the reason given.
+  void EndAll(absl::string_view error);
+
+  // Whether any job has not ended.
+  bool AnyLives() const;
+
+ private:
+  using Job = ::tidemark::block::v1::Job;
+  using JobInfo = ::tidemark::block::v1::JobInfo;
+  using BlockJobInfo = ::tidemark::block::v1::BlockJobInfo;
+  using JobStatus = ::tidemark::block::v1::JobStatus;
+  struct Record {
+    // As its starter asked; of other people's jobs, as far as known.
+    Job job;
+    // Its starter wants it gone when it ends, and we have made it wait.
+    bool dismissed_by_us = false;
+    // The last one told.
+    JobStatus status = ::tidemark::block::v1::JOB_STATUS_UNSPECIFIED;
+    // Somebody, or an error, wants it held.
+    bool pause_wanted = false;
+    // It is held now, and nobody asked.
+    bool held_by_qemu = false;
+    // What has been told of it.
+    bool ready_told = false;
+    bool pending_told = false;
+    bool end_told = false;
+    // Progress of the last seconds, by the clock.
+    std::deque<std::pair<absl::Duration, int64_t>> samples;
+  };
+  // What follows from an event once no lock is held.
+  using After = std::vector<std::function<void()>>;
+
+  void OnStatus(backend::Event event, After* after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Record& Begin(const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void MarkSpontaneous(::tidemark::block::v1::JobStatusChangeEvent* change, Record* record)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TellProgress(const Record& record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TellFound(backend::Event event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TellFoundStatus(Record* record, JobStatus status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CatchUp(Record* record, const JobInfo& info, const BlockJobInfo* block)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TellEnd(Record* record, const JobInfo& info, bool is_block_job)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Lose(const std::string& id, absl::string_view error, After* after)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void DismissWhenSaved(const std::string& id, After* after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Forget(const std::string& id, After* after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool Update(const JobInfo& info, const BlockJobInfo* block, Record* record)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t RateOf(Record* record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void DeleteStored(const std::string& id);
+
+  // Constant after construction.
+  const std::string instance_;
+  backend::EventLog& log_;
+  const backend::JobBook& jobs_;
+  backend::StateStore* const store_;
+  Executor& workers_;
+  Clock& clock_;
+  const Hooks hooks_;
+
+  // Held while the store is written, so that what is deleted is not what has just been stored
+  // anew. Before mutex_.
+  Mutex store_mutex_;
+
+  mutable Mutex mutex_;
+  Intent next_intent_ ABSL_GUARDED_BY(mutex_) = 1;
+  // By id, in the order sent.
+  std::map<std::string, std::list<std::pair<Intent, Job>>> intended_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Record> records_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace tidemark::qmp
+
+#endif  // ADAPTERS_QMP_JOB_KEEPER_H_

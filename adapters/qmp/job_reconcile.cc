@@ -1,0 +1,209 @@
+// What was missed, found by asking: QEMU lists the jobs it still has, the books know the rest. What
+// is told from here is marked as recovered; it may repeat what had been told before the break, but
+// leaves nothing out that a client waits for.
+#include <algorithm>
+#include <utility>
+
+#include "adapters/qmp/error_table.h"
+#include "adapters/qmp/job_keeper.h"
+#include "engine/base/error.h"
+
+namespace tidemark::qmp {
+namespace {
+
+namespace v1 = ::tidemark::block::v1;
+
+// QEMU's word for it.
+constexpr char kCancelledText[] = "Operation canceled";
+constexpr char kRestarted[] = "QEMU ended or was replaced while the job ran";
+constexpr char kEndedUnseen[] =
+    "The job ended while the connection to QEMU was down, and QEMU did not keep its result";
+
+bool IsReadyOrLater(v1::JobStatus status) {
+  return status == v1::JOB_STATUS_READY || status == v1::JOB_STATUS_STANDBY;
+}
+
+}  // namespace
+
+void JobKeeper::Restore(const std::vector<Job>& stored) {
+  MutexLock lock(&mutex_);
+  for (const Job& job : stored) {
+    Record& record = records_[job.id()];
+    record.job = job;
+    record.job.set_instance(instance_);
+    record.dismissed_by_us = job.auto_dismiss();
+    // What the log knows of it. A job of this id that had gone is an earlier one.
+    const auto entry = jobs_.Find(instance_, job.id());
+    if (!entry.ok() || entry->view.job().status() == v1::JOB_STATUS_NULL) continue;
+    const Job& told = entry->view.job();
+    record.status = told.status();
+    record.pause_wanted =
+        told.status() == v1::JOB_STATUS_PAUSED || told.status() == v1::JOB_STATUS_STANDBY;
+    record.job.set_error(told.error());
+    record.job.set_error_reason(told.error_reason());
+  }
+}
+
+void JobKeeper::TellFound(backend::Event event) {
+  event.set_recovered(true);
+  log_.Append(instance_, std::move(event));
+}
+
+void JobKeeper::TellFoundStatus(Record* record, JobStatus status) {
+  backend::Event event;
+  v1::JobStatusChangeEvent& change = *event.mutable_job_status_change();
+  change.set_id(record->job.id());
+  change.set_status(status);
+  change.set_type(record->job.type());
+  *change.mutable_node_names() = record->job.node_names();
+  record->status = status;
+  TellFound(std::move(event));
+}
+
+void JobKeeper::TellEnd(Record* record, const JobInfo& info, bool is_block_job) {
+  Job& job = record->job;
+  const bool failed = !info.error().empty();
+  if (failed) TellFoundStatus(record, v1::JOB_STATUS_ABORTING);
+  if (is_block_job && !record->end_told) {
+    backend::Event event;
+    if (info.error() == kCancelledText) {
+      v1::BlockJobCancelledEvent& cancelled = *event.mutable_block_job_cancelled();
+      cancelled.set_type(job.type());
+      cancelled.set_device(job.id());
+      cancelled.set_len(job.total_bytes());
+      cancelled.set_offset(job.progress_bytes());
+      cancelled.set_speed(job.speed_bytes_per_second());
+    } else {
+      v1::BlockJobCompletedEvent& completed = *event.mutable_block_job_completed();
+      completed.set_type(job.type());
+      completed.set_device(job.id());
+      completed.set_len(job.total_bytes());
+      completed.set_offset(job.progress_bytes());
+      completed.set_speed(job.speed_bytes_per_second());
+      completed.set_error(info.error());
+    }
+    record->end_told = true;
+    TellFound(std::move(event));
+  }
+  if (failed) {
+    job.set_error(info.error());
+    v1::ErrorReason reason = v1::ERROR_REASON_UNSPECIFIED;
+    v1::ErrorReason_Parse("ERROR_REASON_" + std::string(NameOf(ReasonOfText(info.error()))),
+                          &reason);
+    job.set_error_reason(reason);
+  }
+  TellProgress(*record);
+  TellFoundStatus(record, v1::JOB_STATUS_CONCLUDED);
+}
+
+// From what was last told to what QEMU says now.
+void JobKeeper::CatchUp(Record* record, const JobInfo& info, const BlockJobInfo* block) {
+  Update(info, block, record);
+  const JobStatus now = info.status();
+  if (record->status == now) {
+    TellProgress(*record);
+    return;
+  }
+  if (record->status == v1::JOB_STATUS_UNSPECIFIED) {
+    TellFoundStatus(record, v1::JOB_STATUS_CREATED);
+  }
+  if (now == v1::JOB_STATUS_CONCLUDED) {
+    TellEnd(record, info, block != nullptr);
+    return;
+  }
+  if (IsReadyOrLater(now) && !record->ready_told && !IsReadyOrLater(record->status)) {
+    backend::Event event;
+    v1::BlockJobReadyEvent& ready = *event.mutable_block_job_ready();
+    ready.set_type(record->job.type());
+    ready.set_device(record->job.id());
+    ready.set_len(record->job.total_bytes());
+    ready.set_offset(record->job.progress_bytes());
+    ready.set_speed(record->job.speed_bytes_per_second());
+    record->ready_told = true;
+    TellFoundStatus(record, v1::JOB_STATUS_READY);
+    TellFound(std::move(event));
+  }
+  if (record->status != now) TellFoundStatus(record, now);
+  if (now == v1::JOB_STATUS_PENDING && block != nullptr && !block->auto_finalize() &&
+      !record->pending_told) {
+    backend::Event event;
+    event.mutable_block_job_pending()->set_id(record->job.id());
+    event.mutable_block_job_pending()->set_type(record->job.type());
+    record->pending_told = true;
+    TellFound(std::move(event));
+  }
+  TellProgress(*record);
+}
+
+void JobKeeper::Lose(const std::string& id, absl::string_view error, After* after) {
+  Record& record = records_.at(id);
+  // Nobody was ever told of a job that is not there.
+  if (record.status != v1::JOB_STATUS_UNSPECIFIED) {
+    if (record.status != v1::JOB_STATUS_CONCLUDED) {
+      record.job.set_error(std::string(error));
+      record.job.set_error_reason(v1::ERROR_REASON_CONNECTION_LOST);
+      TellProgress(record);
+    }
+    TellFoundStatus(&record, v1::JOB_STATUS_NULL);
+  }
+  Forget(id, after);
+}
+
+void JobKeeper::EndAll(absl::string_view error) {
+  After after;
+  {
+    MutexLock lock(&mutex_);
+    std::vector<std::string> ids;
+    for (const auto& [id, record] : records_) ids.push_back(id);
+    for (const std::string& id : ids) Lose(id, error, &after);
+    for (const auto& [id, jobs] : intended_) {
+      after.push_back([this, id = id] { DeleteStored(id); });
+    }
+    intended_.clear();
+  }
+  for (const auto& then : after) then();
+}
+
+void JobKeeper::Reconcile(const v1::QueryJobsResponse& jobs,
+                          const v1::QueryBlockJobsResponse& block_jobs, bool same_qemu) {
+  if (!same_qemu) EndAll(kRestarted);
+  std::map<std::string, const JobInfo*> listed;
+  for (const JobInfo& info : jobs.jobs()) listed[info.id()] = &info;
+  std::map<std::string, const BlockJobInfo*> block;
+  for (const BlockJobInfo& info : block_jobs.jobs()) block[info.device()] = &info;
+
+  After after;
+  {
+    MutexLock lock(&mutex_);
+    std::vector<std::string> missing;
+    for (const auto& [id, record] : records_) {
+      if (!listed.contains(id)) missing.push_back(id);
+    }
+    for (const std::string& id : missing) Lose(id, kEndedUnseen, &after);
+    // Oldest first: QEMU lists the newest first.
+    for (int i = jobs.jobs_size() - 1; i >= 0; --i) {
+      const JobInfo& info = jobs.jobs(i);
+      const auto found = records_.find(info.id());
+      Record& record = found == records_.end() ? Begin(info.id()) : found->second;
+      const auto figures = block.find(info.id());
+      CatchUp(&record, info, figures == block.end() ? nullptr : figures->second);
+      if (record.status == v1::JOB_STATUS_CONCLUDED && record.dismissed_by_us) {
+        DismissWhenSaved(info.id(), &after);
+      }
+    }
+    // Requests whose fate was unknown have not begun anything else.
+    for (auto it = intended_.begin(); it != intended_.end();) {
+      std::erase_if(it->second, [](const auto& entry) { return entry.first == 0; });
+      if (!it->second.empty()) {
+        ++it;
+        continue;
+      }
+      after.push_back([this, id = it->first] { DeleteStored(id); });
+      it = intended_.erase(it);
+    }
+    after.push_back(hooks_.alive);
+  }
+  for (const auto& then : after) then();
+}
+
+}  // namespace tidemark::qmp

@@ -1,0 +1,202 @@
+// Connections: what is learned from each one, and what happens between two.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "adapters/qmp/error_table.h"
+#include "adapters/qmp/qmp_backend.h"
+#include "engine/base/error.h"
+#include "engine/base/error_metadata.h"
+
+namespace tidemark::qmp {
+namespace {
+
+namespace v1 = ::tidemark::block::v1;
+
+// Between two questions for progress, and before the first for a new job.
+constexpr absl::Duration kProgressInterval = absl::Milliseconds(250);
+constexpr absl::Duration kFirstProgress = absl::Milliseconds(50);
+// Between two looks whether a QEMU that cannot be reached has ended: from the first to the last.
+constexpr absl::Duration kPeerLook = absl::Milliseconds(50);
+constexpr absl::Duration kPeerLookMax = absl::Seconds(5);
+
+constexpr char kQemuEnded[] = "QEMU ended while the job ran";
+constexpr char kRetired[] = "The instance was deleted while the job ran; QEMU may go on with it";
+
+// Whether a connect failed because the socket is not there, or nobody listens at it.
+bool NobodyListens(const absl::Status& why) {
+  const auto details = DetailsOf(why);
+  if (!details.has_value()) return false;
+  return std::any_of(details->metadata.begin(), details->metadata.end(), [](const auto& pair) {
+    return pair.first == "cause" && (pair.second == "refused" || pair.second == "absent");
+  });
+}
+
+absl::Status StatusOf(const Reply& reply) {
+  return reply.error.has_value() ? FromQemu(reply.error->error_class, reply.error->desc)
+                                 : reply.status;
+}
+
+}  // namespace
+
+void QmpBackend::Attach(std::shared_ptr<Connection> connection, const Greeting& greeting,
+                        Done done) {
+  bool same_qemu = true;
+  {
+    MutexLock lock(&mutex_);
+    if (connection_ != nullptr && connection_->peer_has_exited()) same_qemu = false;
+    const pid_t before = greeting_.peer_pid;
+    if (before != 0 && greeting.peer_pid != 0 && before != greeting.peer_pid) same_qemu = false;
+    connection_ = connection;
+    greeting_ = greeting;
+    state_ = State::kAttaching;
+    why_detached_ = Error(Reason::kInstanceUnreachable,
+                          absl::StrCat("Instance '", instance_, "' is being connected"),
+                          {{"instance", instance_}});
+  }
+  Connection& wire = *connection;
+  wire.Execute("query-qmp-schema", nullptr,
+               [self = shared_from_this(), connection = std::move(connection),
+                version = greeting.version, same_qemu, done = std::move(done)](Reply reply) {
+                 if (!reply.ok()) return done(StatusOf(reply));
+                 auto dialect = self->context_.dialects.Get(version, reply.value);
+                 if (!dialect.ok()) return done(dialect.status());
+                 {
+                   MutexLock lock(&self->mutex_);
+                   self->dialect_ = *std::move(dialect);
+                 }
+                 self->LearnJobs(connection, same_qemu, done);
+               });
+}
+
+void QmpBackend::LearnJobs(const std::shared_ptr<Connection>& connection, bool same_qemu,
+                           Done done) {
+  AskForJobs(
+      connection,
+      [self = shared_from_this(), done](absl::Status status) {
+        self->Release();
+        done(std::move(status));
+      },
+      [self = shared_from_this(), same_qemu, done](const auto& jobs, const auto& block_jobs) {
+        self->keeper_->Reconcile(jobs, block_jobs, same_qemu);
+        {
+          MutexLock lock(&self->mutex_);
+          if (self->state_ == State::kAttaching) self->state_ = State::kReady;
+        }
+        // Before what was held, which may be the end of a job that a watcher of `done` waits for.
+        done(absl::OkStatus());
+        self->Release();
+        self->StartPolling();
+      });
+}
+
+// The second question is answered when the first is long told, and events may lie between: they are
+// held, so that the first answer is the truth when both are used.
+void QmpBackend::AskForJobs(
+    const std::shared_ptr<Connection>& connection, std::function<void(absl::Status)> failed,
+    std::function<void(const v1::QueryJobsResponse&, const v1::QueryBlockJobsResponse&)> answered) {
+  auto jobs = std::make_shared<absl::StatusOr<v1::QueryJobsResponse>>(v1::QueryJobsResponse());
+  connection->Execute("query-jobs", nullptr, [self = shared_from_this(), jobs](Reply reply) {
+    self->Hold();
+    absl::Status status = StatusOf(reply);
+    if (status.ok()) status = FromJson(reply.value, Strictness::kReply, &**jobs);
+    if (!status.ok()) *jobs = status;
+  });
+  connection->Execute("query-block-jobs", nullptr, [jobs, failed, answered](Reply reply) {
+    v1::QueryBlockJobsResponse block_jobs;
+    absl::Status status = jobs->status();
+    if (status.ok()) status = StatusOf(reply);
+    if (status.ok()) status = FromJson(reply.value, Strictness::kReply, &block_jobs);
+    status.ok() ? answered(**jobs, block_jobs) : failed(std::move(status));
+  });
+}
+
+void QmpBackend::Detach(const absl::Status& why) {
+  std::vector<PendingPtr> calls;
+  absl::Status refusal;
+  bool has_ended = false;
+  {
+    MutexLock lock(&mutex_);
+    state_ = State::kDetached;
+    why_detached_ =
+        Error(Reason::kInstanceUnreachable,
+              absl::StrCat("Instance '", instance_, "' cannot be reached: ", why.message()), {});
+    // Where nobody listens there is no QEMU, unless it is known to live.
+    has_ended = NobodyListens(why) && (greeting_.peer_pid == 0 || connection_->peer_has_exited());
+    refusal = NotReady();
+    calls.assign(queue_.begin(), queue_.end());
+    queue_.clear();
+    for (auto& [id, waiting] : leaving_) calls.insert(calls.end(), waiting.begin(), waiting.end());
+    leaving_.clear();
+  }
+  for (const PendingPtr& call : calls) {
+    call->done(WithMetadata(refusal, "instance", instance_));
+  }
+  if (has_ended) keeper_->EndAll(kQemuEnded);
+  WatchPeer(absl::ZeroDuration());
+}
+
+// A killed QEMU closes its socket a moment before it has ended, and a stalled one may be killed
+// later: while jobs live, somebody has to look.
+void QmpBackend::WatchPeer(absl::Duration delay) {
+  std::shared_ptr<Connection> connection;
+  {
+    MutexLock lock(&mutex_);
+    if (state_ != State::kDetached || connection_ == nullptr) return;
+    if (delay == absl::ZeroDuration() && watching_peer_) return;
+    watching_peer_ = false;
+    connection = connection_;
+  }
+  if (!keeper_->AnyLives()) return;
+  if (connection->peer_has_exited()) return keeper_->EndAll(kQemuEnded);
+  const absl::Duration next = std::min(std::max(2 * delay, kPeerLook), kPeerLookMax);
+  {
+    MutexLock lock(&mutex_);
+    watching_peer_ = true;
+  }
+  context_.loop.RunAfter(next, [weak = weak_from_this(), next] {
+    if (const auto self = weak.lock()) self->WatchPeer(next);
+  });
+}
+
+void QmpBackend::Retire() { keeper_->EndAll(kRetired); }
+
+void QmpBackend::StartPolling() {
+  {
+    MutexLock lock(&mutex_);
+    if (polling_ || state_ != State::kReady) return;
+    polling_ = true;
+  }
+  context_.loop.RunAfter(kFirstProgress, [weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->Poll();
+  });
+}
+
+// One pair of questions for all jobs of the virtual machine, and none while nothing runs.
+void QmpBackend::Poll() {
+  std::shared_ptr<Connection> connection;
+  {
+    MutexLock lock(&mutex_);
+    if (state_ != State::kReady || !keeper_->AnyLives()) {
+      polling_ = false;
+      return;
+    }
+    connection = connection_;
+  }
+  const auto again = [weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    self->Release();
+    self->context_.loop.RunAfter(kProgressInterval, [weak] {
+      if (const auto later = weak.lock()) later->Poll();
+    });
+  };
+  AskForJobs(
+      connection, [again](const absl::Status&) { again(); },
+      [self = shared_from_this(), again](const auto& jobs, const auto& block_jobs) {
+        self->keeper_->OnFigures(jobs, block_jobs);
+        again();
+      });
+}
+
+}  // namespace tidemark::qmp

@@ -1,0 +1,307 @@
+// Requests. A request goes straight to the socket from the caller's thread; only one that starts a
+// job takes a detour, over a worker that stores what was asked for, and later requests of the same
+// kind wait behind it.
+//
+// What comes in is handled as it comes, one line after the other. Where one line cannot be told
+// before QEMU has answered a question about it, everything behind it is held until then.
+#include "adapters/qmp/qmp_backend.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "adapters/qmp/error_table.h"
+#include "adapters/qmp/event_reader.h"
+#include "adapters/qmp/job_request.h"
+#include "adapters/qmp/schema_check.h"
+#include "engine/base/error.h"
+#include "engine/base/error_metadata.h"
+
+namespace tidemark::qmp {
+namespace {
+
+namespace v1 = ::tidemark::block::v1;
+using google::protobuf::FieldDescriptor;
+
+enum class PauseVerb { kNone, kPause, kResume };
+
+PauseVerb PauseVerbOf(absl::string_view command) {
+  if (command == "job-pause" || command == "block-job-pause") return PauseVerb::kPause;
+  if (command == "job-resume" || command == "block-job-resume") return PauseVerb::kResume;
+  return PauseVerb::kNone;
+}
+
+// The job that a verb is for: `id`, or by its historical name `device`.
+std::string JobOfVerb(const google::protobuf::Message& request) {
+  for (const char* const name : {"id", "device"}) {
+    const FieldDescriptor* const field = request.GetDescriptor()->FindFieldByName(name);
+    if (field != nullptr) return request.GetReflection()->GetString(request, field);
+  }
+  return "";
+}
+
+bool MayHaveHappened(const absl::Status& status) {
+  const auto details = DetailsOf(status);
+  if (!details.has_value()) return false;
+  return std::any_of(details->metadata.begin(), details->metadata.end(), [](const auto& pair) {
+    return pair.first == "outcome" && pair.second == "unknown";
+  });
+}
+
+}  // namespace
+
+std::shared_ptr<QmpBackend> QmpBackend::Create(std::string instance, BridgeContext context,
+                                               const std::vector<v1::Job>& stored,
+                                               Observer observer) {
+  std::shared_ptr<QmpBackend> backend(
+      new QmpBackend(std::move(instance), context, std::move(observer)));
+  const std::weak_ptr<QmpBackend> weak = backend;
+  JobKeeper::Hooks hooks;
+  hooks.dismiss = [weak](const std::string& id) {
+    if (const auto self = weak.lock()) self->Dismiss(id);
+  };
+  hooks.gone = [weak](const std::string& id) {
+    if (const auto self = weak.lock()) self->OnJobGone(id);
+  };
+  hooks.alive = [weak] {
+    if (const auto self = weak.lock()) self->StartPolling();
+  };
+  backend->keeper_ =
+      std::make_shared<JobKeeper>(backend->instance_, context.log, context.jobs, context.store,
+                                  context.workers, context.clock, std::move(hooks));
+  backend->keeper_->Restore(stored);
+  return backend;
+}
+
+QmpBackend::QmpBackend(std::string instance, BridgeContext context, Observer observer)
+    : instance_(std::move(instance)),
+      context_(context),
+      observer_(std::move(observer)),
+      why_detached_(Error(Reason::kInstanceUnreachable,
+                          absl::StrCat("Instance '", instance_, "' is not connected yet"),
+                          {{"instance", instance_}})) {}
+
+std::shared_ptr<const backend::Capabilities> QmpBackend::capabilities() const {
+  MutexLock lock(&mutex_);
+  return dialect_ == nullptr ? nullptr : dialect_->capabilities;
+}
+
+absl::Status QmpBackend::NotReady() const {
+  if (state_ == State::kReady) return absl::OkStatus();
+  return WithMetadata(why_detached_, "outcome", "not-sent");
+}
+
+void QmpBackend::Call(const backend::Command& command, const google::protobuf::Message& request,
+                      google::protobuf::Message* result, Done done) {
+  absl::Status status;
+  std::shared_ptr<const Dialect> dialect;
+  {
+    MutexLock lock(&mutex_);
+    status = NotReady();
+    dialect = dialect_;
+  }
+  if (status.ok()) {
+    status = CheckSupported(*dialect->schema, dialect->capabilities->version, command, request);
+  }
+  if (!status.ok()) return done(WithMetadata(status, "instance", instance_));
+  auto call = std::make_shared<Pending>();
+  call->command = &command;
+  call->result = result;
+  call->done = std::move(done);
+  call->jobs = JobsStartedBy(request, instance_);
+  if (PauseVerbOf(command.qmp_name) != PauseVerb::kNone) call->paused_job = JobOfVerb(request);
+  if (call->jobs.empty()) {
+    call->arguments = ToJson(request);
+  } else {
+    const std::unique_ptr<google::protobuf::Message> kept(request.New());
+    kept->CopyFrom(request);
+    KeepResults(kept.get());
+    call->arguments = ToJson(*kept);
+  }
+  Submit(std::move(call));
+}
+
+void QmpBackend::Submit(PendingPtr call) {
+  absl::Status status;
+  {
+    MutexLock lock(&mutex_);
+    status = NotReady();
+    if (status.ok()) {
+      for (const v1::Job& job : call->jobs) {
+        if (!keeper_->IsLeaving(job.id())) continue;
+        leaving_[job.id()].push_back(std::move(call));
+        return;
+      }
+      const bool must_be_stored = !call->jobs.empty() && context_.store != nullptr;
+      const bool waits = call->command->kind == backend::CommandKind::kGraph && !queue_.empty();
+      if (!must_be_stored && !waits) return Send(call);
+      queue_.push_back(std::move(call));
+      if (queue_.size() == 1) PostStore();
+      return;
+    }
+  }
+  call->done(WithMetadata(status, "instance", instance_));
+}
+
+void QmpBackend::PostStore() {
+  context_.workers.Post([self = shared_from_this()] { self->StoreFront(); });
+}
+
+// Stores the jobs of the first call in the queue, and sends it and all behind it up to the next
+// that must be stored.
+void QmpBackend::StoreFront() {
+  PendingPtr front;
+  {
+    MutexLock lock(&mutex_);
+    if (queue_.empty()) return;  // Detached meanwhile.
+    front = queue_.front();
+  }
+  const absl::Status stored = keeper_->Store(front->jobs);
+  {
+    MutexLock lock(&mutex_);
+    if (queue_.empty() || queue_.front() != front) return;
+    queue_.pop_front();
+    if (stored.ok()) Send(front);
+    while (!queue_.empty() && queue_.front()->jobs.empty()) {
+      Send(queue_.front());
+      queue_.pop_front();
+    }
+    if (!queue_.empty()) PostStore();
+  }
+  if (!stored.ok()) {
+    front->done(Annotate(
+        stored, absl::StrCat("The job cannot be recorded before it starts on '", instance_, "'")));
+  }
+}
+
+void QmpBackend::Send(const PendingPtr& call) {
+  call->intent = call->jobs.empty() ? 0 : keeper_->Intend(call->jobs);
+  if (PauseVerbOf(call->command->qmp_name) == PauseVerb::kPause) {
+    call->pause_wanted_before = keeper_->SetPauseWanted(call->paused_job, true);
+  }
+  connection_->Execute(call->command->qmp_name, std::move(call->arguments),
+                       [self = shared_from_this(), call](Reply reply) {
+                         self->Take([self, call, reply = std::move(reply)]() mutable {
+                           self->Finish(call, std::move(reply));
+                         });
+                       });
+}
+
+void QmpBackend::Finish(const PendingPtr& call, Reply reply) {
+  absl::Status status = reply.status;
+  const PauseVerb verb = PauseVerbOf(call->command->qmp_name);
+  if (!call->jobs.empty()) {
+    keeper_->Settle(call->intent, call->jobs, MayHaveHappened(reply.status));
+  }
+  if (reply.ok()) {
+    if (verb == PauseVerb::kResume) keeper_->SetPauseWanted(call->paused_job, false);
+    uint64_t unknown = 0;
+    status = FromJson(reply.value, Strictness::kReply, call->result, &unknown);
+    unknown_count_ += unknown;
+    if (!status.ok()) {
+      status = Error(Reason::kQemuRefused,
+                     absl::StrCat("QEMU carried out '", call->command->qmp_name,
+                                  "', but its reply is not understood: ", status.message()));
+    }
+    keeper_->Hide(call->result);
+  } else if (verb == PauseVerb::kPause) {
+    keeper_->SetPauseWanted(call->paused_job, call->pause_wanted_before);
+  }
+  if (reply.error.has_value()) status = FromQemu(reply.error->error_class, reply.error->desc);
+  call->done(status.ok() ? status : WithMetadata(status, "instance", instance_));
+}
+
+void QmpBackend::OnJobGone(const std::string& id) {
+  std::vector<PendingPtr> calls;
+  {
+    MutexLock lock(&mutex_);
+    const auto found = leaving_.find(id);
+    if (found == leaving_.end()) return;
+    calls = std::move(found->second);
+    leaving_.erase(found);
+  }
+  for (PendingPtr& call : calls) Submit(std::move(call));
+}
+
+void QmpBackend::Dismiss(const std::string& id) {
+  MutexLock lock(&mutex_);
+  // Found again when the connection is back.
+  if (state_ == State::kDetached) return;
+  // A job that failed before it began has gone by itself.
+  connection_->Execute("job-dismiss", Json{{"id", id}}, [](const Reply&) {});
+}
+
+void QmpBackend::OnEvent(Json event) {
+  Take([self = shared_from_this(), event = std::move(event)] { self->Handle(event); });
+}
+
+void QmpBackend::Take(std::function<void()> handle) {
+  {
+    MutexLock lock(&inbound_mutex_);
+    if (holds_ > 0) {
+      held_.push_back(std::move(handle));
+      return;
+    }
+  }
+  handle();
+}
+
+void QmpBackend::Hold() {
+  MutexLock lock(&inbound_mutex_);
+  ++holds_;
+}
+
+void QmpBackend::Release() {
+  {
+    MutexLock lock(&inbound_mutex_);
+    --holds_;
+  }
+  while (true) {
+    std::function<void()> next;
+    {
+      MutexLock lock(&inbound_mutex_);
+      if (holds_ > 0 || held_.empty()) return;
+      next = std::move(held_.front());
+      held_.pop_front();
+    }
+    next();
+  }
+}
+
+void QmpBackend::Handle(const Json& json) {
+  uint64_t unknown = 0;
+  auto event = ReadEvent(json, &unknown);
+  // One that is not understood is one that the API does not have.
+  if (!event.ok() || !event->has_value()) ++unknown;
+  unknown_count_ += unknown;
+  if (!event.ok() || !event->has_value()) return;
+  if (!keeper_->NeedsResult(**event)) return Tell(**std::move(event));
+  // How such a job ended QEMU tells only if asked, and everybody should know with its end.
+  Hold();
+  std::shared_ptr<Connection> connection;
+  {
+    MutexLock lock(&mutex_);
+    connection = connection_;
+  }
+  connection->Execute("query-jobs", nullptr,
+                      [self = shared_from_this(), event = **std::move(event)](Reply reply) mutable {
+                        v1::QueryJobsResponse jobs;
+                        if (reply.ok() && FromJson(reply.value, Strictness::kReply, &jobs).ok()) {
+                          self->keeper_->SetResult(jobs, event.job_status_change().id());
+                        }
+                        self->Tell(std::move(event));
+                        self->Release();
+                      });
+}
+
+void QmpBackend::Tell(backend::Event event) {
+  if (observer_ == nullptr) {
+    keeper_->OnEvent(std::move(event));
+    return;
+  }
+  keeper_->OnEvent(event);
+  observer_(event);
+}
+
+}  // namespace tidemark::qmp

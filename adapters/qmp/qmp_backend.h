@@ -1,0 +1,158 @@
+// A live QEMU as a Backend. It outlives connections: its owner makes them, and attaches each one
+// that is ready; between two, every call is refused at once with the reason.
+//
+// Nothing is sent that this QEMU does not understand (schema_check.h). Replies and events reach
+// clients in the order in which QEMU sent them.
+#ifndef ADAPTERS_QMP_QMP_BACKEND_H_
+#define ADAPTERS_QMP_QMP_BACKEND_H_
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "adapters/qmp/connection.h"
+#include "adapters/qmp/dialect.h"
+#include "adapters/qmp/io_loop.h"
+#include "adapters/qmp/job_keeper.h"
+#include "engine/backend/backend.h"
+#include "engine/backend/event_log.h"
+#include "engine/backend/job_book.h"
+#include "engine/backend/state_store.h"
+#include "engine/base/clock.h"
+#include "engine/base/executor.h"
+#include "engine/base/mutex.h"
+
+namespace tidemark::qmp {
+
+// What all virtual machines share. All of it outlives every backend and what it has posted.
+struct BridgeContext {
+  IoLoop& loop;
+  Executor& workers;
+  backend::EventLog& log;
+  const backend::JobBook& jobs;
+  // Null: nothing outlives the process.
+  backend::StateStore* store;
+  Clock& clock;
+  DialectCache& dialects;
+};
+
+class QmpBackend final : public backend::Backend, public std::enable_shared_from_this<QmpBackend> {
+ public:
+  // Is told of every event once it is in the log, in order.
+  using Observer = std::function<void(const backend::Event&)>;
+
+  // `stored`: the jobs that an earlier process stored for this instance.
+  static std::shared_ptr<QmpBackend> Create(std::string instance, BridgeContext context,
+                                            const std::vector<::tidemark::block::v1::Job>& stored,
+                                            Observer observer);
+
+  // --- Backend. Any thread; never blocks.
+  void Call(const backend::Command& command, const google::protobuf::Message& request,
+            google::protobuf::Message* result, Done done) override;
+  std::shared_ptr<const backend::Capabilities> capabilities() const override;
+
+  // --- For the owner, who listens to the connection. In the order of the wire, one at a time.
+
+  // Learns what QEMU understands and what became of its jobs. `done` runs once: OK when calls are
+  // taken, else why they cannot be; the owner then closes the connection.
+  void Attach(std::shared_ptr<Connection> connection, const Greeting& greeting, Done done);
+  // As Connection::Listener::OnEvent. From the moment of Attach on.
+  void OnEvent(Json event);
+  // From OnClosed, and after each connect that failed. Calls are refused from now on, and say why.
+  void Detach(const absl::Status& why);
+
+  // The instance is given up: its jobs leave the books. After Detach.
+  void Retire();
+
+  // Members, values and events of QEMU's that the API does not have.
+  uint64_t unknown_count() const { return unknown_count_; }
+
+ private:
+  enum class State { kDetached, kAttaching, kReady };
+  // A request on its way.
+  struct Pending {
+    const backend::Command* command;
+    google::protobuf::Message* result;
+    Done done;
+    Json arguments;
+    std::vector<::tidemark::block::v1::Job> jobs;
+    // Of a verb that pauses a job or lets it go on: which job, and what was wanted before.
+    std::string paused_job;
+    bool pause_wanted_before = false;
+    JobKeeper::Intent intent = 0;
+  };
+  using PendingPtr = std::shared_ptr<Pending>;
+
+  QmpBackend(std::string instance, BridgeContext context, Observer observer);
+
+  // Requests.
+  void Submit(PendingPtr call);
+  void Send(const PendingPtr& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void StoreFront();
+  void PostStore() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Finish(const PendingPtr& call, Reply reply);
+  absl::Status NotReady() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // What comes in.
+  void Take(std::function<void()> handle);
+  void Hold();
+  void Release();
+  void Handle(const Json& json);
+  void Tell(backend::Event event);
+
+  // Connecting.
+  void LearnJobs(const std::shared_ptr<Connection>& connection, bool same_qemu, Done done);
+  void BecomeReady(const Done& done);
+  void AskForJobs(const std::shared_ptr<Connection>& connection,
+                  std::function<void(absl::Status)> failed,
+                  std::function<void(const ::tidemark::block::v1::QueryJobsResponse&,
+                                     const ::tidemark::block::v1::QueryBlockJobsResponse&)>
+                      answered);
+
+  // Jobs.
+  void OnJobGone(const std::string& id);
+  void Dismiss(const std::string& id);
+  void StartPolling();
+  void Poll();
+  void WatchPeer(absl::Duration delay);
+
+  // Constant after construction.
+  const std::string instance_;
+  const BridgeContext context_;
+  const Observer observer_;
+  std::shared_ptr<JobKeeper> keeper_;
+
+  // Synchronise themselves.
+  std::atomic<uint64_t> unknown_count_ = 0;
+
+  mutable Mutex mutex_;
+  State state_ ABSL_GUARDED_BY(mutex_) = State::kDetached;
+  absl::Status why_detached_ ABSL_GUARDED_BY(mutex_);
+  // The present one, or the last.
+  std::shared_ptr<Connection> connection_ ABSL_GUARDED_BY(mutex_);
+  Greeting greeting_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<const Dialect> dialect_ ABSL_GUARDED_BY(mutex_);
+  // Calls that wait until the jobs of the first are stored, in the order called.
+  std::deque<PendingPtr> queue_ ABSL_GUARDED_BY(mutex_);
+  // Calls that start a job whose id is about to be free, by that id.
+  std::map<std::string, std::vector<PendingPtr>> leaving_ ABSL_GUARDED_BY(mutex_);
+  bool polling_ ABSL_GUARDED_BY(mutex_) = false;
+  bool watching_peer_ ABSL_GUARDED_BY(mutex_) = false;
+
+  Mutex inbound_mutex_;
+  // What came while an answer was waited for that must be told first.
+  std::deque<std::function<void()>> held_ ABSL_GUARDED_BY(inbound_mutex_);
+  // Questions whose answers are waited for.
+  int holds_ ABSL_GUARDED_BY(inbound_mutex_) = 0;
+};
+
+}  // namespace tidemark::qmp
+
+#endif  // ADAPTERS_QMP_QMP_BACKEND_H_
