@@ -107,6 +107,7 @@ void QmpBackend::Call(const backend::Command& command, const google::protobuf::M
   if (!status.ok()) return done(WithMetadata(status, "instance", instance_));
   auto call = std::make_shared<Pending>();
   call->command = &command;
+  call->request = &request;
   call->result = result;
   call->done = std::move(done);
   call->jobs = JobsStartedBy(request, instance_);
@@ -208,7 +209,10 @@ void QmpBackend::Finish(const PendingPtr& call, Reply reply) {
   } else if (verb == PauseVerb::kPause) {
     keeper_->SetPauseWanted(call->paused_job, call->pause_wanted_before);
   }
-  if (reply.error.has_value()) status = FromQemu(reply.error->error_class, reply.error->desc);
+  if (reply.error.has_value()) {
+    status = FromQemu(reply.error->error_class, reply.error->desc, call->command->qmp_name,
+                      *call->request);
+  }
   call->done(status.ok() ? status : WithMetadata(status, "instance", instance_));
 }
 

@@ -79,6 +79,7 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   // A request on its way.
   struct Pending {
     const backend::Command* command;
+    const google::protobuf::Message* request;
     google::protobuf::Message* result;
     Done done;
     Json arguments;

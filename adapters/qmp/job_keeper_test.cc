@@ -1,0 +1,396 @@
+#include "adapters/qmp/job_keeper.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "adapters/qmp/job_request.h"
+#include "google/protobuf/text_format.h"
+#include "tidemark/block/v1/copy.pb.h"
+#include "tidemark/block/v1/transaction.pb.h"
+
+namespace tidemark::qmp {
+namespace {
+
+namespace v1 = ::tidemark::block::v1;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+// Runs what was posted when it is told to.
+class QueueExecutor final : public Executor {
+ public:
+  void Post(Task task) override {
+    MutexLock lock(&mutex_);
+    tasks_.push_back(std::move(task));
+  }
+  // The clock stands still.
+  void PostAfter(absl::Duration, Task) override {}
+
+  void RunAll() {
+    while (true) {
+      Task next;
+      {
+        MutexLock lock(&mutex_);
+        if (tasks_.empty()) return;
+        next = std::move(tasks_.front());
+        tasks_.pop_front();
+      }
+      next();
+    }
+  }
+
+ private:
+  Mutex mutex_;
+  std::deque<Task> tasks_ ABSL_GUARDED_BY(mutex_);
+};
+
+class MemoryStore final : public backend::StateStore {
+ public:
+  absl::StatusOr<std::vector<v1::CreateInstanceRequest>> LoadInstances() override {
+    return std::vector<v1::CreateInstanceRequest>();
+  }
+  absl::Status SaveInstance(const v1::CreateInstanceRequest&) override { return absl::OkStatus(); }
+  absl::Status DeleteInstance(absl::string_view) override { return absl::OkStatus(); }
+  absl::StatusOr<std::vector<v1::Job>> LoadJobs(absl::string_view) override {
+    std::vector<v1::Job> jobs;
+    for (const auto& [id, job] : jobs_) jobs.push_back(job);
+    return jobs;
+  }
+  absl::Status SaveJob(const v1::Job& job) override {
+    jobs_[job.id()] = job;
+    return absl::OkStatus();
+  }
+  absl::Status DeleteJob(absl::string_view, absl::string_view id) override {
+    jobs_.erase(std::string(id));
+    return absl::OkStatus();
+  }
+
+  std::map<std::string, v1::Job> jobs_;
+};
+
+class KeeperTest : public ::testing::Test {
+ protected:
+  KeeperTest() { Restart({}); }
+
+  // As a new process does; the log lives on.
+  void Restart(const std::vector<v1::Job>& stored) {
+    JobKeeper::Hooks hooks;
+    hooks.dismiss = [this](const std::string& id) { dismissed_.push_back(id); };
+    hooks.gone = [this](const std::string& id) { gone_.push_back(id); };
+    hooks.alive = [] {};
+    keeper_ = std::make_shared<JobKeeper>("vm", log_, book_, &store_, executor_, clock_, hooks);
+    keeper_->Restore(stored);
+  }
+
+  static v1::Job Backup(const std::string& id, bool auto_dismiss = true) {
+    v1::Job job;
+    job.set_instance("vm");
+    job.set_id(id);
+    job.set_type(v1::JOB_TYPE_BACKUP);
+    job.add_node_names("disk0");
+    job.set_auto_finalize(true);
+    job.set_auto_dismiss(auto_dismiss);
+    return job;
+  }
+
+  void Event(const std::string& text) {
+    backend::Event event;
+    ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &event)) << text;
+    keeper_->OnEvent(event);
+  }
+  void Status(const std::string& id, const std::string& status) {
+    Event(absl::StrCat("job_status_change { id: '", id, "' status: JOB_STATUS_", status, " }"));
+  }
+
+  static v1::QueryJobsResponse Jobs(const std::string& text) {
+    v1::QueryJobsResponse jobs;
+    EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &jobs)) << text;
+    return jobs;
+  }
+  static v1::QueryBlockJobsResponse BlockJobs(const std::string& text) {
+    v1::QueryBlockJobsResponse jobs;
+    EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &jobs)) << text;
+    return jobs;
+  }
+
+  // All that was told, one word each: "running", "*" for recovered, "~" for spontaneous.
+  std::vector<std::string> Story() {
+    executor_.RunAll();
+    std::vector<std::string> story;
+    const auto events = log_.Read(0);
+    for (const auto& event : *events) {
+      std::string word = event->recovered() ? "*" : "";
+      switch (event->payload_case()) {
+        case v1::Event::kJobStatusChange:
+          if (event->job_status_change().spontaneous()) word += "~";
+          word += v1::JobStatus_Name(event->job_status_change().status())
+                      .substr(std::string("JOB_STATUS_").size());
+          break;
+        case v1::Event::kBlockJobCompleted:
+          word += event->block_job_completed().error().empty() ? "completed" : "failed";
+          break;
+        case v1::Event::kBlockJobCancelled:
+          word += "cancelled";
+          break;
+        case v1::Event::kBlockJobReady:
+          word += "ready";
+          break;
+        case v1::Event::kBlockJobPending:
+          word += "pending";
+          break;
+        default:
+          continue;
+      }
+      story.push_back(word);
+    }
+    return story;
+  }
+  v1::Job Known(const std::string& id) {
+    const auto entry = book_.Find("vm", id);
+    return entry.ok() ? entry->view.job() : v1::Job();
+  }
+
+  QueueExecutor executor_;
+  ManualClock clock_;
+  backend::EventLog log_{clock_, executor_};
+  backend::JobBook book_{log_};
+  MemoryStore store_;
+  std::shared_ptr<JobKeeper> keeper_;
+  std::vector<std::string> dismissed_;
+  std::vector<std::string> gone_;
+};
+
+TEST_F(KeeperTest, AddsWhatTheStarterAskedFor) {
+  const auto intent = keeper_->Intend({Backup("full", /*auto_dismiss=*/false)});
+  Status("full", "CREATED");
+  Status("full", "RUNNING");
+  keeper_->Settle(intent, {Backup("full", false)}, /*unknown=*/false);
+  executor_.RunAll();
+  EXPECT_EQ(Known("full").type(), v1::JOB_TYPE_BACKUP);
+  EXPECT_THAT(Known("full").node_names(), ElementsAre("disk0"));
+  EXPECT_FALSE(Known("full").auto_dismiss());
+  EXPECT_EQ(Known("full").status(), v1::JOB_STATUS_RUNNING);
+}
+
+TEST_F(KeeperTest, DismissesAJobOfASelfDismissingStarterOnceItsEndIsSaved) {
+  keeper_->Intend({Backup("full")});
+  Status("full", "CREATED");
+  Event("block_job_completed { device: 'full' type: JOB_TYPE_BACKUP len: 9 offset: 9 }");
+  Status("full", "CONCLUDED");
+  EXPECT_THAT(dismissed_, IsEmpty());
+  EXPECT_TRUE(keeper_->IsLeaving("full"));
+  executor_.RunAll();
+  EXPECT_THAT(dismissed_, ElementsAre("full"));
+  Status("full", "NULL");
+  EXPECT_THAT(gone_, ElementsAre("full"));
+  EXPECT_FALSE(keeper_->IsLeaving("full"));
+  EXPECT_EQ(Known("full").outcome(), v1::JOB_OUTCOME_SUCCEEDED);
+}
+
+TEST_F(KeeperTest, LeavesAJobToItsStarterWhoWantsToDismissIt) {
+  keeper_->Intend({Backup("full", /*auto_dismiss=*/false)});
+  Status("full", "CREATED");
+  Status("full", "CONCLUDED");
+  executor_.RunAll();
+  EXPECT_THAT(dismissed_, IsEmpty());
+  EXPECT_FALSE(keeper_->IsLeaving("full"));
+}
+
+TEST_F(KeeperTest, NeverTouchesJobsOfOtherClients) {
+  Status("theirs", "CREATED");
+  Status("theirs", "CONCLUDED");
+  executor_.RunAll();
+  EXPECT_THAT(dismissed_, IsEmpty());
+}
+
+TEST_F(KeeperTest, HidesFromQueriesThatItHoldsAResult) {
+  keeper_->Intend({Backup("ours")});
+  Status("ours", "CREATED");
+  Status("ours", "RUNNING");
+  auto block_jobs = BlockJobs(
+      "jobs { device: 'ours' status: JOB_STATUS_RUNNING }"
+      "jobs { device: 'theirs' status: JOB_STATUS_CONCLUDED }");
+  keeper_->Hide(&block_jobs);
+  EXPECT_TRUE(block_jobs.jobs(0).auto_dismiss());
+  EXPECT_FALSE(block_jobs.jobs(1).auto_dismiss());
+  auto jobs = Jobs("jobs { id: 'ours' status: JOB_STATUS_CONCLUDED }");
+  keeper_->Hide(&jobs);
+  EXPECT_EQ(jobs.jobs_size(), 0);
+}
+
+TEST_F(KeeperTest, MarksPausesThatNobodyAskedFor) {
+  keeper_->Intend({Backup("full")});
+  Status("full", "CREATED");
+  Status("full", "RUNNING");
+  Status("full", "PAUSED");
+  Status("full", "RUNNING");
+  keeper_->SetPauseWanted("full", true);
+  Status("full", "PAUSED");
+  Status("full", "RUNNING");
+  keeper_->SetPauseWanted("full", false);
+  Event("block_job_error { device: 'full' action: BLOCK_ERROR_ACTION_STOP }");
+  Status("full", "PAUSED");
+  EXPECT_THAT(Story(), ElementsAre("CREATED", "RUNNING", "~PAUSED", "~RUNNING", "PAUSED", "RUNNING",
+                                   "PAUSED"));
+}
+
+TEST_F(KeeperTest, ForgetsWhatWasRefused) {
+  ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
+  const auto intent = keeper_->Intend({Backup("full")});
+  keeper_->Settle(intent, {Backup("full")}, /*unknown=*/false);
+  executor_.RunAll();
+  EXPECT_THAT(store_.jobs_, IsEmpty());
+  Status("full", "CREATED");  // Somebody else's.
+  Status("full", "CONCLUDED");
+  executor_.RunAll();
+  EXPECT_THAT(dismissed_, IsEmpty());
+}
+
+TEST_F(KeeperTest, KeepsTheStoredJobWhenASecondOneOfItsNameIsRefused) {
+  ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
+  keeper_->Settle(keeper_->Intend({Backup("other")}), {Backup("other")}, false);
+  const auto intent = keeper_->Intend({Backup("full")});
+  Status("full", "CREATED");
+  keeper_->Settle(intent, {Backup("full")}, false);
+  ASSERT_TRUE(keeper_->Store({Backup("full", /*auto_dismiss=*/false)}).ok());
+  const auto second = keeper_->Intend({Backup("full", false)});
+  keeper_->Settle(second, {Backup("full", false)}, false);
+  executor_.RunAll();
+  ASSERT_EQ(store_.jobs_.size(), 1u);
+  EXPECT_TRUE(store_.jobs_.begin()->second.auto_dismiss());
+}
+
+TEST_F(KeeperTest, AsksHowAJobEndedIfNoEventToldIt) {
+  backend::Event concluded;
+  concluded.mutable_job_status_change()->set_id("create");
+  concluded.mutable_job_status_change()->set_status(v1::JOB_STATUS_CONCLUDED);
+  Status("create", "CREATED");
+  EXPECT_TRUE(keeper_->NeedsResult(concluded));
+  Status("create", "ABORTING");
+  keeper_->SetResult(
+      Jobs("jobs { id: 'create' type: JOB_TYPE_CREATE error: 'No space left on device' }"),
+      "create");
+  Status("create", "CONCLUDED");
+  executor_.RunAll();
+  EXPECT_EQ(Known("create").outcome(), v1::JOB_OUTCOME_FAILED);
+  EXPECT_EQ(Known("create").error(), "No space left on device");
+  EXPECT_EQ(Known("create").error_reason(), v1::ERROR_REASON_NO_SPACE);
+}
+
+TEST_F(KeeperTest, TellsAfterABreakHowAJobEnded) {
+  keeper_->Intend({Backup("full")});
+  Status("full", "CREATED");
+  Status("full", "RUNNING");
+  keeper_->Reconcile(Jobs("jobs { id: 'full' type: JOB_TYPE_BACKUP status: JOB_STATUS_CONCLUDED"
+                          " error: 'Input/output error' }"),
+                     BlockJobs("jobs { device: 'full' status: JOB_STATUS_CONCLUDED }"), true);
+  EXPECT_THAT(Story(), ElementsAre("CREATED", "RUNNING", "*ABORTING", "*failed", "*CONCLUDED"));
+  EXPECT_THAT(dismissed_, ElementsAre("full"));
+  EXPECT_EQ(Known("full").error_reason(), v1::ERROR_REASON_IO_ERROR);
+}
+
+TEST_F(KeeperTest, TellsAfterABreakThatAJobIsReady) {
+  v1::Job mirror = Backup("mirror");
+  mirror.set_type(v1::JOB_TYPE_MIRROR);
+  keeper_->Intend({mirror});
+  Status("mirror", "CREATED");
+  Status("mirror", "RUNNING");
+  const auto jobs = Jobs("jobs { id: 'mirror' type: JOB_TYPE_MIRROR status: JOB_STATUS_READY }");
+  const auto block_jobs = BlockJobs("jobs { device: 'mirror' status: JOB_STATUS_READY }");
+  keeper_->Reconcile(jobs, block_jobs, true);
+  keeper_->Reconcile(jobs, block_jobs, true);
+  EXPECT_THAT(Story(), ElementsAre("CREATED", "RUNNING", "*READY", "*ready"));
+}
+
+TEST_F(KeeperTest, EndsTheJobsOfAQemuThatIsAnotherProcessNow) {
+  keeper_->Intend({Backup("full")});
+  Status("full", "CREATED");
+  Status("full", "RUNNING");
+  keeper_->Reconcile({}, {}, /*same_qemu=*/false);
+  EXPECT_THAT(Story(), ElementsAre("CREATED", "RUNNING", "*NULL"));
+  EXPECT_EQ(Known("full").outcome(), v1::JOB_OUTCOME_FAILED);
+  EXPECT_EQ(Known("full").error_reason(), v1::ERROR_REASON_CONNECTION_LOST);
+  EXPECT_FALSE(keeper_->AnyLives());
+}
+
+TEST_F(KeeperTest, FindsAJobWhoseStartWasNeverAnswered) {
+  const auto intent = keeper_->Intend({Backup("full")});
+  keeper_->Settle(intent, {Backup("full")}, /*unknown=*/true);
+  keeper_->Reconcile(Jobs("jobs { id: 'full' type: JOB_TYPE_BACKUP status: JOB_STATUS_CONCLUDED }"),
+                     BlockJobs("jobs { device: 'full' status: JOB_STATUS_CONCLUDED }"), true);
+  EXPECT_THAT(Story(), ElementsAre("*CREATED", "*completed", "*CONCLUDED"));
+  EXPECT_THAT(dismissed_, ElementsAre("full"));
+}
+
+TEST_F(KeeperTest, ForgetsAJobThatNeverBegan) {
+  ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
+  const auto intent = keeper_->Intend({Backup("full")});
+  keeper_->Settle(intent, {Backup("full")}, /*unknown=*/true);
+  keeper_->Reconcile({}, {}, true);
+  EXPECT_THAT(Story(), IsEmpty());
+  EXPECT_THAT(store_.jobs_, IsEmpty());
+}
+
+TEST_F(KeeperTest, GoesOnAfterARestartWithWhatWasStored) {
+  ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
+  keeper_->Intend({Backup("full")});
+  Status("full", "CREATED");
+  Status("full", "RUNNING");
+  executor_.RunAll();
+  Restart(*store_.LoadJobs("vm"));
+  EXPECT_TRUE(keeper_->AnyLives());
+  keeper_->Reconcile(Jobs("jobs { id: 'full' type: JOB_TYPE_BACKUP status: JOB_STATUS_CONCLUDED }"),
+                     BlockJobs("jobs { device: 'full' status: JOB_STATUS_CONCLUDED }"), true);
+  EXPECT_THAT(Story(), ElementsAre("CREATED", "RUNNING", "*completed", "*CONCLUDED"));
+  EXPECT_THAT(dismissed_, ElementsAre("full"));
+  Status("full", "NULL");
+  executor_.RunAll();
+  EXPECT_THAT(store_.jobs_, IsEmpty());
+}
+
+TEST_F(KeeperTest, DismissesAfterARestartWhatHadEndedBefore) {
+  ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
+  keeper_->Intend({Backup("full")});
+  Status("full", "CREATED");
+  Event("block_job_completed { device: 'full' type: JOB_TYPE_BACKUP }");
+  Status("full", "CONCLUDED");
+  Restart(*store_.LoadJobs("vm"));
+  executor_.RunAll();
+  dismissed_.clear();
+  keeper_->Reconcile(Jobs("jobs { id: 'full' type: JOB_TYPE_BACKUP status: JOB_STATUS_CONCLUDED }"),
+                     BlockJobs("jobs { device: 'full' status: JOB_STATUS_CONCLUDED }"), true);
+  EXPECT_THAT(Story(), ElementsAre("CREATED", "completed", "CONCLUDED"));
+  EXPECT_THAT(dismissed_, ElementsAre("full"));
+}
+
+TEST(JobRequest, FindsTheJobsOfATransaction) {
+  v1::TransactionRequest request;
+  request.set_instance("vm");
+  request.add_actions()->mutable_block_dirty_bitmap_add()->set_node("disk0");
+  v1::BlockdevBackupRequest& backup = *request.add_actions()->mutable_blockdev_backup();
+  backup.set_job_id("a");
+  backup.set_device("disk0");
+  backup.set_target("target0");
+  backup.set_speed(5);
+  v1::DriveBackupRequest& drive = *request.add_actions()->mutable_drive_backup();
+  drive.set_device("drive1");
+  drive.set_target("/file");
+  drive.set_auto_dismiss(false);
+  const std::vector<v1::Job> jobs = JobsStartedBy(request, "vm");
+  ASSERT_EQ(jobs.size(), 2u);
+  EXPECT_EQ(jobs[0].id(), "a");
+  EXPECT_EQ(jobs[0].type(), v1::JOB_TYPE_BACKUP);
+  EXPECT_THAT(jobs[0].node_names(), ElementsAre("disk0", "target0"));
+  EXPECT_EQ(jobs[0].speed_bytes_per_second(), 5);
+  EXPECT_TRUE(jobs[0].auto_dismiss());
+  EXPECT_EQ(jobs[1].id(), "drive1");
+  EXPECT_THAT(jobs[1].node_names(), ElementsAre("drive1"));
+  EXPECT_FALSE(jobs[1].auto_dismiss());
+
+  KeepResults(&request);
+  EXPECT_TRUE(request.actions(1).blockdev_backup().has_auto_dismiss());
+  EXPECT_FALSE(request.actions(1).blockdev_backup().auto_dismiss());
+}
+
+}  // namespace
+}  // namespace tidemark::qmp
