@@ -13,14 +13,15 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "absl/types/optional.h"
 #include "adapters/qmp/io_loop.h"
 #include "adapters/qmp/json.h"
 #include "adapters/qmp/limits.h"
@@ -88,6 +89,8 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   //     "unknown" if QEMU may have carried the command out, "not-sent" if it has surely not;
   //   - RESOURCE_EXHAUSTED (kLimitReached): too much waits already; not sent;
   //   - INVALID_ARGUMENT (kInvalidField): a string in `arguments` is not UTF-8; not sent.
+  // What was not sent is told beside the order of the wire: perhaps while another callback runs,
+  // and after OnClosed if the command came too late for it.
   void Execute(absl::string_view command, Json arguments, std::function<void(Reply)> done);
 
   // Ends the connection soon, for the reason given. Lines that have not been told are dropped.
@@ -106,24 +109,100 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   uint64_t surprise_count() const { return surprise_count_; }
 
  private:
-  // kLingering: no command is taken any more, the end is still to be told.
-  enum class State { kConnecting, kGreeting, kNegotiating, kReady, kLingering, kClosed };
+  // kClosing: the reason is known; the end is told as soon as no worker has a line.
+  enum class State { kConnecting, kGreeting, kNegotiating, kReady, kClosing, kClosed };
+  // What the socket still holds.
+  enum class Drained { kYes, kNo, kStopped };
+
   struct Waiting {
+    std::string command;
     std::function<void(Reply)> done;
-    // Where its line lies in all that was ever sent.
+    // Where its line begins in all that was ever given to the socket.
     uint64_t begin = 0;
   };
 
   Connection(IoLoop& loop, Executor& workers, const MonitorAddress& address,
              std::weak_ptr<Listener> listener, const ConnectionLimits& limits);
 
+  // On the loop: connecting (connection_handshake.cc).
+  void Start();
+  void TryTargets(absl::StatusOr<std::vector<SocketAddress>> targets);
+  void TryNextTarget();
+  void OnConnecting();
+  void OnConnected();
+  void OnHandshakeTimeout();
+  void SetTimer(absl::Duration delay, void (Connection::*method)());
+  // Where lines are handled.
+  void OnGreeting(Greeting greeting);
+  void OnNegotiated(const Reply& reply);
+
+  // On the loop: receiving and sending.
+  void OnSocket(uint32_t ready);
+  void Flush();
+  Drained Receive();
+  // False when no more may be read for now.
+  bool Consume(absl::string_view bytes);
+  void GiveToWorker(std::string line);
+  void Resume();
+  void DrainBroken();
+
+  // On the loop, or on the worker that has a line.
+  void HandleLine(absl::string_view line);
+  void OnEvent(Event event);
+  void OnAnswer(Answer answer);
+
+  // Any thread.
+  void Send(absl::string_view command, const Json& arguments, std::function<void(Reply)> done);
+  void Refuse(absl::Status why, std::function<void(Reply)> done);
+  void End(absl::string_view cause, absl::string_view what);
+  State state() const;
+
+  // On the loop: time limits and the end.
+  void ArmTick(absl::Duration delay) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Tick();
+  void Finish();
+
+  void UpdateInterest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // Constant after construction.
   IoLoop& loop_;
   Executor& workers_;
   const MonitorAddress address_;
   const std::weak_ptr<Listener> listener_;
   const ConnectionLimits limits_;
 
+  // Synchronises itself.
   std::atomic<uint64_t> surprise_count_ = 0;
+
+  // Of the loop.
+  LineReader reader_;
+  // What was received behind a line that a worker has.
+  std::string rest_;
+  std::vector<SocketAddress> targets_;
+  size_t next_target_ = 0;
+  IoLoop::TimerId timer_ = 0;
+
+  // Of the one who handles lines.
+  Greeting greeting_;
+  std::vector<Event> early_events_;
+
+  // Held while bytes are given to the socket, which never blocks: their order is that of the ids.
+  mutable Mutex mutex_;
+  State state_ ABSL_GUARDED_BY(mutex_) = State::kConnecting;
+  absl::Status why_ ABSL_GUARDED_BY(mutex_);
+  int socket_ ABSL_GUARDED_BY(mutex_) = -1;
+  IoLoop::WatchId watch_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::shared_ptr<const PeerProcess> peer_ ABSL_GUARDED_BY(mutex_);
+  SendBuffer out_ ABSL_GUARDED_BY(mutex_);
+  // What the socket said when it took no more bytes; 0 while it does.
+  int broken_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool worker_has_line_ ABSL_GUARDED_BY(mutex_) = false;
+  uint64_t next_id_ ABSL_GUARDED_BY(mutex_) = 1;
+  std::map<uint64_t, Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
+  // When the peer last had no reason to be silent: a byte came, or the first command was sent.
+  absl::Duration last_heard_ ABSL_GUARDED_BY(mutex_);
+  IoLoop::TimerId tick_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Duration tick_due_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace tidemark::qmp

@@ -85,6 +85,7 @@ class IoLoop final {
   std::thread thread_;
 
   // Synchronise themselves.
+  std::atomic<std::thread::id> thread_id_;
   std::atomic<bool> stopping_ = false;
   // A wake-up is on its way and has not been taken: another one would change nothing.
   std::atomic<bool> woken_ = false;

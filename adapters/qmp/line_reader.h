@@ -24,12 +24,16 @@ class LineReader {
   // complete. RESOURCE_EXHAUSTED (kLimitReached): it is too long; nothing may be read after that.
   absl::StatusOr<absl::optional<absl::string_view>> Next(absl::string_view* bytes);
 
+  // The line that Next has just returned, as the caller's own: without a copy if it came in pieces.
+  std::string TakeLine();
+
   // Bytes of the line that is not complete.
   size_t half_bytes() const { return given_out_ ? 0 : half_.size(); }
 
  private:
-  const size_t line_bytes_max_;
+  size_t line_bytes_max_;
   std::string half_;
+  absl::string_view line_;
   // `half_` has become a line that was given out; it is dropped with the next call.
   bool given_out_ = false;
 };

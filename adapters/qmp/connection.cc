@@ -1,0 +1,414 @@
+// Who does what: the loop's thread receives, cuts lines and handles the short ones. A long line
+// goes to a worker; meanwhile the socket is not read, so nothing can overtake it and nothing piles
+// up here. Any thread sends. The end is always made by the loop's thread, in Finish, when no worker
+// has a line: End and Close only leave the reason and ask for it, and from then on no line is
+// handled.
+//
+// While it is not closed the loop owns the connection through its watch, its timers and its posted
+// tasks; callers own a handle whose going away is a Close.
+#include "adapters/qmp/connection.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/clock.h"
+#include "engine/base/error.h"
+
+namespace tidemark::qmp {
+namespace {
+
+bool IsBlank(absl::string_view line) { return line.find_first_not_of(" \t\r") == line.npos; }
+
+template <class... Visitors>
+struct Overloaded : Visitors... {
+  using Visitors::operator()...;
+};
+template <class... Visitors>
+Overloaded(Visitors...) -> Overloaded<Visitors...>;
+
+}  // namespace
+
+std::shared_ptr<Connection> Connection::Open(IoLoop& loop, Executor& workers,
+                                             const MonitorAddress& address,
+                                             std::weak_ptr<Listener> listener,
+                                             const ConnectionLimits& limits) {
+  std::shared_ptr<Connection> self(
+      new Connection(loop, workers, address, std::move(listener), limits));
+  loop.Post([self] { self->Start(); });
+  Connection* const handle = self.get();
+  return std::shared_ptr<Connection>(handle, [self = std::move(self)](Connection*) mutable {
+    self->End("local", "is not needed any more");
+    self.reset();
+  });
+}
+
+Connection::Connection(IoLoop& loop, Executor& workers, const MonitorAddress& address,
+                       std::weak_ptr<Listener> listener, const ConnectionLimits& limits)
+    : loop_(loop),
+      workers_(workers),
+      address_(address),
+      listener_(std::move(listener)),
+      limits_(limits) {}
+
+Connection::~Connection() {
+  // Still open only if the loop ended first.
+  if (socket_ >= 0) close(socket_);
+}
+
+Connection::State Connection::state() const {
+  MutexLock lock(&mutex_);
+  return state_;
+}
+
+bool Connection::peer_has_exited() const {
+  std::shared_ptr<const PeerProcess> peer;
+  {
+    MutexLock lock(&mutex_);
+    peer = peer_;
+  }
+  return peer != nullptr && peer->HasExited();
+}
+
+// --- Sending ---
+
+void Connection::Execute(absl::string_view command, Json arguments,
+                         std::function<void(Reply)> done) {
+  switch (state()) {
+    case State::kReady:
+    case State::kClosing:
+    case State::kClosed:
+      return Send(command, arguments, std::move(done));
+    case State::kConnecting:
+    case State::kGreeting:
+    case State::kNegotiating:
+      return Refuse(Error(Reason::kConnectionLost,
+                          absl::StrCat("cannot send ", command, ": the monitor ",
+                                       address_.ToString(), " is not ready"),
+                          {{"outcome", "not-sent"}}),
+                    std::move(done));
+  }
+}
+
+void Connection::Refuse(absl::Status why, std::function<void(Reply)> done) {
+  loop_.Post([why = std::move(why), done = std::move(done)] { done(Reply{why}); });
+}
+
+void Connection::Send(absl::string_view command, const Json& arguments,
+                      std::function<void(Reply)> done) {
+  uint64_t id;
+  {
+    MutexLock lock(&mutex_);
+    id = next_id_++;
+  }
+  absl::StatusOr<std::string> line = CommandLine(command, arguments, id);
+  if (!line.ok()) return Refuse(line.status(), std::move(done));
+
+  absl::Status refusal;
+  {
+    MutexLock lock(&mutex_);
+    if (state_ == State::kClosed) {
+      refusal = Error(Reason::kConnectionLost,
+                      absl::StrCat("cannot send ", command, ": ", why_.message()),
+                      {{"outcome", "not-sent"}});
+    } else if (waiting_.size() >= kCommandsWaitingMax ||
+               out_.kept_bytes() + line->size() > kSendBytesMax) {
+      refusal = Error(Reason::kLimitReached,
+                      absl::StrCat("cannot send ", command, " to the monitor ", address_.ToString(),
+                                   ": ", waiting_.size(), " commands with ", out_.kept_bytes(),
+                                   " unsent bytes wait already"));
+    } else {
+      if (waiting_.empty()) {
+        last_heard_ = SystemClock().Elapsed();
+        if (state_ == State::kReady) ArmTick(limits_.silence_max);
+      }
+      waiting_.emplace(id, Waiting{std::string(command), std::move(done), out_.given_total()});
+      if (state_ == State::kClosing || broken_ != 0) return;
+      broken_ = out_.Send(socket_, *line);
+      if (out_.kept_bytes() > 0) UpdateInterest();
+      if (broken_ != 0) loop_.Post([self = shared_from_this()] { self->DrainBroken(); });
+    }
+  }
+  if (!refusal.ok()) Refuse(std::move(refusal), std::move(done));
+}
+
+void Connection::Flush() {
+  bool is_broken;
+  {
+    MutexLock lock(&mutex_);
+    if (socket_ < 0 || broken_ != 0) return;
+    broken_ = out_.Flush(socket_);
+    is_broken = broken_ != 0;
+    UpdateInterest();
+  }
+  if (is_broken) DrainBroken();
+}
+
+void Connection::UpdateInterest() {
+  if (watch_ == 0) return;
+  const bool reads = !worker_has_line_ && state_ != State::kClosing;
+  const bool sends = out_.kept_bytes() > 0 && broken_ == 0;
+  loop_.SetInterest(watch_, (reads ? uint32_t{EPOLLIN} : 0) | (sends ? uint32_t{EPOLLOUT} : 0));
+}
+
+// The peer takes no commands, but what it sent before is still ours.
+void Connection::DrainBroken() {
+  int error;
+  {
+    MutexLock lock(&mutex_);
+    if (worker_has_line_ || broken_ == 0) return;  // Resume comes back to it.
+    error = broken_;
+  }
+  Drained drained;
+  do {
+    drained = Receive();
+  } while (drained == Drained::kNo);
+  if (drained == Drained::kYes) {
+    End("peer-closed", absl::StrCat("takes no commands: ", strerror(error)));
+  }
+}
+
+// --- Receiving ---
+
+void Connection::OnSocket(uint32_t ready) {
+  if (state() == State::kConnecting) return OnConnecting();
+  if ((ready & EPOLLOUT) != 0) Flush();
+  if ((ready & ~EPOLLOUT) != 0) Receive();
+}
+
+Connection::Drained Connection::Receive() {
+  int socket;
+  {
+    MutexLock lock(&mutex_);
+    if (worker_has_line_ || state_ == State::kClosing || state_ == State::kClosed) {
+      return Drained::kStopped;
+    }
+    socket = socket_;
+  }
+  char bytes[kReceiveBytes];
+  for (int i = 0; i < kReceivesPerTurn; ++i) {
+    const ssize_t count = recv(socket, bytes, sizeof(bytes), MSG_DONTWAIT);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return Drained::kYes;
+    if (count <= 0) {
+      End("peer-closed", count < 0 ? absl::StrCat("failed: ", strerror(errno))
+                         : reader_.half_bytes() > 0
+                             ? absl::StrCat("was closed by the peer in the middle of a line, ",
+                                            reader_.half_bytes(), " bytes into it")
+                             : "was closed by the peer");
+      return Drained::kStopped;
+    }
+    {
+      MutexLock lock(&mutex_);
+      last_heard_ = SystemClock().Elapsed();
+    }
+    if (!Consume(absl::string_view(bytes, count))) return Drained::kStopped;
+    if (static_cast<size_t>(count) < sizeof(bytes)) return Drained::kYes;
+  }
+  return Drained::kNo;
+}
+
+bool Connection::Consume(absl::string_view bytes) {
+  for (;;) {
+    const auto line = reader_.Next(&bytes);
+    if (!line.ok()) {
+      End("garbage", absl::StrCat("sent ", line.status().message()));
+      return false;
+    }
+    if (!line->has_value()) return true;
+    if ((*line)->size() > kLoopLineBytesMax) {
+      rest_ = std::string(bytes);
+      GiveToWorker(reader_.TakeLine());
+      return false;
+    }
+    HandleLine(**line);
+    if (state() == State::kClosing) return false;
+  }
+}
+
+void Connection::GiveToWorker(std::string line) {
+  {
+    MutexLock lock(&mutex_);
+    worker_has_line_ = true;
+    UpdateInterest();
+  }
+  workers_.Post([self = shared_from_this(), line = std::move(line)]() mutable {
+    if (self->state() != State::kClosing) self->HandleLine(line);
+    std::string().swap(line);
+    self->loop_.Post([self] { self->Resume(); });
+  });
+}
+
+void Connection::Resume() {
+  bool is_closing;
+  bool is_broken;
+  {
+    MutexLock lock(&mutex_);
+    worker_has_line_ = false;
+    // Bytes may have waited in the socket all the while.
+    last_heard_ = SystemClock().Elapsed();
+    is_closing = state_ == State::kClosing;
+    is_broken = broken_ != 0;
+    UpdateInterest();
+  }
+  if (is_closing) return Finish();
+  const std::string rest = std::exchange(rest_, std::string());
+  if (Consume(rest) && is_broken) DrainBroken();
+}
+
+// --- Lines ---
+
+void Connection::HandleLine(absl::string_view line) {
+  if (IsBlank(line)) {
+    ++surprise_count_;
+    return;
+  }
+  absl::StatusOr<Message> message = ReadMessage(line);
+  if (!message.ok()) {
+    return End("garbage", absl::StrCat("sent ", message.status().message(), ": ", Shown(line)));
+  }
+  if ((state() == State::kGreeting) != absl::holds_alternative<Greeting>(*message)) {
+    return End("garbage", absl::StrCat("sent something else than was its turn: ", Shown(line)));
+  }
+  absl::visit(Overloaded{[this](Greeting& greeting) { OnGreeting(std::move(greeting)); },
+                         [this](Event& event) { OnEvent(std::move(event)); },
+                         [this](Answer& answer) { OnAnswer(std::move(answer)); }},
+              *message);
+}
+
+void Connection::OnEvent(Event event) {
+  switch (state()) {
+    case State::kReady:
+      if (const auto listener = listener_.lock()) listener->OnEvent(std::move(event.object));
+      return;
+    case State::kNegotiating:
+      if (early_events_.size() >= kEarlyEventsMax) {
+        return End("garbage", "sent too many events before it was ready");
+      }
+      early_events_.push_back(std::move(event));
+      return;
+    default:
+      return;  // Closed by a callback.
+  }
+}
+
+void Connection::OnAnswer(Answer answer) {
+  std::function<void(Reply)> done;
+  {
+    MutexLock lock(&mutex_);
+    if (state_ == State::kClosing) return;  // All that wait are told so together.
+    const auto waiting = answer.id.has_value() ? waiting_.find(*answer.id) : waiting_.end();
+    if (waiting != waiting_.end()) {
+      done = std::move(waiting->second.done);
+      waiting_.erase(waiting);
+    }
+  }
+  if (done == nullptr) {
+    ++surprise_count_;
+    return;
+  }
+  done(std::move(answer.reply));
+}
+
+// --- Time limits ---
+
+// One at a time, the earliest that is needed: Tick finds out itself when the next one is due.
+void Connection::ArmTick(absl::Duration delay) {
+  if (delay == absl::InfiniteDuration()) return;
+  const absl::Duration due = SystemClock().Elapsed() + delay;
+  if (tick_ != 0 && tick_due_ <= due) return;
+  if (tick_ != 0) loop_.Cancel(tick_);
+  tick_due_ = due;
+  tick_ = loop_.RunAfter(delay, [self = shared_from_this()] { self->Tick(); });
+}
+
+void Connection::Tick() {
+  // What has come but was not seen yet is no silence, even if this whole process was stopped.
+  Receive();
+  bool is_silent = false;
+  {
+    MutexLock lock(&mutex_);
+    tick_ = 0;
+    if (state_ != State::kReady) return;
+    const absl::Duration now = SystemClock().Elapsed();
+    if (worker_has_line_) last_heard_ = now;
+    const absl::Duration limit =
+        waiting_.empty() ? limits_.keepalive_interval : limits_.silence_max;
+    const absl::Duration left = last_heard_ + limit - now;
+    if (left > absl::ZeroDuration()) return ArmTick(std::min(left, limits_.keepalive_interval));
+    is_silent = !waiting_.empty();
+    if (!is_silent) ArmTick(limits_.keepalive_interval);
+  }
+  if (!is_silent) {
+    Send("query-version", Json(), [](const Reply&) {});
+  } else {
+    End("silent", absl::StrCat("sent nothing for ", absl::FormatDuration(limits_.silence_max),
+                               " while commands waited"));
+  }
+}
+
+// --- The end ---
+
+void Connection::End(absl::string_view cause, absl::string_view what) {
+  const State at = state();
+  const bool was_ready = at == State::kReady || at == State::kClosing || at == State::kClosed;
+  Close(Error(was_ready ? Reason::kConnectionLost : Reason::kInstanceUnreachable,
+              absl::StrCat("the monitor ", address_.ToString(), " ", what), {{"cause", cause}}));
+}
+
+void Connection::Close(absl::Status why) {
+  {
+    MutexLock lock(&mutex_);
+    if (state_ == State::kClosing || state_ == State::kClosed) return;
+    state_ = State::kClosing;
+    why_ = std::move(why);
+    UpdateInterest();
+  }
+  loop_.Post([self = shared_from_this()] { self->Finish(); });
+}
+
+void Connection::Finish() {
+  std::map<uint64_t, Waiting> waiting;
+  uint64_t sent;
+  absl::Status why;
+  IoLoop::WatchId watch;
+  IoLoop::TimerId tick;
+  int socket;
+  {
+    MutexLock lock(&mutex_);
+    if (worker_has_line_ || state_ == State::kClosed) return;  // Resume comes back, or has been.
+    state_ = State::kClosed;
+    waiting.swap(waiting_);
+    sent = out_.sent_total();
+    out_ = SendBuffer();
+    why = why_;
+    watch = std::exchange(watch_, 0);
+    tick = std::exchange(tick_, 0);
+    socket = std::exchange(socket_, -1);
+  }
+  if (timer_ != 0) loop_.Cancel(timer_);
+  if (tick != 0) loop_.Cancel(tick);
+  if (watch != 0) loop_.Unwatch(watch);
+  if (socket >= 0) close(socket);
+  reader_ = LineReader();
+  std::string().swap(rest_);
+
+  for (auto& [id, command] : waiting) {
+    const bool may_have_left = sent > command.begin;
+    command.done(Reply{Error(
+        Reason::kConnectionLost,
+        absl::StrCat(command.command,
+                     may_have_left ? " may or may not have been carried out: " : " was not sent: ",
+                     why.message()),
+        {{"outcome", may_have_left ? "unknown" : "not-sent"}})});
+  }
+  if (const auto listener = listener_.lock()) listener->OnClosed(why);
+}
+
+}  // namespace tidemark::qmp
