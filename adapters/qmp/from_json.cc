@@ -207,6 +207,13 @@ class Reader {
         list ? r.AddUInt64(message, &field, value) : r.SetUInt64(message, &field, value);
         return absl::OkStatus();
       }
+      case FieldDescriptor::CPPTYPE_DOUBLE: {
+        // Integral values come without a point.
+        if (!json.is_number()) return Unexpected(path, json, "a number");
+        const double value = json.template get<double>();
+        list ? r.AddDouble(message, &field, value) : r.SetDouble(message, &field, value);
+        return absl::OkStatus();
+      }
       default:
         return Refuse(path, "is of a type that QMP does not have");
     }

@@ -336,6 +336,10 @@ class Filler {
         const uint64_t value = random_() | 1;
         return list ? r.AddUInt64(message, &field, value) : r.SetUInt64(message, &field, value);
       }
+      case FieldDescriptor::CPPTYPE_DOUBLE: {
+        const double value = static_cast<double>(random_() % 1000000 + 1) / 64;
+        return list ? r.AddDouble(message, &field, value) : r.SetDouble(message, &field, value);
+      }
       default:
         FAIL() << field.full_name() << " is of a type that QMP's JSON does not have";
     }

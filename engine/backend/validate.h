@@ -25,7 +25,7 @@ absl::Status CheckEngine(const google::protobuf::Message& request, EngineKind en
 // it.
 absl::Status CheckPaths(
     const google::protobuf::Message& request,
-    absl::FunctionRef<absl::Status(absl::string_view file_name, qmp::Path use)> check);
+    absl::FunctionRef<absl::Status(absl::string_view file_name, ::qmp::Path use)> check);
 
 }  // namespace tidemark::backend
 

@@ -16,11 +16,18 @@ using namespace block::v1;  // NOLINT: a file about requests.
 
 absl::Status StartServer(Engine& engine, const NbdServerStartRequest& request) {
   nbd::Server::Options options;
-  if (request.addr().has_unix_socket()) {
-    RETURN_IF_ERROR(engine.policy.CheckPath(request.addr().unix_socket().path()));
-    options.address = nbd::UnixAddress{request.addr().unix_socket().path()};
-  } else {
-    options.address = nbd::TcpAddress{request.addr().inet().host(), request.addr().inet().port()};
+  switch (request.addr().type_case()) {
+    case SocketAddressLegacy::kUnixSocket:
+      RETURN_IF_ERROR(engine.policy.CheckPath(request.addr().unix_socket().path()));
+      options.address = nbd::UnixAddress{request.addr().unix_socket().path()};
+      break;
+    case SocketAddressLegacy::kInet:
+      options.address = nbd::TcpAddress{request.addr().inet().host(), request.addr().inet().port()};
+      break;
+    default:
+      return Error(Reason::kFieldUnsupported,
+                   "the NBD server of this engine listens on unix sockets and TCP only",
+                   {{"field", "addr"}});
   }
   options.connections_max =
       static_cast<int>(std::min<uint32_t>(request.max_connections(), nbd::kConnectionsMax));
@@ -34,6 +41,11 @@ absl::Status StartServer(Engine& engine, const NbdServerStartRequest& request) {
 }
 
 absl::Status AddExport(Engine& engine, const BlockExportAddRequest& request) {
+  if (!request.has_nbd()) {
+    return Error(Reason::kFieldUnsupported,
+                 absl::StrCat("export \"", request.id(), "\": this engine exports by NBD only"),
+                 {{"field", "type"}});
+  }
   ExportRequest wanted;
   wanted.id = request.id();
   wanted.node_name = request.node_name();
