@@ -67,7 +67,7 @@ absl::Status JobKeeper::Store(const std::vector<Job>& jobs) {
   return absl::OkStatus();
 }
 
-void JobKeeper::Settle(Intent intent, const std::vector<Job>& jobs, bool unknown) {
+void JobKeeper::Settle(Intent intent, const std::vector<Job>& jobs, bool may_begin) {
   std::vector<std::string> forgotten;
   {
     MutexLock lock(&mutex_);
@@ -78,10 +78,10 @@ void JobKeeper::Settle(Intent intent, const std::vector<Job>& jobs, bool unknown
         if (entry.first != intent) continue;
         // Intent 0: Reconcile decides.
         entry.first = 0;
-        if (!unknown) forgotten.push_back(job.id());
+        if (!may_begin) forgotten.push_back(job.id());
         break;
       }
-      if (!unknown) std::erase_if(found->second, [](auto& entry) { return entry.first == 0; });
+      if (!may_begin) std::erase_if(found->second, [](auto& entry) { return entry.first == 0; });
       if (found->second.empty()) intended_.erase(found);
     }
   }

@@ -58,8 +58,8 @@ class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
   // Stores them. Blocks: workers only.
   absl::Status Store(const std::vector<::tidemark::block::v1::Job>& jobs);
   // QEMU has answered, or never will. What did not begin by then is forgotten, unless it may still
-  // be found to have begun (`unknown`).
-  void Settle(Intent intent, const std::vector<::tidemark::block::v1::Job>& jobs, bool unknown);
+  // be told or found to have begun (`may_begin`).
+  void Settle(Intent intent, const std::vector<::tidemark::block::v1::Job>& jobs, bool may_begin);
   // The job has ended and is about to be dismissed from here: its id will be free at once.
   bool IsLeaving(const std::string& id) const;
   // A user holds the job, or lets it go. Returns what was so before.

@@ -164,7 +164,7 @@ TEST_F(KeeperTest, AddsWhatTheStarterAskedFor) {
   const auto intent = keeper_->Intend({Backup("full", /*auto_dismiss=*/false)});
   Status("full", "CREATED");
   Status("full", "RUNNING");
-  keeper_->Settle(intent, {Backup("full", false)}, /*unknown=*/false);
+  keeper_->Settle(intent, {Backup("full", false)}, /*may_begin=*/false);
   executor_.RunAll();
   EXPECT_EQ(Known("full").type(), v1::JOB_TYPE_BACKUP);
   EXPECT_THAT(Known("full").node_names(), ElementsAre("disk0"));
@@ -237,7 +237,7 @@ TEST_F(KeeperTest, MarksPausesThatNobodyAskedFor) {
 TEST_F(KeeperTest, ForgetsWhatWasRefused) {
   ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
   const auto intent = keeper_->Intend({Backup("full")});
-  keeper_->Settle(intent, {Backup("full")}, /*unknown=*/false);
+  keeper_->Settle(intent, {Backup("full")}, /*may_begin=*/false);
   executor_.RunAll();
   EXPECT_THAT(store_.jobs_, IsEmpty());
   Status("full", "CREATED");  // Somebody else's.
@@ -315,7 +315,7 @@ TEST_F(KeeperTest, EndsTheJobsOfAQemuThatIsAnotherProcessNow) {
 
 TEST_F(KeeperTest, FindsAJobWhoseStartWasNeverAnswered) {
   const auto intent = keeper_->Intend({Backup("full")});
-  keeper_->Settle(intent, {Backup("full")}, /*unknown=*/true);
+  keeper_->Settle(intent, {Backup("full")}, /*may_begin=*/true);
   keeper_->Reconcile(Jobs("jobs { id: 'full' type: JOB_TYPE_BACKUP status: JOB_STATUS_CONCLUDED }"),
                      BlockJobs("jobs { device: 'full' status: JOB_STATUS_CONCLUDED }"), true);
   EXPECT_THAT(Story(), ElementsAre("*CREATED", "*completed", "*CONCLUDED"));
@@ -325,7 +325,7 @@ TEST_F(KeeperTest, FindsAJobWhoseStartWasNeverAnswered) {
 TEST_F(KeeperTest, ForgetsAJobThatNeverBegan) {
   ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
   const auto intent = keeper_->Intend({Backup("full")});
-  keeper_->Settle(intent, {Backup("full")}, /*unknown=*/true);
+  keeper_->Settle(intent, {Backup("full")}, /*may_begin=*/true);
   keeper_->Reconcile({}, {}, true);
   EXPECT_THAT(Story(), IsEmpty());
   EXPECT_THAT(store_.jobs_, IsEmpty());

@@ -193,7 +193,7 @@ void QmpBackend::Finish(const PendingPtr& call, Reply reply) {
   absl::Status status = reply.status;
   const PauseVerb verb = PauseVerbOf(call->command->qmp_name);
   if (!call->jobs.empty()) {
-    keeper_->Settle(call->intent, call->jobs, MayHaveHappened(reply.status));
+    keeper_->Settle(call->intent, call->jobs, reply.ok() || MayHaveHappened(reply.status));
   }
   if (reply.ok()) {
     if (verb == PauseVerb::kResume) keeper_->SetPauseWanted(call->paused_job, false);
