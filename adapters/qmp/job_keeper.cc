@@ -299,7 +299,9 @@ void JobKeeper::DismissWhenSaved(const std::string& id, After* after) {
   const uint64_t position = log_.position();
   after->push_back([this, position, id] {
     log_.RunWhenSaved(position, [weak = weak_from_this(), id] {
-      if (const auto keeper = weak.lock()) keeper->hooks_.dismiss(id);
+      const auto keeper = weak.lock();
+      // A job that failed before it began has gone by itself; the id may be another's by now.
+      if (keeper != nullptr && keeper->IsLeaving(id)) keeper->hooks_.dismiss(id);
     });
   });
 }

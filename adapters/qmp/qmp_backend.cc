@@ -232,7 +232,6 @@ void QmpBackend::Dismiss(const std::string& id) {
   MutexLock lock(&mutex_);
   // Found again when the connection is back.
   if (state_ == State::kDetached) return;
-  // A job that failed before it began has gone by itself.
   connection_->Execute("job-dismiss", Json{{"id", id}}, [](const Reply&) {});
 }
 
