@@ -1,6 +1,4 @@
 // The wire against real QEMUs.
-#include <signal.h>
-
 #include <string>
 
 #include "adapters/qmp/connection.h"
@@ -127,12 +125,12 @@ TEST_P(ConnectionQemuTest, AStoppedQemuIsSilentAndNotGone) {
   ConnectionLimits limits;
   limits.silence_max = absl::Milliseconds(100);
   OpenReady(limits);
-  daemon_->Signal(SIGSTOP);
+  daemon_->Freeze();
   const Reply reply = Run("query-jobs");
   EXPECT_EQ(MetadataOf(reply.status, "outcome"), "unknown");
   EXPECT_EQ(recorder_->Cause(), "silent");
   EXPECT_FALSE(connection_->peer_has_exited());
-  daemon_->Signal(SIGCONT);
+  daemon_->Thaw();
   // Once it runs again it serves the next connection.
   const auto recorder = std::make_shared<Recorder>();
   auto next = Connection::Open(loop_, workers_, connection_->address(), recorder);

@@ -135,9 +135,9 @@ TEST_F(ConnectionTest, EventsThatComeBeforeReadinessAreToldAfterIt) {
   EXPECT_THAT(recorder_->story(), ElementsAre("ready", "event EARLY"));
 }
 
-TEST_F(ConnectionTest, AReplyOfTwentyMegabytesKeepsItsPlaceAmongTheOthers) {
+TEST_F(ConnectionTest, AReplyOfTwelveMegabytesKeepsItsPlaceAmongTheOthers) {
   Json big = Json::array();
-  for (int i = 0; i < 20'000; ++i) big.push_back(std::string(1000, 'x'));
+  for (int i = 0; i < 12'000; ++i) big.push_back(std::string(1000, 'x'));
   OpenReady();
   monitor_.Hold("big");
   Execute("big");

@@ -75,10 +75,15 @@ StorageDaemon::~StorageDaemon() {
   if (pid_ > 0) Kill();
 }
 
-void StorageDaemon::Signal(int signal) const { kill(pid_, signal); }
+void StorageDaemon::Freeze() const {
+  kill(pid_, SIGSTOP);
+  waitpid(pid_, nullptr, WUNTRACED);
+}
+
+void StorageDaemon::Thaw() const { kill(pid_, SIGCONT); }
 
 void StorageDaemon::Kill() {
-  Signal(SIGKILL);
+  kill(pid_, SIGKILL);
   waitpid(pid_, nullptr, 0);
   pid_ = -1;
 }

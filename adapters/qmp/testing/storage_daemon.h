@@ -36,7 +36,9 @@ class StorageDaemon {
   StorageDaemon& operator=(const StorageDaemon&) = delete;
 
   pid_t pid() const { return pid_; }
-  void Signal(int signal) const;
+  // Stops it in its tracks, and waits until it stands; lets it go on.
+  void Freeze() const;
+  void Thaw() const;
   // Kills it, and waits until it has gone.
   void Kill();
 
