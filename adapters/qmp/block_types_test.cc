@@ -187,7 +187,12 @@ TEST(BlockTypesTest, KeySlotsAreAmendedThroughTwoUnions) {
       R"({"driver":"qcow2","encrypt":{"format":"luks","state":"active","new-secret":"n",)"
       R"("keyslot":0}})");
   EXPECT_TRUE(amend.qcow2().encrypt().luks().has_keyslot());
-  Request<v1::BlockdevAmendOptions>(R"({"driver":"luks","state":"inactive","old-secret":"o"})");
+}
+
+TEST(BlockTypesTest, WhatCrashesQemuIsRefused) {
+  const auto amend = Read<v1::BlockdevAmendOptions>(
+      R"({"driver":"luks","state":"inactive","old-secret":"o"})", Strictness::kRequest);
+  EXPECT_EQ(backend::Validate(amend).code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST(BlockTypesTest, ObjectsAreToldByTheirType) {

@@ -52,7 +52,14 @@ std::string EventLine(const v1::Event& event) {
   const std::string kind =
       json.contains("kind") ? json["kind"].get<std::string>() : std::string("unknown-event");
   absl::StrAppend(&line, absl::StrReplaceAll(absl::AsciiStrToUpper(Printable(kind)), {{"-", "_"}}));
-  if (json.contains(kind)) absl::StrAppend(&line, " ", CompactText(json[kind]));
+  if (event.recovered()) absl::StrAppend(&line, " (found later)");
+  if (!json.contains(kind)) return line + "\n";
+  Json told = Json::object();
+  // What is false is what a reader expects.
+  for (const auto& [name, value] : json[kind].items()) {
+    if (value != false) told[name] = value;
+  }
+  if (!told.empty()) absl::StrAppend(&line, " ", CompactText(told));
   return line + "\n";
 }
 

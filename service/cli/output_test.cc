@@ -113,6 +113,11 @@ TEST(EventsTest, AnEventIsALine) {
   event.mutable_job_status_change()->add_node_names("b");
   EXPECT_EQ(EventLine(event),
             "41 2026-03-01T12:00:00Z JOB_STATUS_CHANGE id=job0 status=running node-names=a,b\n");
+  event.set_recovered(true);
+  event.mutable_job_status_change()->set_spontaneous(true);
+  EXPECT_EQ(EventLine(event),
+            "41 2026-03-01T12:00:00Z JOB_STATUS_CHANGE (found later) id=job0 status=running "
+            "node-names=a,b spontaneous=true\n");
 }
 
 TEST(EventsTest, AnEventFromTheFutureIsALineToo) {
