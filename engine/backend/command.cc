@@ -17,9 +17,10 @@ namespace pb = ::google::protobuf;
 
 // All services of the mirror that have commands.
 constexpr const char* kServices[] = {
-    "tidemark.block.v1.NodeService",   "tidemark.block.v1.BitmapService",
-    "tidemark.block.v1.JobService",    "tidemark.block.v1.TransactionService",
-    "tidemark.block.v1.ExportService",
+    "tidemark.block.v1.NodeService",    "tidemark.block.v1.BitmapService",
+    "tidemark.block.v1.JobService",     "tidemark.block.v1.TransactionService",
+    "tidemark.block.v1.ExportService",  "tidemark.block.v1.DeviceService",
+    "tidemark.block.v1.MachineService", "tidemark.block.v1.ObjectService",
 };
 
 const pb::FieldDescriptor* LocalField(const pb::Descriptor& message, qmp::Local local) {

@@ -52,6 +52,14 @@ bool NamesNode(const v1::Event& event, absl::string_view node_name) {
       return event.block_export_deleted().node_name() == node_name;
     case v1::Event::kBlockImageCorrupted:
       return event.block_image_corrupted().node_name() == node_name;
+    case v1::Event::kBlockIoError:
+      return event.block_io_error().node_name() == node_name;
+    case v1::Event::kBlockWriteThreshold:
+      return event.block_write_threshold().node_name() == node_name;
+    case v1::Event::kQuorumFailure:
+      return event.quorum_failure().reference() == node_name;
+    case v1::Event::kQuorumReportBad:
+      return event.quorum_report_bad().node_name() == node_name;
     default:
       return false;
   }

@@ -31,11 +31,14 @@ namespace tidemark {
   ROW(ExportNotFound, "EXPORT_NOT_FOUND", kNotFound, "GenericError")                      \
   ROW(FileNotFound, "FILE_NOT_FOUND", kNotFound, "GenericError")                          \
   ROW(ObjectNotFound, "OBJECT_NOT_FOUND", kNotFound, "GenericError")                      \
+  ROW(SnapshotNotFound, "SNAPSHOT_NOT_FOUND", kNotFound, "GenericError")                  \
   ROW(NodeExists, "NODE_EXISTS", kAlreadyExists, "GenericError")                          \
   ROW(BitmapExists, "BITMAP_EXISTS", kAlreadyExists, "GenericError")                      \
   ROW(JobExists, "JOB_EXISTS", kAlreadyExists, "GenericError")                            \
   ROW(ExportExists, "EXPORT_EXISTS", kAlreadyExists, "GenericError")                      \
   ROW(InstanceExists, "INSTANCE_EXISTS", kAlreadyExists, "GenericError")                  \
+  ROW(SnapshotExists, "SNAPSHOT_EXISTS", kAlreadyExists, "GenericError")                  \
+  ROW(ObjectExists, "OBJECT_EXISTS", kAlreadyExists, "GenericError")                      \
   ROW(NodeBusy, "NODE_BUSY", kFailedPrecondition, "GenericError")                         \
   ROW(NodeReadOnly, "NODE_READ_ONLY", kFailedPrecondition, "GenericError")                \
   ROW(NodeNotOwned, "NODE_NOT_OWNED", kFailedPrecondition, "GenericError")                \
@@ -53,6 +56,9 @@ namespace tidemark {
   ROW(ExportInUse, "EXPORT_IN_USE", kFailedPrecondition, "GenericError")                  \
   ROW(IoError, "IO_ERROR", kFailedPrecondition, "GenericError")                           \
   ROW(InstanceUnusable, "INSTANCE_UNUSABLE", kFailedPrecondition, "GenericError")         \
+  ROW(DeviceState, "DEVICE_STATE", kFailedPrecondition, "GenericError")                   \
+  ROW(MachineState, "MACHINE_STATE", kFailedPrecondition, "GenericError")                 \
+  ROW(ObjectInUse, "OBJECT_IN_USE", kFailedPrecondition, "GenericError")                  \
   ROW(TransactionAborted, "TRANSACTION_ABORTED", kAborted, "GenericError")                \
   ROW(JobCancelled, "JOB_CANCELLED", kCancelled, "GenericError")                          \
   ROW(EventsExpired, "EVENTS_EXPIRED", kOutOfRange, "GenericError")                       \

@@ -120,6 +120,10 @@ std::unique_ptr<transaction::Action> FromProto(Engine& engine, const Transaction
       return backup(native::FromProto(action.drive_backup()));
     case TransactionAction::kAbort:
       return std::make_unique<AbortAction>();
+    // Only QEMU has these.
+    case TransactionAction::kBlockdevSnapshot:
+    case TransactionAction::kBlockdevSnapshotSync:
+    case TransactionAction::kBlockdevSnapshotInternalSync:
     case TransactionAction::ACTION_NOT_SET:
       break;
   }
@@ -134,7 +138,7 @@ absl::Status RunTransaction(Engine& engine, const TransactionRequest& request) {
   for (const TransactionAction& action : request.actions()) {
     std::unique_ptr<transaction::Action> made = FromProto(engine, action, group, &node_names);
     if (made == nullptr)
-      return Error(Reason::kInvalidField, "an action of the transaction is empty");
+      return Error(Reason::kFieldUnsupported, "the native engine has no such action");
     actions.push_back(std::make_unique<NumberedAction>(std::move(made), actions.size()));
   }
   NodesInstant instant(&engine, std::move(node_names));

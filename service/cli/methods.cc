@@ -15,10 +15,11 @@ using google::protobuf::MethodDescriptor;
 
 // Where the services are, in the order in which a reader meets them.
 constexpr const char* kFiles[] = {
-    "tidemark/block/v1/node.proto",     "tidemark/block/v1/bitmap.proto",
-    "tidemark/block/v1/job.proto",      "tidemark/block/v1/transaction.proto",
-    "tidemark/block/v1/export.proto",   "tidemark/block/v1/event.proto",
-    "tidemark/block/v1/instance.proto",
+    "tidemark/block/v1/node.proto",    "tidemark/block/v1/bitmap.proto",
+    "tidemark/block/v1/job.proto",     "tidemark/block/v1/transaction.proto",
+    "tidemark/block/v1/export.proto",  "tidemark/block/v1/device.proto",
+    "tidemark/block/v1/machine.proto", "tidemark/block/v1/object.proto",
+    "tidemark/block/v1/event.proto",   "tidemark/block/v1/instance.proto",
 };
 
 std::string Kebab(absl::string_view camel_case) {

@@ -276,8 +276,9 @@ TEST(Front, ReflectionListsEveryService) {
   grpc::Slice whole;
   ASSERT_TRUE(response.DumpToSingleSlice(&whole).ok());
   const std::string bytes(reinterpret_cast<const char*>(whole.begin()), whole.size());
-  for (const char* name : {"NodeService", "BitmapService", "JobService", "TransactionService",
-                           "ExportService", "EventService", "InstanceService"}) {
+  for (const char* name :
+       {"NodeService", "BitmapService", "JobService", "TransactionService", "ExportService",
+        "DeviceService", "MachineService", "ObjectService", "EventService", "InstanceService"}) {
     EXPECT_TRUE(absl::StrContains(bytes, absl::StrCat("tidemark.block.v1.", name))) << name;
   }
   context.TryCancel();

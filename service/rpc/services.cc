@@ -13,11 +13,14 @@
 #include "service/rpc/event_stream.h"
 #include "service/rpc/job_stream.h"
 #include "tidemark/block/v1/bitmap.grpc.pb.h"
+#include "tidemark/block/v1/device.grpc.pb.h"
 #include "tidemark/block/v1/event.grpc.pb.h"
 #include "tidemark/block/v1/export.grpc.pb.h"
 #include "tidemark/block/v1/instance.grpc.pb.h"
 #include "tidemark/block/v1/job.grpc.pb.h"
+#include "tidemark/block/v1/machine.grpc.pb.h"
 #include "tidemark/block/v1/node.grpc.pb.h"
+#include "tidemark/block/v1/object.grpc.pb.h"
 #include "tidemark/block/v1/transaction.grpc.pb.h"
 
 namespace tidemark::rpc {
@@ -65,6 +68,18 @@ class NodeService final : public v1::NodeService::CallbackService {
   TIDEMARK_FORWARD(BlockdevDel)
   TIDEMARK_FORWARD(BlockdevCreate)
   TIDEMARK_FORWARD(BlockResize)
+  TIDEMARK_FORWARD(BlockdevAmend)
+  TIDEMARK_FORWARD(BlockdevReopen)
+  TIDEMARK_FORWARD(BlockdevSnapshot)
+  TIDEMARK_FORWARD(BlockdevSnapshotSync)
+  TIDEMARK_FORWARD(BlockdevSnapshotInternalSync)
+  TIDEMARK_FORWARD(BlockdevSnapshotDeleteInternalSync)
+  TIDEMARK_FORWARD(ChangeBackingFile)
+  TIDEMARK_FORWARD(BlockSetWriteThreshold)
+  TIDEMARK_FORWARD(BlockdevSetActive)
+  TIDEMARK_FORWARD(BlockdevChange)
+  TIDEMARK_FORWARD(BlockdevSetIothread)
+  TIDEMARK_FORWARD(DebugQueryBlockGraph)
   TIDEMARK_FORWARD(QueryNamedBlockNodes)
 
  private:
@@ -110,11 +125,57 @@ class ExportService final : public v1::ExportService::CallbackService {
   const Front& front_;
 };
 
+class DeviceService final : public v1::DeviceService::CallbackService {
+ public:
+  explicit DeviceService(const Front& front) : front_(front) {}
+  TIDEMARK_FORWARD(BlockdevChangeMedium)
+  TIDEMARK_FORWARD(BlockdevInsertMedium)
+  TIDEMARK_FORWARD(BlockdevRemoveMedium)
+  TIDEMARK_FORWARD(BlockdevOpenTray)
+  TIDEMARK_FORWARD(BlockdevCloseTray)
+  TIDEMARK_FORWARD(Eject)
+  TIDEMARK_FORWARD(BlockSetIoThrottle)
+  TIDEMARK_FORWARD(BlockLatencyHistogramSet)
+  TIDEMARK_FORWARD(QueryBlock)
+  TIDEMARK_FORWARD(QueryBlockstats)
+
+ private:
+  const Front& front_;
+};
+
+class MachineService final : public v1::MachineService::CallbackService {
+ public:
+  explicit MachineService(const Front& front) : front_(front) {}
+  TIDEMARK_FORWARD(QueryStatus)
+  TIDEMARK_FORWARD(Stop)
+  TIDEMARK_FORWARD(Cont)
+  TIDEMARK_FORWARD(SnapshotSave)
+  TIDEMARK_FORWARD(SnapshotLoad)
+  TIDEMARK_FORWARD(SnapshotDelete)
+
+ private:
+  const Front& front_;
+};
+
+class ObjectService final : public v1::ObjectService::CallbackService {
+ public:
+  explicit ObjectService(const Front& front) : front_(front) {}
+  TIDEMARK_FORWARD(ObjectAdd)
+  TIDEMARK_FORWARD(ObjectDel)
+
+ private:
+  const Front& front_;
+};
+
 class JobService final : public v1::JobService::CallbackService {
  public:
   explicit JobService(const Front& front) : front_(front) {}
   TIDEMARK_FORWARD(BlockdevBackup)
   TIDEMARK_FORWARD(DriveBackup)
+  TIDEMARK_FORWARD(BlockdevMirror)
+  TIDEMARK_FORWARD(DriveMirror)
+  TIDEMARK_FORWARD(BlockStream)
+  TIDEMARK_FORWARD(BlockCommit)
   TIDEMARK_FORWARD(JobPause)
   TIDEMARK_FORWARD(JobResume)
   TIDEMARK_FORWARD(JobCancel)
@@ -217,6 +278,9 @@ std::vector<std::unique_ptr<grpc::Service>> MakeServices(const Front& front) {
   services.push_back(std::make_unique<JobService>(front));
   services.push_back(std::make_unique<TransactionService>(front));
   services.push_back(std::make_unique<ExportService>(front));
+  services.push_back(std::make_unique<DeviceService>(front));
+  services.push_back(std::make_unique<MachineService>(front));
+  services.push_back(std::make_unique<ObjectService>(front));
   services.push_back(std::make_unique<EventService>(front));
   services.push_back(std::make_unique<InstanceService>(front));
   return services;

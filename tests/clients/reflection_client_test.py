@@ -11,8 +11,8 @@ sys.dont_write_bytecode = True  # The sources are not ours to add to.
 
 import main_job  # noqa: E402
 
-SERVICES = ["BitmapService", "EventService", "ExportService", "InstanceService", "JobService",
-            "NodeService", "TransactionService"]
+SERVICES = ["BitmapService", "DeviceService", "EventService", "ExportService", "InstanceService",
+            "JobService", "MachineService", "NodeService", "ObjectService", "TransactionService"]
 
 
 def reflection_messages():

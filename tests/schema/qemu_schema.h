@@ -1,0 +1,61 @@
+// What a QEMU at hand says of its own commands and events (query-qmp-schema). One thread.
+#ifndef TESTS_SCHEMA_QEMU_SCHEMA_H_
+#define TESTS_SCHEMA_QEMU_SCHEMA_H_
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
+#include "nlohmann/json.hpp"
+
+namespace tidemark::test {
+
+using Json = nlohmann::ordered_json;
+
+// The schema of one program. Its entries are as QEMU gives them: an object each, with "name" and
+// "meta-type".
+class QemuSchema {
+ public:
+  // Starts the program, asks it, and lets it end. `environment` is put before the command line as a
+  // shell has it ("NAME=value "). Without a good answer the object is `!read()`.
+  QemuSchema(const std::string& program, const std::string& environment,
+             const std::string& arguments);
+
+  bool read() const { return !types_.empty(); }
+  // What it printed instead of an answer.
+  const std::string& errors() const { return errors_; }
+  // "10.0.2".
+  const std::string& version() const { return version_; }
+
+  // The type of a name; CHECK-fails on one that the schema itself does not explain.
+  const Json& Type(absl::string_view name) const;
+  // All commands or events, by name.
+  const std::map<std::string, Json>& commands() const { return commands_; }
+  const std::map<std::string, Json>& events() const { return events_; }
+
+ private:
+  void Parse(const std::string& lines);
+
+  std::string errors_;
+  std::string version_;
+  std::map<std::string, Json> types_;
+  std::map<std::string, Json> commands_;
+  std::map<std::string, Json> events_;
+};
+
+// One QEMU: its storage daemon and its system emulator for x86-64.
+struct Qemu {
+  std::string version;
+  std::vector<QemuSchema> programs;
+};
+
+// The one that is installed.
+absl::optional<Qemu> InstalledQemu(std::string* why_not);
+// QEMU 10, unpacked in the folder that the environment variable TIDEMARK_QEMU_10 names.
+absl::optional<Qemu> Qemu10(std::string* why_not);
+
+}  // namespace tidemark::test
+
+#endif  // TESTS_SCHEMA_QEMU_SCHEMA_H_
