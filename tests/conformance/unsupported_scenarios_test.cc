@@ -44,7 +44,7 @@ TEST_P(Unsupported, JobsThatTheEngineLacksAreRefused) {
   ExpectRefusedIfLacking<v1::BlockStreamRequest>("block-stream", "job_id: 's' device: 'a'");
   ExpectRefusedIfLacking<v1::BlockCommitRequest>("block-commit", "job_id: 'c' device: 'a'");
   ExpectRefusedIfLacking<v1::BlockdevAmendRequest>(
-      "x-blockdev-amend", "job_id: 'a' node_name: 'a' options { luks { } }");
+      "x-blockdev-amend", "job_id: 'a' node_name: 'a' options { qcow2 { } }");
   ExpectRefusedIfLacking<v1::SnapshotSaveRequest>("snapshot-save",
                                                   "job_id: 's' tag: 't' vmstate: 'a' devices: 'a'");
   ExpectRefusedIfLacking<v1::SnapshotLoadRequest>("snapshot-load",
@@ -102,6 +102,16 @@ TEST_P(Unsupported, TheMachineThatTheEngineLacksIsRefused) {
   ExpectRefusedIfLacking<v1::QueryStatusRequest>("query-status");
   ExpectRefusedIfLacking<v1::StopRequest>("stop");
   ExpectRefusedIfLacking<v1::ContRequest>("cont");
+}
+
+// An action of a transaction is a field: it is refused by its path.
+TEST_P(Unsupported, ActionsWithoutTheirCommandAreRefused) {
+  if (commands_.count("blockdev-snapshot") == 1) return;
+  v1::TransactionRequest request;
+  ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
+      "actions { blockdev_snapshot_internal_sync { device: 'a' name: 's' } }", &request));
+  ExpectRefused(request, v1::ERROR_REASON_FIELD_UNSUPPORTED,
+                {"actions[0].blockdev_snapshot_internal_sync"});
 }
 
 }  // namespace
