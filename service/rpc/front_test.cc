@@ -223,6 +223,15 @@ TEST(Front, JobsAreAnsweredFromTheEventsAlone) {
     EXPECT_EQ(InfoOf(status).reason(), "JOB_NOT_FOUND");
     EXPECT_EQ(SequenceOf(context), "1");
   }
+  {
+    grpc::ClientContext context;
+    v1::GetJobRequest request;
+    request.set_instance("nowhere");
+    request.set_id("j");
+    v1::GetJobResponse response;
+    const grpc::Status status = stub->GetJob(&context, request, &response);
+    EXPECT_EQ(InfoOf(status).reason(), "INSTANCE_NOT_FOUND");
+  }
   EXPECT_THAT(world.fake->calls(), IsEmpty());
 }
 

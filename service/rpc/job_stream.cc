@@ -5,6 +5,7 @@
 
 #include "engine/backend/validate.h"
 #include "engine/base/status_macros.h"
+#include "service/rpc/capabilities_response.h"
 #include "service/rpc/limits.h"
 #include "service/rpc/proto_time.h"
 
@@ -18,10 +19,17 @@ using Change = JobFollower::Change;
 template <typename Request>
 absl::StatusOr<JobFollower> Follow(const Front& front, const Request& request) {
   RETURN_IF_ERROR(backend::Validate(request));
-  return JobFollower::Begin(front.log, front.jobs, request.instance(), request.id());
+  auto follower = JobFollower::Begin(front.log, front.jobs, request.instance(), request.id());
+  if (!follower.ok()) return ExplainNoJob(front, request.instance(), follower.status());
+  return follower;
 }
 
 }  // namespace
+
+absl::Status ExplainNoJob(const Front& front, absl::string_view instance,
+                          const absl::Status& status) {
+  return front.router.Find(instance) == nullptr ? UnknownInstance(instance) : status;
+}
 
 JobStream::JobStream(const Front& front, grpc::CallbackServerContext* context,
                      const v1::WatchJobRequest& request)

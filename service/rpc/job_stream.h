@@ -12,6 +12,11 @@
 
 namespace tidemark::rpc {
 
+// Why a job was not found, as a client should hear it: if there is no such instance either, that.
+// (The jobs of an instance that has gone are remembered for a while.)
+absl::Status ExplainNoJob(const Front& front, absl::string_view instance,
+                          const absl::Status& status);
+
 // A snapshot now, one for each change of state, and progress now and then; the last one has the
 // outcome. A slow reader skips progress only.
 class JobStream final : public LogStream<::tidemark::block::v1::WatchJobResponse> {

@@ -199,7 +199,11 @@ class JobService final : public v1::JobService::CallbackService {
     if (status.ok()) {
       auto entry = front_.jobs.Find(request->instance(), request->id());
       status = entry.status();
-      if (status.ok()) *response->mutable_job() = entry->view.job();
+      if (status.ok()) {
+        *response->mutable_job() = entry->view.job();
+      } else {
+        status = ExplainNoJob(front_, request->instance(), status);
+      }
     }
     return Finish(front_, context, status, request->instance());
   }
