@@ -4,6 +4,7 @@
 #include <functional>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "engine/base/error.h"
@@ -11,6 +12,9 @@
 
 namespace tidemark {
 namespace {
+
+// The longest time that a flag may say: a day.
+constexpr int kSecondsMax = 86'400;
 
 absl::Status Invalid(absl::string_view what) {
   return Error(Reason::kInvalidField, absl::StrCat(what, "; see tidemarkd --help"));
@@ -40,6 +44,23 @@ absl::Status AddListen(const std::string& value, Config* config) {
   return absl::OkStatus();
 }
 
+absl::Status AddFolder(absl::string_view name, std::string value,
+                       std::vector<std::string>* folders) {
+  if (value.empty()) return Invalid(absl::StrCat("--", name, " needs a folder"));
+  folders->push_back(std::move(value));
+  return absl::OkStatus();
+}
+
+absl::Status SetSeconds(absl::string_view name, const std::string& value, absl::Duration* member) {
+  double seconds = 0;
+  if (!absl::SimpleAtod(value, &seconds) || !(seconds > 0 && seconds <= kSecondsMax)) {
+    return Invalid(
+        absl::StrCat("--", name, " '", value, "' is no number of seconds up to ", kSecondsMax));
+  }
+  *member = absl::Seconds(seconds);
+  return absl::OkStatus();
+}
+
 std::vector<Flag> Flags(Config* config) {
   const auto once = [](absl::string_view name, std::string* member) {
     return Flag{name, [name, member](std::string value) {
@@ -50,9 +71,16 @@ std::vector<Flag> Flags(Config* config) {
       {"listen", [config](std::string value) { return AddListen(value, config); }},
       {"image_root",
        [config](std::string value) {
-         if (value.empty()) return Invalid("--image_root needs a folder");
-         config->image_roots.push_back(std::move(value));
-         return absl::OkStatus();
+         return AddFolder("image_root", std::move(value), &config->image_roots);
+       }},
+      {"instance_dir",
+       [config](std::string value) {
+         return AddFolder("instance_dir", std::move(value), &config->instance_folders);
+       }},
+      once("instances", &config->instances_file),
+      {"monitor_timeout",
+       [config](const std::string& value) {
+         return SetSeconds("monitor_timeout", value, &config->monitor_timeout);
        }},
       once("state_dir", &config->state_dir),
       once("tls_cert", &config->tls_cert),
@@ -134,11 +162,24 @@ Where to listen
 
 What it may touch
   --image_root FOLDER   Open and create images, sockets and targets only below this folder. May
-                        be given several times; symbolic links do not lead out. Default: any
-                        path that the user of the service may use.
-  --state_dir FOLDER    Where the service keeps events and the results of jobs, so that watchers and
-                        the history of jobs go on after a restart. Made if it is missing. Default:
-                        nothing is kept.
+                        be given several times; symbolic links do not lead out. Virtual machines
+                        are held to it too: they get no file names but absolute ones below it, and
+                        clients register only sockets below it or in an --instance_dir. Default:
+                        any path that the user of the service may use.
+  --state_dir FOLDER    Where the service keeps events, the results of jobs and the virtual
+                        machines that clients registered, so that all of it goes on after a
+                        restart. Made if it is missing. Default: nothing is kept.
+
+Virtual machines (clients register others with CreateInstance)
+  --instance_dir FOLDER Every unix socket in this folder is the QMP monitor of a virtual machine,
+                        which is known by the socket's name without .sock, .socket, .qmp or
+                        .monitor. The folder is watched: machines may come and go. May be given
+                        several times.
+  --instances FILE      Know these from the start: {"instances": [{"id": "vm1", "address":
+                        {"type": "unix", "path": "/run/vm1.qmp"}}, ...]}; an address may also be
+                        of type tcp (host, port) or vsock (cid, port).
+  --monitor_timeout S   Give a connection up when QEMU says nothing for S seconds although it was
+                        asked something. Default: 30.
 
 What it does at start
   --startup FILE        Send these requests to itself before it serves anybody: a JSON list of

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "service/rpc/listen_address.h"
 #include "service/shared/default_socket.h"
 
@@ -22,6 +23,10 @@ struct Config {
   std::string tls_key;
   std::string tls_client_ca;
   std::string startup_file;
+  // Virtual machines.
+  std::vector<std::string> instance_folders;
+  std::string instances_file;
+  absl::Duration monitor_timeout = absl::Seconds(30);
 };
 
 // `arguments` without the program's name. INVALID_ARGUMENT names the flag and says what to write.

@@ -7,16 +7,22 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
+#include "adapters/qmp/dialect.h"
+#include "adapters/qmp/instances.h"
+#include "adapters/qmp/io_loop.h"
 #include "adapters/store/state_folder.h"
 #include "engine/backend/event_log.h"
 #include "engine/backend/job_book.h"
 #include "engine/base/clock.h"
+#include "engine/base/error.h"
 #include "engine/base/executor.h"
 #include "engine/base/path_policy.h"
 #include "engine/base/status_macros.h"
@@ -36,6 +42,8 @@ namespace {
 
 // Streams, timers and checks of file names: they hardly ever wait.
 constexpr int kFrontThreads = 2;
+// Long answers of virtual machines, and what is stored of their jobs.
+constexpr int kBridgeThreads = 2;
 
 constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
@@ -66,14 +74,16 @@ void MakeDefaultFolder(const Config& config) {
   if (config.listen[0].socket_path == "/run/tidemark/tidemark.sock") mkdir("/run/tidemark", 0755);
 }
 
+void Warn(const std::string& text) {
+  std::fprintf(stderr, "tidemarkd: warning: %s\n", text.c_str());
+}
+
 // Null if nothing is to outlive the process.
 absl::StatusOr<std::shared_ptr<store::StateFolder>> OpenState(const Config& config) {
   if (config.state_dir.empty()) return nullptr;
   ASSIGN_OR_RETURN(std::shared_ptr<store::StateFolder> state,
                    store::StateFolder::Open(config.state_dir, SystemClock()));
-  for (const std::string& warning : state->warnings()) {
-    std::fprintf(stderr, "tidemarkd: warning: %s\n", warning.c_str());
-  }
+  for (const std::string& warning : state->warnings()) Warn(warning);
   return state;
 }
 
@@ -89,8 +99,62 @@ absl::StatusOr<backend::EventLogOptions> LogOptions(std::shared_ptr<store::State
   return options;
 }
 
+// The native engine under the empty name, virtual machines under theirs.
+class EveryEngine final : public rpc::Router {
+ public:
+  EveryEngine(std::shared_ptr<backend::Backend> native, const qmp::Instances& instances)
+      : native_(std::move(native)), instances_(instances) {}
+
+  std::shared_ptr<backend::Backend> Find(absl::string_view instance) const override {
+    return instance.empty() ? native_ : instances_.Find(instance);
+  }
+  std::vector<std::string> Names() const override {
+    std::vector<std::string> names = instances_.Names();
+    names.insert(names.begin(), "");
+    return names;
+  }
+
+ private:
+  const std::shared_ptr<backend::Backend> native_;
+  const qmp::Instances& instances_;
+};
+
+// From 0 to 1; any thread.
+double Random() {
+  thread_local absl::InsecureBitGen generator;
+  return absl::Uniform(absl::IntervalClosed, generator, 0.0, 1.0);
+}
+
+absl::StatusOr<qmp::InstancesOptions> InstancesOptionsOf(const Config& config) {
+  qmp::InstancesOptions options;
+  for (const std::string& folder : config.instance_folders) {
+    std::error_code error;
+    const std::string real = std::filesystem::canonical(folder, error);
+    if (error) {
+      return Error(Reason::kFileNotFound,
+                   absl::StrCat("Cannot use --instance_dir '", folder, "': ", error.message()),
+                   {{"file", folder}});
+    }
+    options.folders.push_back(real);
+  }
+  if (!config.image_roots.empty()) {
+    std::vector<std::string> roots = config.image_roots;
+    roots.insert(roots.end(), options.folders.begin(), options.folders.end());
+    ASSIGN_OR_RETURN(options.sockets, PathPolicy::Create(roots));
+  }
+  if (!config.instances_file.empty()) {
+    ASSIGN_OR_RETURN(options.of_file, qmp::ReadInstancesFile(config.instances_file));
+  }
+  options.limits.silence_max = config.monitor_timeout;
+  options.limits.keepalive_interval = qmp::kKeepaliveInterval;
+  options.random = &Random;
+  options.warn = [](const std::string& text) { Warn(text); };
+  return options;
+}
+
 absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   ASSIGN_OR_RETURN(const PathPolicy paths, PathPolicy::Create(config.image_roots));
+  ASSIGN_OR_RETURN(qmp::InstancesOptions instances_options, InstancesOptionsOf(config));
   WorkerPool executor("front", kFrontThreads);
   ASSIGN_OR_RETURN(const std::shared_ptr<store::StateFolder> state, OpenState(config));
   SerialExecutor saver("store");
@@ -98,26 +162,34 @@ absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   backend::EventLog log(SystemClock(), executor, std::move(log_options));
   backend::JobBook jobs(log);
   EndOrphanJobs(log, jobs);
-  rpc::MapRouter router;
   const auto native = std::make_shared<native::NativeBackend>(
       native::NativeBackend::Options{kVersion, paths}, &log, &SystemClock());
-  router.Set("", native);
+  WorkerPool bridge_workers("bridge", kBridgeThreads);
+  qmp::DialectCache dialects;
+  qmp::IoLoop loop;
+  qmp::Instances instances(std::move(instances_options),
+                           {loop, bridge_workers, log, jobs, state.get(), SystemClock(), dialects},
+                           saver);
+  const EveryEngine router(native, instances);
   rpc::Dispatcher dispatcher(router, log, paths, executor);
   rpc::StreamSet streams;
-  const rpc::Front front{router, log, jobs, dispatcher, streams, SystemClock(), executor, kVersion};
+  const rpc::Front front{router,  instances,     log,      jobs,    dispatcher,
+                         streams, SystemClock(), executor, kVersion};
 
-  // Order matters: jobs end and tell so, then streams tell it and end, then the server.
+  // Order matters: native jobs end and tell so, connections end (the jobs of virtual machines go
+  // on), then streams tell it and end, then the server.
   std::unique_ptr<rpc::Server> server;
   const auto stop = [&] {
     dispatcher.Stop();
     native->Shutdown();
+    instances.Shutdown();
     log.Flush();
     streams.EndAll();
     if (server != nullptr) server->Stop();
   };
 
-  absl::Status status;
-  if (!config.startup_file.empty()) {
+  absl::Status status = instances.Start();
+  if (status.ok() && !config.startup_file.empty()) {
     auto requests = ReadStartupFile(config.startup_file);
     status = requests.ok() ? RunStartup(*requests, dispatcher) : requests.status();
   }

@@ -46,6 +46,23 @@ inline constexpr absl::Duration kConnectMax = absl::Seconds(10);
 inline constexpr absl::Duration kHandshakeMax = absl::Seconds(10);
 inline constexpr absl::Duration kSilenceMax = absl::Seconds(30);
 
+// A monitor that is silent with nothing to do is asked for a sign of life this often.
+inline constexpr absl::Duration kKeepaliveInterval = absl::Seconds(10);
+
+// Between two attempts to connect: the first wait, the longest, and that for a peer that cannot be
+// used until somebody changes it. Each is shortened by chance, by up to half.
+inline constexpr absl::Duration kReconnectFirst = absl::Milliseconds(100);
+inline constexpr absl::Duration kReconnectMax = absl::Seconds(10);
+inline constexpr absl::Duration kReconnectUnusable = absl::Seconds(30);
+// A connection that was ready for so long was a good one: after it, waits begin with the first
+// again. A peer that always hangs up at once is not asked ten times a second.
+inline constexpr absl::Duration kSteadyMin = absl::Seconds(10);
+
+// Virtual machines at a time: far more than a host has.
+inline constexpr size_t kInstancesMax = 10'000;
+// Bytes of a file of instances.
+inline constexpr size_t kInstancesFileBytesMax = size_t{16} << 20;
+
 }  // namespace tidemark::qmp
 
 #endif  // ADAPTERS_QMP_LIMITS_H_

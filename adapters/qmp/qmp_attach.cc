@@ -32,6 +32,12 @@ bool NobodyListens(const absl::Status& why) {
   });
 }
 
+// Whether what listens there is no QEMU that can be worked with.
+bool IsUnusable(const absl::Status& why) {
+  const auto details = DetailsOf(why);
+  return details.has_value() && details->reason == Reason::kInstanceUnusable;
+}
+
 absl::Status StatusOf(const Reply& reply) {
   return reply.error.has_value() ? FromQemu(reply.error->error_class, reply.error->desc)
                                  : reply.status;
@@ -119,8 +125,11 @@ void QmpBackend::Detach(const absl::Status& why) {
     MutexLock lock(&mutex_);
     state_ = State::kDetached;
     why_detached_ =
-        Error(Reason::kInstanceUnreachable,
-              absl::StrCat("Instance '", instance_, "' cannot be reached: ", why.message()), {});
+        IsUnusable(why)
+            ? why
+            : Error(Reason::kInstanceUnreachable,
+                    absl::StrCat("Instance '", instance_, "' cannot be reached: ", why.message()),
+                    {});
     // Where nobody listens there is no QEMU, unless it is known to live.
     has_ended = NobodyListens(why) && (greeting_.peer_pid == 0 || connection_->peer_has_exited());
     refusal = NotReady();

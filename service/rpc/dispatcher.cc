@@ -1,10 +1,13 @@
 #include "service/rpc/dispatcher.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "engine/backend/validate.h"
 #include "engine/base/error.h"
 #include "service/rpc/capabilities_response.h"
@@ -31,6 +34,27 @@ bool NamesFiles(const Message& request) {
   const absl::Status found = backend::CheckPaths(
       request, [](absl::string_view, qmp::Path) { return absl::CancelledError(); });
   return !found.ok();
+}
+
+// To QEMU "nbd:host", "json:{...}" and "fat:/etc" are not the files that they look like, and it
+// looks for relative names where we do not know. A recorded name may count from the folder of its
+// image, but not lead out of it.
+bool IsPlain(absl::string_view name, qmp::Path use) {
+  if (absl::StartsWith(name, "/")) return true;
+  if (use != qmp::PATH_RECORDED) return false;
+  const std::vector<absl::string_view> parts = absl::StrSplit(name, '/');
+  return !absl::StrContains(parts[0], ':') &&
+         std::find(parts.begin(), parts.end(), "..") == parts.end();
+}
+
+absl::Status CheckPlainNames(const Message& request) {
+  return backend::CheckPaths(request, [](absl::string_view name, qmp::Path use) {
+    if (IsPlain(name, use)) return absl::OkStatus();
+    return Error(Reason::kPathForbidden,
+                 absl::StrCat("Cannot let a virtual machine use '", name,
+                              "': with --image_root, only absolute file names are allowed"),
+                 {{"file", name}});
+  });
 }
 
 }  // namespace
@@ -60,7 +84,12 @@ void Dispatcher::Call(const Command& command, const Message& request, Message* r
   }
   workers_.Post([this, backend = std::move(backend), &command, &request, response,
                  done = std::move(done)]() mutable {
-    if (absl::Status allowed = CheckFiles(request); !allowed.ok()) return done(std::move(allowed));
+    const auto capabilities = backend->capabilities();
+    const bool is_qemu =
+        capabilities == nullptr || capabilities->engine == backend::EngineKind::kQemu;
+    absl::Status allowed = is_qemu ? CheckPlainNames(request) : absl::OkStatus();
+    if (allowed.ok()) allowed = CheckFiles(request);
+    if (!allowed.ok()) return done(std::move(allowed));
     Hand(std::move(backend), command, request, response, std::move(done));
   });
 }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "engine/backend/event_log.h"
+#include "engine/backend/instance_registry.h"
 #include "engine/backend/job_book.h"
 #include "engine/base/clock.h"
 #include "engine/base/executor.h"
@@ -16,6 +17,7 @@ namespace tidemark::rpc {
 
 struct Front {
   const Router& router;
+  backend::InstanceRegistry& instances;
   backend::EventLog& log;
   backend::JobBook& jobs;
   const Dispatcher& dispatcher;

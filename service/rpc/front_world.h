@@ -22,6 +22,7 @@
 #include "gtest/gtest.h"
 #include "service/rpc/error_status.h"
 #include "service/rpc/fake_backend.h"
+#include "service/rpc/fake_registry.h"
 #include "service/rpc/server.h"
 
 namespace tidemark::rpc {
@@ -67,9 +68,10 @@ struct FrontWorld {
   backend::EventLog log;
   backend::JobBook jobs{log};
   MapRouter router;
+  FakeRegistry registry{log};
   Dispatcher dispatcher{router, log, paths, executor};
   StreamSet streams;
-  Front front{router, log, jobs, dispatcher, streams, SystemClock(), executor, "1.2.3"};
+  Front front{router, registry, log, jobs, dispatcher, streams, SystemClock(), executor, "1.2.3"};
   std::shared_ptr<FakeBackend> fake = std::make_shared<FakeBackend>();
   std::unique_ptr<Server> server;
   std::shared_ptr<grpc::Channel> channel;

@@ -33,6 +33,10 @@ constexpr absl::Duration kWaitMax = absl::Hours(24);
 // No timer of a stream is longer: one that outlives its stream is soon gone.
 constexpr absl::Duration kTimerMax = absl::Seconds(10);
 
+// Instances in one response of ListInstances: unless said, and at most.
+constexpr int kInstancesPageDefault = 100;
+constexpr int kInstancesPageMax = 1'000;
+
 // Bytes of an error message and of each value in its details: clients accept 8 KiB of metadata.
 constexpr size_t kErrorMessageBytesMax = 2'048;
 constexpr size_t kErrorValueBytesMax = 256;

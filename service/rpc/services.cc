@@ -2,21 +2,18 @@
 
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "engine/backend/command.h"
 #include "engine/backend/validate.h"
-#include "engine/base/error.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
-#include "service/rpc/capabilities_response.h"
 #include "service/rpc/error_status.h"
 #include "service/rpc/event_stream.h"
+#include "service/rpc/instance_service.h"
 #include "service/rpc/job_stream.h"
 #include "tidemark/block/v1/bitmap.grpc.pb.h"
 #include "tidemark/block/v1/device.grpc.pb.h"
 #include "tidemark/block/v1/event.grpc.pb.h"
 #include "tidemark/block/v1/export.grpc.pb.h"
-#include "tidemark/block/v1/instance.grpc.pb.h"
 #include "tidemark/block/v1/job.grpc.pb.h"
 #include "tidemark/block/v1/machine.grpc.pb.h"
 #include "tidemark/block/v1/node.grpc.pb.h"
@@ -240,31 +237,6 @@ class EventService final : public v1::EventService::CallbackService {
   grpc::ServerWriteReactor<v1::WatchEventsResponse>* WatchEvents(
       CallbackServerContext* context, const v1::WatchEventsRequest* request) override {
     return new EventStream(front_, context, *request);
-  }
-
- private:
-  const Front& front_;
-};
-
-class InstanceService final : public v1::InstanceService::CallbackService {
- public:
-  explicit InstanceService(const Front& front) : front_(front) {}
-
-  ServerUnaryReactor* GetCapabilities(CallbackServerContext* context,
-                                      const v1::GetCapabilitiesRequest* request,
-                                      v1::GetCapabilitiesResponse* response) override {
-    absl::Status status = backend::Validate(*request);
-    const auto backend = front_.router.Find(request->instance());
-    if (status.ok() && backend == nullptr) status = UnknownInstance(request->instance());
-    const auto capabilities = status.ok() ? backend->capabilities() : nullptr;
-    if (status.ok() && capabilities == nullptr) {
-      status = Error(Reason::kInstanceUnreachable,
-                     absl::StrCat("Instance '", request->instance(),
-                                  "' has not been reached yet, so what it can do is not known"),
-                     {{"instance", request->instance()}});
-    }
-    if (status.ok()) FillCapabilities(*capabilities, front_.version, response);
-    return Finish(front_, context, status, request->instance());
   }
 
  private:

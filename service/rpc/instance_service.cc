@@ -1,0 +1,129 @@
+#include "service/rpc/instance_service.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/backend/validate.h"
+#include "engine/base/error.h"
+#include "service/rpc/capabilities_response.h"
+#include "service/rpc/error_status.h"
+#include "service/rpc/instance_stream.h"
+#include "service/rpc/limits.h"
+
+namespace tidemark::rpc {
+namespace {
+
+namespace v1 = ::tidemark::block::v1;
+using grpc::CallbackServerContext;
+using grpc::ServerUnaryReactor;
+
+ServerUnaryReactor* FinishWith(const Front& front, CallbackServerContext* context,
+                               const absl::Status& status, absl::string_view instance) {
+  AddSequence(front.log.position(), context);
+  ServerUnaryReactor* const reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpcStatus(status, instance));
+  return reactor;
+}
+
+template <typename List, typename Value>
+bool EmptyOrHas(const List& list, const Value& value) {
+  return list.empty() || std::find(list.begin(), list.end(), value) != list.end();
+}
+
+}  // namespace
+
+ServerUnaryReactor* InstanceService::CreateInstance(CallbackServerContext* context,
+                                                    const v1::CreateInstanceRequest* request,
+                                                    v1::CreateInstanceResponse* response) {
+  if (absl::Status valid = backend::Validate(*request); !valid.ok()) {
+    return FinishWith(front_, context, valid, request->id());
+  }
+  ServerUnaryReactor* const reactor = context->DefaultReactor();
+  response->set_event_sequence(front_.log.position());
+  front_.instances.Create(
+      *request, [this, context, request, response, reactor](absl::StatusOr<v1::Instance> instance) {
+        if (instance.ok()) *response->mutable_instance() = *std::move(instance);
+        AddSequence(front_.log.position(), context);
+        reactor->Finish(ToGrpcStatus(instance.status(), request->id()));
+      });
+  return reactor;
+}
+
+ServerUnaryReactor* InstanceService::DeleteInstance(CallbackServerContext* context,
+                                                    const v1::DeleteInstanceRequest* request,
+                                                    v1::DeleteInstanceResponse* response) {
+  if (absl::Status valid = backend::Validate(*request); !valid.ok()) {
+    return FinishWith(front_, context, valid, request->id());
+  }
+  ServerUnaryReactor* const reactor = context->DefaultReactor();
+  response->set_event_sequence(front_.log.position());
+  front_.instances.Delete(request->id(),
+                          [this, context, request, reactor](const absl::Status& status) {
+                            AddSequence(front_.log.position(), context);
+                            reactor->Finish(ToGrpcStatus(status, request->id()));
+                          });
+  return reactor;
+}
+
+ServerUnaryReactor* InstanceService::GetInstance(CallbackServerContext* context,
+                                                 const v1::GetInstanceRequest* request,
+                                                 v1::GetInstanceResponse* response) {
+  absl::Status status = backend::Validate(*request);
+  if (status.ok()) {
+    auto instance = front_.instances.Get(request->id());
+    status = instance.status();
+    if (status.ok()) *response->mutable_instance() = *std::move(instance);
+  }
+  return FinishWith(front_, context, status, request->id());
+}
+
+// The token of a page is the name of the last instance before it.
+ServerUnaryReactor* InstanceService::ListInstances(CallbackServerContext* context,
+                                                   const v1::ListInstancesRequest* request,
+                                                   v1::ListInstancesResponse* response) {
+  if (absl::Status valid = backend::Validate(*request); !valid.ok()) {
+    return FinishWith(front_, context, valid, "");
+  }
+  const int page_size = request->page_size() == 0
+                            ? kInstancesPageDefault
+                            : std::min(request->page_size(), kInstancesPageMax);
+  for (v1::Instance& instance : front_.instances.List()) {
+    if (instance.id() <= request->page_token() ||
+        !EmptyOrHas(request->instances(), instance.id()) ||
+        !EmptyOrHas(request->states(), instance.state())) {
+      continue;
+    }
+    if (response->instances_size() == page_size) {
+      response->set_next_page_token(response->instances(page_size - 1).id());
+      break;
+    }
+    *response->add_instances() = std::move(instance);
+  }
+  return FinishWith(front_, context, absl::OkStatus(), "");
+}
+
+grpc::ServerWriteReactor<v1::WatchInstancesResponse>* InstanceService::WatchInstances(
+    CallbackServerContext* context, const v1::WatchInstancesRequest* request) {
+  return new InstanceStream(front_, context, *request);
+}
+
+ServerUnaryReactor* InstanceService::GetCapabilities(CallbackServerContext* context,
+                                                     const v1::GetCapabilitiesRequest* request,
+                                                     v1::GetCapabilitiesResponse* response) {
+  absl::Status status = backend::Validate(*request);
+  const auto backend = front_.router.Find(request->instance());
+  if (status.ok() && backend == nullptr) status = UnknownInstance(request->instance());
+  const auto capabilities = status.ok() ? backend->capabilities() : nullptr;
+  if (status.ok() && capabilities == nullptr) {
+    status = Error(Reason::kInstanceUnreachable,
+                   absl::StrCat("Instance '", request->instance(),
+                                "' has not been reached yet, so what it can do is not known"),
+                   {{"instance", request->instance()}});
+  }
+  if (status.ok()) FillCapabilities(*capabilities, front_.version, response);
+  return FinishWith(front_, context, status, request->instance());
+}
+
+}  // namespace tidemark::rpc
