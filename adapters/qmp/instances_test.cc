@@ -1,0 +1,431 @@
+#include "adapters/qmp/instances.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <map>
+
+#include "adapters/qmp/testing/fake_monitor.h"
+#include "adapters/qmp/testing/socket_folder.h"
+#include "engine/base/error.h"
+#include "engine/base/notification.h"
+#include "tidemark/block/v1/node.pb.h"
+
+namespace tidemark::qmp {
+namespace {
+
+namespace v1 = ::tidemark::block::v1;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+// A state folder without a disk.
+class MemoryStore final : public backend::StateStore {
+ public:
+  absl::StatusOr<std::vector<v1::CreateInstanceRequest>> LoadInstances() override {
+    std::vector<v1::CreateInstanceRequest> all;
+    for (const auto& [id, instance] : instances) all.push_back(instance);
+    return all;
+  }
+  absl::Status SaveInstance(const v1::CreateInstanceRequest& instance) override {
+    if (!failure.ok()) return failure;
+    instances[instance.id()] = instance;
+    return absl::OkStatus();
+  }
+  absl::Status DeleteInstance(absl::string_view id) override {
+    if (!failure.ok()) return failure;
+    instances.erase(std::string(id));
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::vector<v1::Job>> LoadJobs(absl::string_view) override {
+    return std::vector<v1::Job>();
+  }
+  absl::Status SaveJob(const v1::Job&) override { return absl::OkStatus(); }
+  absl::Status DeleteJob(absl::string_view, absl::string_view) override { return absl::OkStatus(); }
+
+  std::map<std::string, v1::CreateInstanceRequest> instances;
+  absl::Status failure;
+};
+
+void Prepare(FakeMonitor& monitor) {
+  monitor.Answer("query-qmp-schema", Json::array());
+  monitor.Answer("query-jobs", Json::array());
+  monitor.Answer("query-block-jobs", Json::array());
+  monitor.Answer("query-name", Json{{"name", "guest"}});
+  monitor.Answer("query-uuid", Json{{"UUID", "11111111-2222-3333-4444-555555555555"}});
+  monitor.Answer("query-status", Json{{"running", true}, {"status", "running"}});
+}
+
+class InstancesTest : public ::testing::Test {
+ protected:
+  InstancesTest() {
+    options_.random = [] { return 0.0; };
+    options_.warn = [this](const std::string& text) {
+      MutexLock lock(&mutex_);
+      warnings_.push_back(text);
+    };
+  }
+  ~InstancesTest() override { Stop(); }
+
+  absl::Status Start() {
+    instances_ = std::make_unique<Instances>(
+        options_, BridgeContext{loop_, workers_, log_, jobs_, &store_, SystemClock(), dialects_},
+        books_);
+    return instances_->Start();
+  }
+  void Stop() {
+    if (instances_ != nullptr) instances_->Shutdown();
+    instances_ = nullptr;
+  }
+
+  static v1::CreateInstanceRequest Request(const std::string& id, const std::string& path) {
+    v1::CreateInstanceRequest request;
+    request.set_id(id);
+    request.mutable_address()->mutable_unix_socket()->set_path(path);
+    return request;
+  }
+  absl::StatusOr<v1::Instance> Create(const std::string& id, const std::string& path) {
+    auto promise = std::make_shared<std::promise<absl::StatusOr<v1::Instance>>>();
+    instances_->Create(Request(id, path), [promise](absl::StatusOr<v1::Instance> instance) {
+      promise->set_value(std::move(instance));
+    });
+    return promise->get_future().get();
+  }
+  absl::Status Delete(const std::string& id) {
+    auto promise = std::make_shared<std::promise<absl::Status>>();
+    instances_->Delete(id, [promise](absl::Status status) { promise->set_value(status); });
+    return promise->get_future().get();
+  }
+  // Waits for the next event, behind those waited for before, that makes `condition` true of `id`.
+  template <typename Condition>
+  v1::Instance WaitUntil(const std::string& id, Condition condition) {
+    for (;;) {
+      const auto events = log_.Read(seen_);
+      for (const auto& event : *events) {
+        seen_ = event->sequence();
+        const v1::Instance& instance = event->instance_state_change().instance();
+        if (event->instance() == id && condition(instance)) return instance;
+      }
+      auto woken = std::make_shared<Notification>();
+      log_.WakeAfter(seen_, [woken] { woken->Notify(); });
+      if (!woken->WaitFor(absl::Minutes(1))) {
+        ADD_FAILURE() << "'" << id << "' did not become what was waited for: "
+                      << instances_->Get(id)->ShortDebugString();
+        return {};
+      }
+    }
+  }
+  v1::Instance WaitFor(const std::string& id, v1::InstanceState state) {
+    return WaitUntil(id, [state](const v1::Instance& i) { return i.state() == state; });
+  }
+  std::vector<std::string> warnings() {
+    MutexLock lock(&mutex_);
+    return warnings_;
+  }
+
+  const SocketFolder folder_;
+  InstancesOptions options_;
+  MemoryStore store_;
+  SerialExecutor books_{"books"};
+  WorkerPool workers_{"worker", 2};
+  backend::EventLog log_{SystemClock(), workers_};
+  backend::JobBook jobs_{log_};
+  DialectCache dialects_;
+  IoLoop loop_;
+  std::unique_ptr<Instances> instances_;
+  uint64_t seen_ = 0;
+
+  Mutex mutex_;
+  std::vector<std::string> warnings_ ABSL_GUARDED_BY(mutex_);
+};
+
+TEST_F(InstancesTest, OneIsConnectedAndTellsWhoItIs) {
+  FakeMonitor monitor(folder_.File("vm.qmp"));
+  Prepare(monitor);
+  ASSERT_TRUE(Start().ok());
+  const auto created = Create("vm", monitor.path());
+  ASSERT_TRUE(created.ok()) << created.status();
+  EXPECT_EQ(created->origin(), v1::INSTANCE_ORIGIN_API);
+  const v1::Instance ready = WaitFor("vm", v1::INSTANCE_STATE_READY);
+  EXPECT_EQ(ready.name(), "guest");
+  EXPECT_EQ(ready.uuid(), "11111111-2222-3333-4444-555555555555");
+  EXPECT_EQ(ready.run_state(), v1::RUN_STATE_RUNNING);
+  EXPECT_EQ(ready.kind(), v1::INSTANCE_KIND_SYSTEM);
+  EXPECT_EQ(ready.qemu_version(), "10.0.2");
+  EXPECT_EQ(ready.qemu_package(), "fake");
+  EXPECT_EQ(ready.process_id(), getpid());
+  EXPECT_EQ(ready.counters().connections(), 1u);
+  EXPECT_NE(instances_->Find("vm")->capabilities(), nullptr);
+}
+
+TEST_F(InstancesTest, OneWithoutRunStateIsAStorageDaemon) {
+  FakeMonitor monitor(folder_.File("vm.qmp"));
+  Prepare(monitor);
+  for (const char* command : {"query-name", "query-uuid", "query-status"}) {
+    monitor.Fail(command, "CommandNotFound", "no such command");
+  }
+  ASSERT_TRUE(Start().ok());
+  ASSERT_TRUE(Create("vm", monitor.path()).ok());
+  const v1::Instance ready = WaitFor("vm", v1::INSTANCE_STATE_READY);
+  EXPECT_EQ(ready.kind(), v1::INSTANCE_KIND_STORAGE_DAEMON);
+  EXPECT_EQ(ready.run_state(), v1::RUN_STATE_UNSPECIFIED);
+}
+
+TEST_F(InstancesTest, AChangedRunStateIsTold) {
+  FakeMonitor monitor(folder_.File("vm.qmp"));
+  Prepare(monitor);
+  ASSERT_TRUE(Start().ok());
+  ASSERT_TRUE(Create("vm", monitor.path()).ok());
+  WaitFor("vm", v1::INSTANCE_STATE_READY);
+  monitor.Answer("query-status", Json{{"running", false}, {"status", "io-error"}});
+  ASSERT_TRUE(monitor.SendEvent("STOP", Json::object()));
+  WaitUntil("vm", [](const v1::Instance& vm) { return vm.run_state() == v1::RUN_STATE_IO_ERROR; });
+}
+
+TEST_F(InstancesTest, ALostConnectionIsMadeAgain) {
+  FakeMonitor monitor(folder_.File("vm.qmp"));
+  Prepare(monitor);
+  ASSERT_TRUE(Start().ok());
+  ASSERT_TRUE(Create("vm", monitor.path()).ok());
+  WaitFor("vm", v1::INSTANCE_STATE_READY);
+  monitor.Hangup();
+  const v1::Instance lost = WaitFor("vm", v1::INSTANCE_STATE_CONNECTING);
+  EXPECT_EQ(lost.error_reason(), v1::ERROR_REASON_CONNECTION_LOST);
+  EXPECT_EQ(WaitFor("vm", v1::INSTANCE_STATE_READY).counters().connections(), 2u);
+}
+
+TEST_F(InstancesTest, WhatIsNotThereIsUnreachableUntilItsSocketAppears) {
+  ASSERT_TRUE(Start().ok());
+  ASSERT_TRUE(Create("vm", folder_.File("vm.qmp")).ok());
+  const v1::Instance absent = WaitFor("vm", v1::INSTANCE_STATE_UNREACHABLE);
+  EXPECT_EQ(absent.error_reason(), v1::ERROR_REASON_INSTANCE_UNREACHABLE);
+  EXPECT_THAT(absent.error(), HasSubstr("vm.qmp"));
+  const v1::Instance waiting = *instances_->Get("vm");
+  EXPECT_GE(waiting.counters().failed_attempts(), 1u);
+  FakeMonitor monitor(folder_.File("vm.qmp"));
+  Prepare(monitor);
+  WaitFor("vm", v1::INSTANCE_STATE_READY);
+}
+
+TEST_F(InstancesTest, APeerThatDoesNotSpeakQmpHasFailedAndSaysSoToCallers) {
+  FakeMonitor monitor(folder_.File("vm.qmp"), "SSH-2.0-OpenSSH_9.2\r\n");
+  ASSERT_TRUE(Start().ok());
+  ASSERT_TRUE(Create("vm", monitor.path()).ok());
+  const v1::Instance failed = WaitFor("vm", v1::INSTANCE_STATE_FAILED);
+  EXPECT_EQ(failed.error_reason(), v1::ERROR_REASON_INSTANCE_UNUSABLE);
+  auto refused = std::make_shared<std::promise<absl::Status>>();
+  backend::Invoke<v1::BlockdevDelResponse>(
+      *instances_->Find("vm"), v1::BlockdevDelRequest(),
+      [refused](absl::StatusOr<v1::BlockdevDelResponse> r) { refused->set_value(r.status()); });
+  EXPECT_EQ(refused->get_future().get().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(InstancesTest, AQemuThatIsTooOldHasFailed) {
+  FakeMonitor monitor(folder_.File("vm.qmp"),
+                      R"({"QMP": {"version": {"qemu": {"micro": 0, "minor": 1, "major": 7}, )"
+                      R"("package": ""}, "capabilities": []}})"
+                      "\r\n");
+  Prepare(monitor);
+  ASSERT_TRUE(Start().ok());
+  ASSERT_TRUE(Create("vm", monitor.path()).ok());
+  EXPECT_THAT(WaitFor("vm", v1::INSTANCE_STATE_FAILED).error(), HasSubstr("7.1.0"));
+}
+
+TEST_F(InstancesTest, AnotherAddressForATakenNameIsRefused) {
+  ASSERT_TRUE(Start().ok());
+  ASSERT_TRUE(Create("vm", folder_.File("a")).ok());
+  EXPECT_TRUE(Create("vm", folder_.File("a")).ok());
+  const absl::Status refused = Create("vm", folder_.File("b")).status();
+  EXPECT_EQ(DetailsOf(refused)->reason, Reason::kInstanceExists);
+  EXPECT_EQ(instances_->List().size(), 1u);
+}
+
+TEST_F(InstancesTest, ADeletedOneIsGoneAndItsNameIsFree) {
+  FakeMonitor monitor(folder_.File("vm.qmp"));
+  Prepare(monitor);
+  ASSERT_TRUE(Start().ok());
+  ASSERT_TRUE(Create("vm", monitor.path()).ok());
+  WaitFor("vm", v1::INSTANCE_STATE_READY);
+  EXPECT_TRUE(Delete("vm").ok());
+  EXPECT_TRUE(monitor.WaitForEnds(1));
+  WaitFor("vm", v1::INSTANCE_STATE_DELETED);
+  EXPECT_EQ(instances_->Find("vm"), nullptr);
+  EXPECT_EQ(DetailsOf(Delete("vm"))->reason, Reason::kInstanceNotFound);
+  EXPECT_EQ(DetailsOf(instances_->Get("vm").status())->reason, Reason::kInstanceNotFound);
+  ASSERT_TRUE(Create("vm", monitor.path()).ok());
+  WaitFor("vm", v1::INSTANCE_STATE_READY);
+}
+
+TEST_F(InstancesTest, AFailedAttemptAndADeletionDoNotCross) {
+  ASSERT_TRUE(Start().ok());
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(Create("vm", folder_.File("vm.qmp")).ok());
+    ASSERT_TRUE(Delete("vm").ok());
+    WaitFor("vm", v1::INSTANCE_STATE_DELETED);
+  }
+  EXPECT_THAT(instances_->Names(), IsEmpty());
+}
+
+TEST_F(InstancesTest, RegisteredOnesComeBackAfterARestartAndOthersDoNot) {
+  FakeMonitor monitor(folder_.File("vm.qmp"));
+  Prepare(monitor);
+  options_.of_file = {Request("filed", folder_.File("filed"))};
+  ASSERT_TRUE(Start().ok());
+  ASSERT_TRUE(Create("vm", monitor.path()).ok());
+  ASSERT_TRUE(Create("gone", folder_.File("gone")).ok());
+  ASSERT_TRUE(Delete("gone").ok());
+  Stop();
+  EXPECT_EQ(store_.instances.size(), 1u);
+  options_.of_file.clear();
+  seen_ = log_.position();
+  ASSERT_TRUE(Start().ok());
+  EXPECT_THAT(instances_->Names(), ElementsAre("vm"));
+  EXPECT_EQ(WaitFor("vm", v1::INSTANCE_STATE_READY).origin(), v1::INSTANCE_ORIGIN_API);
+}
+
+TEST_F(InstancesTest, WhatCannotBeStoredIsNotRegisteredAndNotForgotten) {
+  ASSERT_TRUE(Start().ok());
+  ASSERT_TRUE(Create("kept", folder_.File("kept")).ok());
+  store_.failure = Error(Reason::kNoSpace, "The disk is full", {});
+  EXPECT_EQ(DetailsOf(Create("vm", folder_.File("vm")).status())->reason, Reason::kNoSpace);
+  EXPECT_EQ(DetailsOf(Delete("kept"))->reason, Reason::kNoSpace);
+  EXPECT_THAT(instances_->Names(), ElementsAre("kept"));
+}
+
+TEST_F(InstancesTest, ClientsNameOnlySocketsOfFoldersThatTheyMayUse) {
+  options_.sockets = *PathPolicy::Create({folder_.File("")});
+  ASSERT_TRUE(Start().ok());
+  EXPECT_TRUE(Create("vm", folder_.File("vm.qmp")).ok());
+  const absl::Status refused = Create("vm2", "/run/other.qmp").status();
+  EXPECT_EQ(DetailsOf(refused)->reason, Reason::kPathForbidden);
+}
+
+TEST_F(InstancesTest, MoreThanTheLimitAreRefused) {
+  options_.instances_max = 1;
+  ASSERT_TRUE(Start().ok());
+  ASSERT_TRUE(Create("vm1", folder_.File("vm1")).ok());
+  EXPECT_EQ(DetailsOf(Create("vm2", folder_.File("vm2")).status())->reason, Reason::kLimitReached);
+}
+
+class InstanceFolderTest : public InstancesTest {
+ protected:
+  InstanceFolderTest() {
+    std::filesystem::create_directory(monitors_);
+    options_.folders = {monitors_};
+  }
+  std::unique_ptr<FakeMonitor> Monitor(const std::string& name) {
+    auto monitor = std::make_unique<FakeMonitor>(monitors_ + "/" + name);
+    Prepare(*monitor);
+    return monitor;
+  }
+  const std::string monitors_ = folder_.File("monitors");
+};
+
+TEST_F(InstanceFolderTest, ItsSocketsAreInstancesFromTheStartAndLater) {
+  const auto first = Monitor("vm1.qmp.sock");
+  ASSERT_TRUE(Start().ok());
+  EXPECT_EQ(WaitFor("vm1", v1::INSTANCE_STATE_READY).origin(), v1::INSTANCE_ORIGIN_FOLDER);
+  const auto second = Monitor("vm2.monitor");
+  WaitFor("vm2", v1::INSTANCE_STATE_READY);
+  EXPECT_THAT(store_.instances, IsEmpty()) << "they are found again by themselves";
+}
+
+TEST_F(InstanceFolderTest, OneWhoseSocketVanishesGoesWhenItsConnectionEnds) {
+  auto monitor = Monitor("vm.sock");
+  ASSERT_TRUE(Start().ok());
+  WaitFor("vm", v1::INSTANCE_STATE_READY);
+  std::filesystem::remove(monitor->path());
+  const auto other = Monitor("other.sock");
+  WaitFor("other", v1::INSTANCE_STATE_READY);
+  EXPECT_EQ(instances_->Get("vm")->state(), v1::INSTANCE_STATE_READY) << "it still talks";
+  seen_ = 0;
+  monitor->Hangup();
+  WaitFor("vm", v1::INSTANCE_STATE_DELETED);
+}
+
+TEST_F(InstanceFolderTest, OneThatAClientRegisteredStaysWithoutItsSocket) {
+  auto monitor = Monitor("vm.sock");
+  ASSERT_TRUE(Start().ok());
+  WaitFor("vm", v1::INSTANCE_STATE_READY);
+  EXPECT_EQ(Create("vm", monitor->path())->origin(), v1::INSTANCE_ORIGIN_API);
+  monitor = nullptr;
+  WaitFor("vm", v1::INSTANCE_STATE_UNREACHABLE);
+  EXPECT_EQ(store_.instances.count("vm"), 1u);
+  EXPECT_EQ(instances_->Get("vm")->id(), "vm");
+}
+
+TEST_F(InstanceFolderTest, WhatIsNoSocketOrHasNoFitNameIsLeftAlone) {
+  std::ofstream(monitors_ + "/file.sock") << "no socket";
+  const auto odd = Monitor("1 odd name.sock");
+  const auto taken = Monitor("vm.sock");
+  options_.of_file = {Request("vm", folder_.File("elsewhere"))};
+  ASSERT_TRUE(Start().ok());
+  const auto fine = Monitor("fine.sock");
+  WaitFor("fine", v1::INSTANCE_STATE_READY);
+  EXPECT_THAT(instances_->Names(), ElementsAre("fine", "vm"));
+  EXPECT_EQ(instances_->Get("vm")->origin(), v1::INSTANCE_ORIGIN_FILE);
+  EXPECT_THAT(warnings(), ElementsAre(HasSubstr("1 odd name"), HasSubstr("is taken")));
+}
+
+TEST_F(InstanceFolderTest, AFolderThatIsMadeAnewIsWatchedAgain) {
+  ASSERT_TRUE(Start().ok());
+  std::filesystem::remove_all(monitors_);
+  std::filesystem::create_directory(monitors_);
+  const auto monitor = Monitor("vm.sock");
+  WaitFor("vm", v1::INSTANCE_STATE_READY);
+}
+
+TEST_F(InstanceFolderTest, AFolderThatIsNotThereIsRefused) {
+  options_.folders.push_back(folder_.File("nowhere"));
+  const absl::Status refused = Start();
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("nowhere"));
+}
+
+class InstancesFileTest : public ::testing::Test {
+ protected:
+  absl::StatusOr<std::vector<v1::CreateInstanceRequest>> Read(const std::string& text) {
+    std::ofstream(path_) << text;
+    return ReadInstancesFile(path_);
+  }
+  const SocketFolder folder_;
+  const std::string path_ = folder_.File("instances.json");
+};
+
+TEST_F(InstancesFileTest, EachIsAsARequestWouldSayIt) {
+  const auto read = Read(R"({"instances": [
+    {"id": "vm1", "address": {"type": "unix", "path": "/run/vm1.qmp"}},
+    {"id": "vm2", "address": {"type": "tcp", "host": "::1", "port": 4444}},
+    {"id": "vm3", "address": {"type": "vsock", "cid": 3, "port": 9}}]})");
+  ASSERT_TRUE(read.ok()) << read.status();
+  ASSERT_EQ(read->size(), 3u);
+  EXPECT_EQ(AddressOf((*read)[0])->ToString(), "unix:/run/vm1.qmp");
+  EXPECT_EQ(AddressOf((*read)[1])->ToString(), "tcp:[::1]:4444");
+  EXPECT_EQ(AddressOf((*read)[2])->ToString(), "vsock:3:9");
+}
+
+TEST_F(InstancesFileTest, WhatIsWrongIsNamedWithItsPlace) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"[]", "instances.json"},
+      {R"({"instances": 1})", "instances.json"},
+      {R"({"instances": [{"id": "1", "address": {"type": "unix", "path": "/a"}}]})",
+       "instances[0]"},
+      {R"({"instances": [{"id": "vm"}]})", "instances[0]"},
+      {R"({"instances": [{"id": "vm", "address": {"type": "unix", "path": "a"}}]})",
+       "instances[0]"},
+      {R"({"instances": [{"id": "vm", "address": {"type": "unix", "path": "/a"}, "x": 1}]})", "x"},
+      {R"({"instances": [{"id": "vm", "address": {"type": "unix", "path": "/a"}},
+                         {"id": "vm", "address": {"type": "unix", "path": "/b"}}]})",
+       "instances[1]"}};
+  for (const auto& [text, place] : cases) {
+    const auto read = Read(text);
+    EXPECT_FALSE(read.ok()) << text;
+    EXPECT_THAT(std::string(read.status().message()), HasSubstr(place)) << text;
+  }
+  EXPECT_FALSE(ReadInstancesFile(folder_.File("nothing")).ok());
+}
+
+}  // namespace
+}  // namespace tidemark::qmp
