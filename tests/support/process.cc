@@ -66,7 +66,10 @@ bool HasTool(absl::string_view program) {
 
 Process::Process(const std::vector<std::string>& command, std::string log_path)
     : log_path_(std::move(log_path)) {
-  pid_ = Spawn(command, log_path_, log_path_);
+  // It ends with the test, also if that is killed.
+  std::vector<std::string> bound = {"setpriv", "--pdeathsig", "KILL"};
+  bound.insert(bound.end(), command.begin(), command.end());
+  pid_ = Spawn(bound, log_path_, log_path_);
   CHECK(pid_ > 0);
 }
 
