@@ -30,7 +30,7 @@ using google::protobuf::Message;
 using google::protobuf::Reflection;
 using Random = std::mt19937_64;
 
-constexpr int kRoundsDefault = 3'000;
+constexpr int kRoundsDefault = 1'000;
 constexpr int kConnectionsDefault = 150;
 constexpr int kDepthMax = 5;
 
@@ -231,7 +231,7 @@ TEST(QmpFuzzTest, EveryDamagedReplyIsReadOrRefused) {
     }
   });
   if (Variable("FUZZ_SEED", -1) < 0) {
-    EXPECT_GT(read, 100);
+    EXPECT_GT(read, 50);
   }
 }
 

@@ -53,10 +53,15 @@ class Recorder final : public Connection::Listener {
   }
 
   // Waits until `what` has happened `count` times; false if it does not within a minute.
-  bool WaitFor(const std::string& what, int count = 1) {
+  bool WaitFor(const std::string& what, int count = 1) { return WaitForAny({what}, count); }
+  // The same for `count` of several things together.
+  bool WaitForAny(const std::vector<std::string>& what, int count = 1) {
     MutexLock lock(&mutex_);
     const absl::Duration end = SystemClock().Elapsed() + absl::Minutes(1);
-    while (std::count(story_.begin(), story_.end(), what) < count) {
+    const auto happened = [&](const std::string& one) {
+      return std::find(what.begin(), what.end(), one) != what.end();
+    };
+    while (std::count_if(story_.begin(), story_.end(), happened) < count) {
       const absl::Duration left = end - SystemClock().Elapsed();
       if (left <= absl::ZeroDuration()) return false;
       changed_.WaitFor(&mutex_, left);
