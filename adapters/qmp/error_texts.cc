@@ -76,6 +76,7 @@ constexpr ErrorText kErrorTexts[] = {
     {"Image is corrupt; cannot be opened read/write", R::kImageCorrupt},
     {"Bitmap '<bitmap>' doesn't satisfy the constraints", R::kImageCorrupt},
     {"Broken bitmap directory", R::kImageCorrupt},
+    {"<table> offset invalid", R::kImageCorrupt},
     {"force-share=on can only be used with read-only images", R::kInvalidCombination,
      "force_share"},
     {"setting detect-zeroes to unmap is not allowed without setting discard operation to unmap",

@@ -1,29 +1,59 @@
 #include "tests/conformance/backend.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
+
+#include "tests/conformance/qemu_world.h"
+#include "tests/support/qemu.h"
 
 namespace tidemark::test {
 namespace {
+
+constexpr absl::Duration kEndTimeout = absl::Seconds(60);
 
 std::unique_ptr<World> MakeNative(std::vector<std::string> flags) {
   return std::make_unique<World>(std::move(flags));
 }
 
+std::unique_ptr<World> MakeInstalledQemu(std::vector<std::string> flags) {
+  return std::make_unique<QemuWorld>(Qemu::Installed(), std::move(flags));
+}
+
+std::unique_ptr<World> MakeNewerQemu(std::vector<std::string> flags) {
+  return std::make_unique<QemuWorld>(Qemu::Newer(), std::move(flags));
+}
+
 }  // namespace
 
 bool World::Start() {
+  if (!StartEngine()) return false;
   daemon_ = std::make_unique<Daemon>(&folder_, flags_);
   if (!daemon_->started()) return false;
   client_ = std::make_unique<Client>(daemon_->address(), instance());
-  if (!StartEngine()) return false;
+  if (!IntroduceEngine()) return false;
   events_ = std::make_unique<EventRecorder>(client_.get());
   return true;
 }
 
-void World::Stop() { EXPECT_EQ(daemon_->Stop(), 0) << daemon_->Log(); }
+void World::Stop() {
+  BeginStop();
+  FinishStop();
+}
+
+void World::BeginStop() { daemon_->process().Signal(SIGTERM); }
+
+void World::FinishStop() {
+  EXPECT_EQ(daemon_->process().Wait(kEndTimeout).value_or(-1), 0) << daemon_->Log();
+}
 
 void World::Crash() { daemon_->Kill(); }
 
-std::vector<Backend> Backends() { return {{"Native", &MakeNative}}; }
+std::string World::Log() { return daemon_ == nullptr ? "" : daemon_->Log(); }
+
+std::vector<Backend> Backends() {
+  return {{"Native", &MakeNative, ""},
+          {"Qemu72", &MakeInstalledQemu, Qemu::Installed().Missing()},
+          {"Qemu100", &MakeNewerQemu, Qemu::Newer().Missing()}};
+}
 
 }  // namespace tidemark::test

@@ -16,6 +16,7 @@
 namespace tidemark::test {
 
 // A service, its client, and a recorder of its events. Everything that it uses lies in `folder`.
+// The engine starts and ends with it: within the service, or as a process of its own.
 class World {
  public:
   explicit World(std::vector<std::string> flags) : flags_(std::move(flags)) {}
@@ -23,11 +24,17 @@ class World {
   World(const World&) = delete;
   World& operator=(const World&) = delete;
 
-  // Starts what is not running; false if it does not come up.
+  // Starts all that is not running; false if it does not come up.
   bool Start();
-  // Ends the service in an orderly way, expecting status 0, or as a crash would.
+  // Ends it in an orderly way, expecting status 0. In two steps: the engine is told to end, and all
+  // of it has ended.
   void Stop();
-  void Crash();
+  virtual void BeginStop();
+  virtual void FinishStop();
+  // Ends it as a loss of power would.
+  virtual void Crash();
+  // What it has printed.
+  virtual std::string Log();
 
   TempFolder& folder() { return folder_; }
   Daemon& daemon() { return *daemon_; }
@@ -37,8 +44,9 @@ class World {
  protected:
   // What requests call the engine; empty for the native one.
   virtual std::string instance() const { return ""; }
-  // Brings up what stands behind the instance, once the service runs.
+  // Brings up an engine of its own, before the service, and makes it known to the service.
   virtual bool StartEngine() { return true; }
+  virtual bool IntroduceEngine() { return true; }
 
  private:
   const std::vector<std::string> flags_;
@@ -53,6 +61,8 @@ struct Backend {
   std::string name;
   // A world with that engine; `flags` are for the service.
   std::unique_ptr<World> (*make)(std::vector<std::string> flags) = nullptr;
+  // Why it cannot be had here; empty if it can.
+  std::string missing;
 
   friend std::ostream& operator<<(std::ostream& out, const Backend& backend) {
     return out << backend.name;

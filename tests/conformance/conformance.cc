@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
+#include "tests/conformance/differences.h"
 #include "tests/support/process.h"
 
 namespace tidemark::test {
@@ -10,9 +12,14 @@ void Conformance::SetUp() {
   for (const char* tool : {"qemu-img", "qemu-storage-daemon"}) {
     if (!HasTool(tool)) GTEST_SKIP() << tool << " is not installed";
   }
+  const testing::TestInfo& test = *testing::UnitTest::GetInstance()->current_test_info();
+  if (!GetParam().missing.empty()) GTEST_SKIP() << GetParam().missing;
+  const std::string difference =
+      DifferenceOf(absl::StrCat(test.test_suite_name(), ".", test.name()), GetParam().name);
+  if (!difference.empty()) GTEST_SKIP() << difference;
   world_ = GetParam().make(Flags());
   operate_ = std::make_unique<Operator>(world_.get());
-  ASSERT_TRUE(world_->Start()) << world_->daemon().Log();
+  ASSERT_TRUE(world_->Start()) << world_->Log();
 }
 
 void Conformance::TearDown() {
@@ -20,7 +27,7 @@ void Conformance::TearDown() {
   if (world_ == nullptr || !world_->daemon().process().running()) return;
   world_->Stop();
   if (HasFailure()) {
-    std::printf("tidemarkd said:\n%s\n", world_->daemon().Log().c_str());
+    std::printf("tidemarkd said:\n%s\n", world_->Log().c_str());
   }
 }
 
@@ -78,7 +85,7 @@ void Conformance::Restart(bool crash) {
   } else {
     world_->Stop();
   }
-  ASSERT_TRUE(world_->Start()) << world_->daemon().Log();
+  ASSERT_TRUE(world_->Start()) << world_->Log();
 }
 
 }  // namespace tidemark::test

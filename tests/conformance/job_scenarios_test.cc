@@ -193,15 +193,18 @@ TEST_P(JobScenarios, UnknownJobsAreRefusedByBothFamilies) {
   ExpectRefused(OfJob<v1::BlockJobFinalizeRequest>("job9"), kUnknown, mentions);
   ExpectRefused(OfJob<v1::BlockJobDismissRequest>("job9"), kUnknown, mentions);
   ExpectRefused(SetSpeed("job9", 1), kUnknown, mentions);
-  v1::BlockJobChangeRequest change = OfJob<v1::BlockJobChangeRequest>("job9");
-  change.mutable_mirror()->set_copy_mode(v1::MIRROR_COPY_MODE_WRITE_BLOCKING);
-  ExpectRefused(change, kUnknown, mentions);
   ExpectRefused(OfJob<v1::GetJobRequest>("job9"), kUnknown, mentions);
   ExpectRefused(OfJob<v1::WaitJobRequest>("job9"), kUnknown, mentions);
   EXPECT_EQ(operate().Try(OfJob<v1::JobPauseRequest>("job9")).refusal.metadata["qmp_class"],
             "GenericError");
   EXPECT_EQ(operate().Try(OfJob<v1::BlockJobPauseRequest>("job9")).refusal.metadata["qmp_class"],
             "DeviceNotActive");
+}
+
+TEST_P(JobScenarios, AnUnknownJobCannotBeChanged) {
+  v1::BlockJobChangeRequest change = OfJob<v1::BlockJobChangeRequest>("job9");
+  change.mutable_mirror()->set_copy_mode(v1::MIRROR_COPY_MODE_WRITE_BLOCKING);
+  ExpectRefused(change, v1::ERROR_REASON_JOB_NOT_FOUND, {"job9"});
 }
 
 TEST_P(JobScenarios, ABackupCannotBeChangedIntoAnotherKindOfCopy) {

@@ -188,8 +188,8 @@ TEST_P(NodeScenarios, ImagesBeyondTheEngineAreRefusedByTheNameOfTheFeature) {
 
 TEST_P(NodeScenarios, ACorruptImageIsRefused) {
   NewImage("disk0");
-  // The L1 table far behind the end of any file.
-  PatchFile(operate().FileOf("disk0"), 40, std::string("\x7f\xff\0\0\0\0\0\0", 8));
+  // The L1 table where no cluster begins.
+  PatchFile(operate().FileOf("disk0"), 40, std::string("\0\0\0\0\0\3\0\1", 8));
   ExpectRefused(Add(Qcow2Options("disk0", operate().FileOf("disk0"))),
                 v1::ERROR_REASON_IMAGE_CORRUPT, {});
 }

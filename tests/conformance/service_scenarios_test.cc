@@ -1,5 +1,4 @@
 // The service around the engine: what it can do, what it lets in, how it starts and stops.
-#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -134,9 +133,7 @@ TEST_P(ServiceScenarios, StoppingCancelsJobsSavesBitmapsAndClosesExports) {
   operate().Do(BitmapAdd("disk0", "kept", absl::nullopt, /*persistent=*/true));
   guest().Write(2, Clusters(0, 64));
   operate().Do(Backup({.sync = kIncremental, .bitmap = "kept", .speed = kHold}));
-  world().daemon().process().Signal(SIGTERM);
-  EXPECT_EQ(world().daemon().process().Wait(absl::Seconds(30)).value_or(-1), 0)
-      << world().daemon().Log();
+  world().Stop();
   EXPECT_THAT(folder().Locks(), IsEmpty());
   EXPECT_THAT(folder().List(), ::testing::Not(::testing::Contains("nbd.sock")));
   EXPECT_THAT(image("disk0"), IsSound());
@@ -149,9 +146,9 @@ TEST_P(ServiceScenarios, AStoppingServiceTellsTheEndOfItsJobs) {
   CreateFullDisk();
   operate().CreateDisk("target0");
   operate().Do(Backup({.speed = kHold}));
-  world().daemon().process().Signal(SIGTERM);
+  world().BeginStop();
   EXPECT_TRUE(events().WaitForKind("job0", v1::EVENT_KIND_BLOCK_JOB_CANCELLED));
-  EXPECT_EQ(world().daemon().process().Wait(absl::Seconds(30)).value_or(-1), 0);
+  world().FinishStop();
 }
 
 TEST_P(ServiceScenarios, AKilledServiceComesBackOnTheSameFiles) {

@@ -83,7 +83,11 @@ TEST_P(TransactionScenarios, TheFirstFailureUndoesAll) {
   const v1::TransactionRequest request =
       Transact(BitmapAdd("disk0", "b0"), BitmapAdd("disk1", "b0"), BitmapClear("disk1", "b9"));
   ExpectRefused(request, v1::ERROR_REASON_BITMAP_NOT_FOUND, {"b9"});
-  EXPECT_EQ(operate().Try(request).refusal.metadata["field"], "actions[2]");
+}
+
+TEST_P(TransactionScenarios, ARefusalNamesTheActionAtFault) {
+  auto reply = operate().Try(Transact(BitmapAdd("disk0", "b0"), BitmapClear("disk1", "b9")));
+  EXPECT_EQ(reply.refusal.metadata["field"], "actions[1]");
 }
 
 TEST_P(TransactionScenarios, AJobOfAnUndoneTransactionNeverRuns) {

@@ -1,0 +1,49 @@
+#include "tests/conformance/differences.h"
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace tidemark::test {
+namespace {
+
+struct Difference {
+  const char* scenario;  // "Fixture.Scenario".
+  const char* backends;  // How the names of those begin that it is not told on: "Qemu", "Qemu72".
+  const char* reason;
+};
+
+constexpr Difference kDifferences[] = {
+    {"BackupErrors.ATargetErrorEndsTheJobAndTheGuestGoesOn", "Qemu",
+     "QEMU fails the guest's write if the old data cannot be saved to the target; ours ends the "
+     "job "
+     "instead"},
+    {"BackupErrors.AGuestIsNeverFailedByATargetThatStays", "Qemu",
+     "QEMU fails the guest's write if the old data cannot be saved to the target; ours keeps them "
+     "until the job is resumed"},
+    {"BitmapPersistence.BitmapsSurviveAResizeToNothing", "Qemu",
+     "QEMU loses stored bitmaps of an image of size 0"},
+    {"BitmapPersistence.AnImageOfNothingStaysReadable", "Qemu",
+     "QEMU loses stored bitmaps of an image of size 0"},
+    {"JobScenarios.ABackupCannotBeChangedIntoAnotherKindOfCopy", "Qemu72",
+     "QEMU 7.2 has no block-job-change"},
+    {"JobScenarios.AnUnknownJobCannotBeChanged", "Qemu72", "QEMU 7.2 has no block-job-change"},
+    {"ServiceScenarios.ABackingChainDoesNotLeadOut", "Qemu",
+     "QEMU opens what an image names as its backing file by itself: confine its process, or give "
+     "`backing` in the request"},
+    {"TransactionScenarios.ARefusalNamesTheActionAtFault", "Qemu",
+     "QEMU does not tell which action it refused"},
+};
+
+}  // namespace
+
+std::string DifferenceOf(absl::string_view test, absl::string_view backend) {
+  for (const Difference& difference : kDifferences) {
+    if (absl::StartsWith(backend, difference.backends) &&
+        absl::StrContains(test, absl::StrCat("/", difference.scenario, "/"))) {
+      return difference.reason;
+    }
+  }
+  return "";
+}
+
+}  // namespace tidemark::test

@@ -1,0 +1,40 @@
+// A world whose engine is a qemu-storage-daemon, registered with the service as an instance.
+#ifndef TESTS_CONFORMANCE_QEMU_WORLD_H_
+#define TESTS_CONFORMANCE_QEMU_WORLD_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/conformance/backend.h"
+#include "tests/support/process.h"
+#include "tests/support/qemu.h"
+
+namespace tidemark::test {
+
+class QemuWorld : public World {
+ public:
+  QemuWorld(Qemu qemu, std::vector<std::string> flags)
+      : World(std::move(flags)), qemu_(std::move(qemu)) {}
+
+  void BeginStop() override;
+  void FinishStop() override;
+  void Crash() override;
+  std::string Log() override;
+
+ protected:
+  std::string instance() const override { return "vm"; }
+  bool StartEngine() override;
+  // Waits until the instance is READY.
+  bool IntroduceEngine() override;
+
+ private:
+  std::string monitor_socket() { return folder().File("engine.sock"); }
+
+  const Qemu qemu_;
+  std::unique_ptr<Process> engine_;
+};
+
+}  // namespace tidemark::test
+
+#endif  // TESTS_CONFORMANCE_QEMU_WORLD_H_

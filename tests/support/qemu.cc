@@ -1,0 +1,43 @@
+#include "tests/support/qemu.h"
+
+#include <stdlib.h>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "tests/support/process.h"
+
+namespace tidemark::test {
+namespace {
+
+constexpr char kFolderVariable[] = "TIDEMARK_QEMU_10";
+
+}  // namespace
+
+Qemu Qemu::Installed() { return Qemu("7.2", ""); }
+
+Qemu Qemu::Newer() {
+  const char* folder = getenv(kFolderVariable);
+  return Qemu("10.0", folder == nullptr || *folder == '\0' ? "none" : folder);
+}
+
+std::string Qemu::Missing() const {
+  if (prefix_ == "none") return absl::StrCat(kFolderVariable, " names no folder with QEMU 10.0.2");
+  std::vector<std::string> command = Command("qemu-storage-daemon");
+  command.emplace_back("--version");
+  const ToolResult said = RunTool(command);
+  if (said.exit_status != 0) {
+    return absl::StrCat("qemu-storage-daemon ", version_, " cannot be run: ", said.errors);
+  }
+  if (!absl::StrContains(said.output, absl::StrCat("version ", version_, "."))) {
+    return absl::StrCat("qemu-storage-daemon is not ", version_, ": ", said.output);
+  }
+  return "";
+}
+
+std::vector<std::string> Qemu::Command(absl::string_view program) const {
+  if (prefix_.empty()) return {std::string(program)};
+  return {"env", absl::StrCat("QEMU_MODULE_DIR=", prefix_, "/usr/lib/x86_64-linux-gnu/qemu"),
+          absl::StrCat(prefix_, "/usr/bin/", program)};
+}
+
+}  // namespace tidemark::test
