@@ -37,15 +37,17 @@ TEST_F(InstanceScenarios, AreRegisteredListedAndForgotten) {
   EXPECT_EQ(created->instance().origin(), v1::INSTANCE_ORIGIN_API);
   EXPECT_TRUE(client.Invoke(Create("vm1", path)).ok()) << "the same again";
   EXPECT_THAT(client.Invoke(Create("vm1", path + "2")),
-              Refused(v1::ERROR_REASON_INSTANCE_EXISTS, {"vm1"}));
+              Refused(v1::ERROR_REASON_INSTANCE_EXISTS, (Mentions{"vm1"})));
   EXPECT_EQ(client.Invoke(Get("vm1"))->instance().address().unix_socket().path(), path);
   ASSERT_TRUE(client.Invoke(Create("vm0", path + "0")).ok());
   const auto listed = client.Invoke(v1::ListInstancesRequest());
   ASSERT_EQ(listed->instances_size(), 2);
   EXPECT_EQ(listed->instances(0).id(), "vm0");
   EXPECT_TRUE(client.Invoke(Delete("vm1")).ok());
-  EXPECT_THAT(client.Invoke(Delete("vm1")), Refused(v1::ERROR_REASON_INSTANCE_NOT_FOUND, {"vm1"}));
-  EXPECT_THAT(client.Invoke(Get("vm1")), Refused(v1::ERROR_REASON_INSTANCE_NOT_FOUND, {"vm1"}));
+  EXPECT_THAT(client.Invoke(Delete("vm1")),
+              Refused(v1::ERROR_REASON_INSTANCE_NOT_FOUND, (Mentions{"vm1"})));
+  EXPECT_THAT(client.Invoke(Get("vm1")),
+              Refused(v1::ERROR_REASON_INSTANCE_NOT_FOUND, (Mentions{"vm1"})));
   EXPECT_EQ(daemon.Stop(), 0);
 }
 
