@@ -28,6 +28,11 @@ bool IsHeld(v1::JobStatus status) {
   return status == v1::JOB_STATUS_PAUSED || status == v1::JOB_STATUS_STANDBY;
 }
 
+bool IsBlockJob(v1::JobType type) {
+  return type == v1::JOB_TYPE_BACKUP || type == v1::JOB_TYPE_MIRROR ||
+         type == v1::JOB_TYPE_STREAM || type == v1::JOB_TYPE_COMMIT;
+}
+
 bool HasEnded(v1::JobStatus status) {
   return status == v1::JOB_STATUS_CONCLUDED || status == v1::JOB_STATUS_NULL;
 }
@@ -251,6 +256,10 @@ void JobKeeper::OnStatus(backend::Event event, After* after) {
   Record& record = is_new ? Begin(id) : found->second;
   change.set_type(record.job.type());
   *change.mutable_node_names() = record.job.node_names();
+  // To begin with and after a resume there is no error.
+  if ((is_new || (IsHeld(record.status) && !IsHeld(status))) && IsBlockJob(record.job.type())) {
+    record.job.set_io_status(v1::BLOCK_DEVICE_IO_STATUS_OK);
+  }
   MarkSpontaneous(&change, &record);
   record.status = status;
   if (status == v1::JOB_STATUS_CONCLUDED) TellProgress(record);

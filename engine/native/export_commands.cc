@@ -109,8 +109,6 @@ void AddExportCommands(Engine* engine, Handlers* handlers) {
       });
   handlers->Add<NbdServerRemoveRequest, NbdServerRemoveResponse>(
       [engine](const NbdServerRemoveRequest& request, NbdServerRemoveResponse*) {
-        RETURN_IF_ERROR(engine->exports.CheckServerRuns(
-            absl::StrCat("remove export \"", request.name(), "\"")));
         return RemoveExport(*engine, request.name(), IsHard(request.mode()));
       });
   handlers->Add<BlockExportAddRequest, BlockExportAddResponse>(

@@ -39,7 +39,6 @@ absl::Status Exports::StopServer() {
 }
 
 absl::Status Exports::CheckNew(const ExportRequest& request) const {
-  if (server_ == nullptr) return NotRunning(absl::StrCat("export \"", request.id, "\""));
   for (const std::unique_ptr<Record>& record : records_) {
     if (record->id != request.id) continue;
     return Error(Reason::kExportExists, absl::StrCat("export id \"", request.id, "\" is in use"),
@@ -84,6 +83,7 @@ absl::StatusOr<std::unique_ptr<Exports::Record>> Exports::Link(const ExportReque
                               request.id, "\": the node is read-only"),
                  {{"node", node->name()}, {"export", request.id}});
   }
+  if (server_ == nullptr) return NotRunning(absl::StrCat("export \"", request.id, "\""));
   auto record = std::make_unique<Record>();
   record->id = request.id;
   record->nbd_name = request.name.empty() ? request.node_name : request.name;
@@ -161,10 +161,6 @@ absl::Status Exports::Add(const ExportRequest& request) {
     }
   });
   return status;
-}
-
-absl::Status Exports::CheckServerRuns(absl::string_view attempted) const {
-  return server_ == nullptr ? NotRunning(attempted) : absl::OkStatus();
 }
 
 absl::Status Exports::Remove(const std::string& id, bool force) {

@@ -56,8 +56,6 @@ class Exports {
   // NBD_SERVER_NOT_RUNNING, EXPORT_EXISTS, NODE_NOT_FOUND, NODE_READ_ONLY, BITMAP_NOT_FOUND and the
   // other refusals of bitmaps, PERMISSION_CONFLICT.
   absl::Status Add(const ExportRequest& request);
-  // NBD_SERVER_NOT_RUNNING; `attempted` completes "cannot ...".
-  absl::Status CheckServerRuns(absl::string_view attempted) const;
   // EXPORT_NOT_FOUND; EXPORT_IN_USE unless `force`.
   absl::Status Remove(const std::string& id, bool force);
 
@@ -95,7 +93,7 @@ class Exports {
   graph::Graph& graph_;
   backend::EventLog& log_;
 
-  // Graph-command worker.
+  // Graph-command worker, and the engine thread while that one waits for it.
   std::unique_ptr<nbd::Server> server_;
 
   // Changed on the engine thread while the graph-command worker waits for it, so that both may

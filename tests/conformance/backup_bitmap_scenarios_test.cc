@@ -223,11 +223,12 @@ TEST_P(BackupBitmapScenarios, ANamelessBitmapRecordsForTheBusyOne) {
   operate().CreateDisk("target0");
   operate().Do(Backup({.sync = kIncremental, .bitmap = "b0", .speed = kHold}));
   guest().Write(9, Clusters(100, 2));
-  int64_t nameless = 0;
+  // There may be others, of the job itself.
+  std::vector<int64_t> nameless;
   for (const v1::BlockDirtyInfo& info : operate().Bitmaps("disk0")) {
-    if (info.name().empty()) nameless = std::max(nameless, info.count());
+    if (info.name().empty()) nameless.push_back(info.count());
   }
-  EXPECT_EQ(nameless, static_cast<int64_t>(2 * kClusterBytes));
+  EXPECT_THAT(nameless, ::testing::Contains(static_cast<int64_t>(2 * kClusterBytes)));
   operate().CancelAndAwait("job0");
 }
 
@@ -247,7 +248,7 @@ TEST_P(BackupBitmapScenarios, ABusyBitmapRefusesEverything) {
   ExpectRefused(BitmapMerge("disk0", "other", {"b0"}), kBusy, mentions);
   ExpectRefused(Backup({.job = "job1", .target = "target1", .sync = kIncremental, .bitmap = "b0"}),
                 kBusy, mentions);
-  ExpectRefused(ExportAdd("e", "disk0", true, {"b0"}, "e"), kBusy, mentions);
+  ExpectRefused(ExportAdd("e", "disk0", /*writable=*/false, {"b0"}, "e"), kBusy, mentions);
   // Other bitmaps may be added meanwhile.
   operate().Do(BitmapAdd("disk0", "new"));
   operate().ReleaseAndFinish("job0");

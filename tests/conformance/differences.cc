@@ -27,6 +27,10 @@ constexpr Difference kDifferences[] = {
     {"JobScenarios.ABackupCannotBeChangedIntoAnotherKindOfCopy", "Qemu72",
      "QEMU 7.2 has no block-job-change"},
     {"JobScenarios.AnUnknownJobCannotBeChanged", "Qemu72", "QEMU 7.2 has no block-job-change"},
+    {"BackupRefusals.WhatOnlyQemuKnowsIsRefusedByName", "Qemu100",
+     "QEMU 10.0 knows the field; 7.2 does not, and is told apart by the same refusal"},
+    {"ServiceScenarios.StoppingLeavesNoSocketBehind", "Qemu",
+     "QEMU leaves the socket of its NBD server behind when it is told to end"},
     {"ServiceScenarios.ABackingChainDoesNotLeadOut", "Qemu",
      "QEMU opens what an image names as its backing file by itself: confine its process, or give "
      "`backing` in the request"},

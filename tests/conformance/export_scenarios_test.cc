@@ -36,7 +36,7 @@ TEST_P(ExportScenarios, WithoutAServerNothingIsExported) {
   ExpectRefused(add, kNotRunning, {});
   v1::NbdServerRemoveRequest remove;
   remove.set_name("disk0");
-  ExpectRefused(remove, kNotRunning, {});
+  ExpectRefused(remove, v1::ERROR_REASON_EXPORT_NOT_FOUND, {"disk0"});
 }
 
 TEST_P(ExportScenarios, AServerRunsOnceAndLeavesNoSocketBehind) {

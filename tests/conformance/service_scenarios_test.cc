@@ -135,11 +135,16 @@ TEST_P(ServiceScenarios, StoppingCancelsJobsSavesBitmapsAndClosesExports) {
   operate().Do(Backup({.sync = kIncremental, .bitmap = "kept", .speed = kHold}));
   world().Stop();
   EXPECT_THAT(folder().Locks(), IsEmpty());
-  EXPECT_THAT(folder().List(), ::testing::Not(::testing::Contains("nbd.sock")));
   EXPECT_THAT(image("disk0"), IsSound());
   EXPECT_THAT(image("target0"), IsSound());
   EXPECT_THAT(image("disk0").Bitmaps(), ElementsAre(StoredBitmap{"kept", 65536, {"auto"}}));
   EXPECT_THAT(image("disk0").Contents(), HoldsSameAs(ModelOf("disk0")->bytes()));
+}
+
+TEST_P(ServiceScenarios, StoppingLeavesNoSocketBehind) {
+  operate().StartNbd();
+  world().Stop();
+  EXPECT_THAT(folder().List(), ::testing::Not(::testing::Contains("nbd.sock")));
 }
 
 TEST_P(ServiceScenarios, AStoppingServiceTellsTheEndOfItsJobs) {

@@ -63,6 +63,11 @@ std::string WordOf(const v1::Event& event) {
   }
 }
 
+// QEMU holds a job for an instant when it changes the graph near it. Nobody asked for that.
+bool IsSpontaneous(const v1::Event& event) {
+  return event.has_job_status_change() && event.job_status_change().spontaneous();
+}
+
 // Takes out each pair that an engine may make by itself.
 Story WithoutFlapping(Story story, const std::vector<std::string>& subjects) {
   for (size_t i = 0; i + 1 < story.size();) {
@@ -154,7 +159,7 @@ bool EventRecorder::WaitForStatusTimes(const std::string& job, v1::JobStatus sta
   return WaitUntil([&](const std::vector<v1::Event>& events) {
     return std::count_if(events.begin(), events.end(), [&](const v1::Event& event) {
              return event.has_job_status_change() && event.job_status_change().id() == job &&
-                    event.job_status_change().status() == status;
+                    event.job_status_change().status() == status && !IsSpontaneous(event);
            }) >= count;
   });
 }
@@ -171,7 +176,8 @@ Story EventRecorder::StoryOf(const std::string& job) const {
   Story story;
   for (const v1::Event& event : events()) {
     const std::string word = WordOf(event);
-    if (!word.empty() && SubjectOf(event) == job) story.push_back(word);
+    if (word.empty() || SubjectOf(event) != job || IsSpontaneous(event)) continue;
+    story.push_back(word);
   }
   const std::vector<std::string> subjects(story.size(), job);
   return WithoutFlapping(std::move(story), subjects);
@@ -185,7 +191,7 @@ Story EventRecorder::StoryOf(const std::vector<std::string>& jobs) const {
   Story whole;
   for (const v1::Event& event : events()) {
     const auto job = std::find(jobs.begin(), jobs.end(), SubjectOf(event));
-    if (job == jobs.end()) continue;
+    if (job == jobs.end() || IsSpontaneous(event)) continue;
     const size_t index = static_cast<size_t>(job - jobs.begin());
     if (next[index] < own[index].size() && own[index][next[index]] == WordOf(event)) {
       whole.push_back(absl::StrCat(*job, ": ", own[index][next[index]++]));

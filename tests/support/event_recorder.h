@@ -31,7 +31,8 @@ class EventRecorder {
   // Waits until `condition` holds of all events so far; false if it does not come true in time.
   bool WaitUntil(const std::function<bool(const std::vector<v1::Event>&)>& condition,
                  absl::Duration timeout = absl::Seconds(40)) const;
-  // Waits until the job has been in `status`, this time or before.
+  // Waits until the job has been in `status`, this time or before. What QEMU does by itself
+  // (`spontaneous`) does not count.
   bool WaitForStatus(const std::string& job, v1::JobStatus status) const;
   // The same, for the `count`th time.
   bool WaitForStatusTimes(const std::string& job, v1::JobStatus status, int count) const;
