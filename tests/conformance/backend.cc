@@ -4,7 +4,7 @@
 #include <signal.h>
 
 #include "tests/conformance/qemu_world.h"
-#include "tests/support/qemu.h"
+#include "tests/support/qemu_build.h"
 
 namespace tidemark::test {
 namespace {
@@ -16,11 +16,11 @@ std::unique_ptr<World> MakeNative(std::vector<std::string> flags) {
 }
 
 std::unique_ptr<World> MakeInstalledQemu(std::vector<std::string> flags) {
-  return std::make_unique<QemuWorld>(Qemu::Installed(), std::move(flags));
+  return std::make_unique<QemuWorld>(QemuBuild::Installed(), std::move(flags));
 }
 
 std::unique_ptr<World> MakeNewerQemu(std::vector<std::string> flags) {
-  return std::make_unique<QemuWorld>(Qemu::Newer(), std::move(flags));
+  return std::make_unique<QemuWorld>(QemuBuild::Newer(), std::move(flags));
 }
 
 }  // namespace
@@ -50,10 +50,12 @@ void World::Crash() { daemon_->Kill(); }
 
 std::string World::Log() { return daemon_ == nullptr ? "" : daemon_->Log(); }
 
-std::vector<Backend> Backends() {
-  return {{"Native", &MakeNative, ""},
-          {"Qemu72", &MakeInstalledQemu, Qemu::Installed().Missing()},
-          {"Qemu100", &MakeNewerQemu, Qemu::Newer().Missing()}};
+const std::vector<Backend>& Backends() {
+  static const auto* backends =
+      new std::vector<Backend>{{"Native", &MakeNative, ""},
+                               {"Qemu72", &MakeInstalledQemu, QemuBuild::Installed().Missing()},
+                               {"Qemu100", &MakeNewerQemu, QemuBuild::Newer().Missing()}};
+  return *backends;
 }
 
 }  // namespace tidemark::test

@@ -28,7 +28,7 @@ constexpr Difference kDifferences[] = {
      "QEMU 7.2 has no block-job-change"},
     {"JobScenarios.AnUnknownJobCannotBeChanged", "Qemu72", "QEMU 7.2 has no block-job-change"},
     {"BackupRefusals.WhatOnlyQemuKnowsIsRefusedByName", "Qemu100",
-     "QEMU 10.0 knows the field; 7.2 does not, and is told apart by the same refusal"},
+     "QEMU 10.0 knows the field, unlike 7.2 and the native engine"},
     {"ServiceScenarios.StoppingLeavesNoSocketBehind", "Qemu",
      "QEMU leaves the socket of its NBD server behind when it is told to end"},
     {"ServiceScenarios.ABackingChainDoesNotLeadOut", "Qemu",

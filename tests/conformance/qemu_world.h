@@ -8,13 +8,13 @@
 
 #include "tests/conformance/backend.h"
 #include "tests/support/process.h"
-#include "tests/support/qemu.h"
+#include "tests/support/qemu_build.h"
 
 namespace tidemark::test {
 
 class QemuWorld : public World {
  public:
-  QemuWorld(Qemu qemu, std::vector<std::string> flags)
+  QemuWorld(QemuBuild qemu, std::vector<std::string> flags)
       : World(std::move(flags)), qemu_(std::move(qemu)) {}
 
   void BeginStop() override;
@@ -31,7 +31,7 @@ class QemuWorld : public World {
  private:
   std::string monitor_socket() { return folder().File("engine.sock"); }
 
-  const Qemu qemu_;
+  const QemuBuild qemu_;
   std::unique_ptr<Process> engine_;
 };
 

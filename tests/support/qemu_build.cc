@@ -1,4 +1,4 @@
-#include "tests/support/qemu.h"
+#include "tests/support/qemu_build.h"
 
 #include <stdlib.h>
 
@@ -13,14 +13,14 @@ constexpr char kFolderVariable[] = "TIDEMARK_QEMU_10";
 
 }  // namespace
 
-Qemu Qemu::Installed() { return Qemu("7.2", ""); }
+QemuBuild QemuBuild::Installed() { return QemuBuild("7.2", ""); }
 
-Qemu Qemu::Newer() {
+QemuBuild QemuBuild::Newer() {
   const char* folder = getenv(kFolderVariable);
-  return Qemu("10.0", folder == nullptr || *folder == '\0' ? "none" : folder);
+  return QemuBuild("10.0", folder == nullptr || *folder == '\0' ? "none" : folder);
 }
 
-std::string Qemu::Missing() const {
+std::string QemuBuild::Missing() const {
   if (prefix_ == "none") return absl::StrCat(kFolderVariable, " names no folder with QEMU 10.0.2");
   std::vector<std::string> command = Command("qemu-storage-daemon");
   command.emplace_back("--version");
@@ -34,7 +34,7 @@ std::string Qemu::Missing() const {
   return "";
 }
 
-std::vector<std::string> Qemu::Command(absl::string_view program) const {
+std::vector<std::string> QemuBuild::Command(absl::string_view program) const {
   if (prefix_.empty()) return {std::string(program)};
   return {"env", absl::StrCat("QEMU_MODULE_DIR=", prefix_, "/usr/lib/x86_64-linux-gnu/qemu"),
           absl::StrCat(prefix_, "/usr/bin/", program)};

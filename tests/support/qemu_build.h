@@ -1,7 +1,7 @@
 // The QEMUs that tests use: the system's own, and a newer one from a folder (tests/fetch_qemu). Any
 // thread.
-#ifndef TESTS_SUPPORT_QEMU_H_
-#define TESTS_SUPPORT_QEMU_H_
+#ifndef TESTS_SUPPORT_QEMU_BUILD_H_
+#define TESTS_SUPPORT_QEMU_BUILD_H_
 
 #include <string>
 #include <vector>
@@ -10,12 +10,12 @@
 
 namespace tidemark::test {
 
-class Qemu {
+class QemuBuild {
  public:
   // Debian 12's: 7.2.
-  static Qemu Installed();
+  static QemuBuild Installed();
   // The one in the folder that the variable TIDEMARK_QEMU_10 names: 10.0.2.
-  static Qemu Newer();
+  static QemuBuild Newer();
 
   // Why it cannot be used; empty if it can.
   std::string Missing() const;
@@ -24,7 +24,7 @@ class Qemu {
   std::vector<std::string> Command(absl::string_view program) const;
 
  private:
-  Qemu(std::string version, std::string prefix) : version_(version), prefix_(prefix) {}
+  QemuBuild(std::string version, std::string prefix) : version_(version), prefix_(prefix) {}
 
   // How its version begins.
   std::string version_;
@@ -34,4 +34,4 @@ class Qemu {
 
 }  // namespace tidemark::test
 
-#endif  // TESTS_SUPPORT_QEMU_H_
+#endif  // TESTS_SUPPORT_QEMU_BUILD_H_
