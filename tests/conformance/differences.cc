@@ -6,12 +6,6 @@
 namespace tidemark::test {
 namespace {
 
-struct Difference {
-  const char* scenario;  // "Fixture.Scenario".
-  const char* backends;  // How the names of those begin that it is not told on: "Qemu", "Qemu72".
-  const char* reason;
-};
-
 constexpr Difference kDifferences[] = {
     {"BackupErrors.ATargetErrorEndsTheJobAndTheGuestGoesOn", "Qemu",
      "QEMU fails the guest's write if the old data cannot be saved to the target; ours ends the "
@@ -39,6 +33,8 @@ constexpr Difference kDifferences[] = {
 };
 
 }  // namespace
+
+absl::Span<const Difference> Differences() { return kDifferences; }
 
 std::string DifferenceOf(absl::string_view test, absl::string_view backend) {
   for (const Difference& difference : kDifferences) {

@@ -6,8 +6,17 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
 namespace tidemark::test {
+
+struct Difference {
+  const char* scenario;  // "Fixture.Scenario".
+  const char* backends;  // How the names of those begin that it is not told on: "Qemu", "Qemu72".
+  const char* reason;
+};
+
+absl::Span<const Difference> Differences();
 
 // Why a scenario is not told on an engine; empty: it is. `test` is its name as GoogleTest gives it:
 // "On/BitmapScenarios.NamesMayHoldAnything/Qemu72".
