@@ -158,12 +158,13 @@ class Tidy(unittest.TestCase):
 
     def test_every_rpc_has_a_scenario(self):
         scenarios = "".join(read(path) for path in tracked(".cc", ".h") if
-                            path.startswith("tests/conformance/"))
+                            path.startswith(("tests/conformance/", "tests/guest/")))
         faults = []
         for path in tracked(".proto"):
             for rpc in re.findall(r"^\s*rpc (\w+)", read(path), flags=re.M):
                 if not re.search(rf"\b{rpc}\w*\b", scenarios):
-                    faults.append(f"{path}: rpc {rpc} is in no scenario of tests/conformance")
+                    faults.append(f"{path}: rpc {rpc} is in no scenario of tests/conformance "
+                                  "or tests/guest")
         self.assert_none(faults)
 
     def test_nothing_is_left_for_later(self):
