@@ -1,5 +1,7 @@
 // The main job on a real guest: both disks, full and incremental, while it writes; and what
 // happens when the place for the backup is too small.
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "tests/guest/stage.h"
 

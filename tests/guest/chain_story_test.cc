@@ -1,7 +1,6 @@
 // Moving a running guest's disk to another file, and its chain grown and shortened, while it
 // writes.
-#include <sys/stat.h>
-
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "tests/guest/stage.h"
 

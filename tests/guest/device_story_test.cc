@@ -1,5 +1,6 @@
 // What only a machine has: drives with trays, limits and statistics of a device, stop and go on,
 // and snapshots of the whole machine.
+#include <algorithm>
 #include <numeric>
 
 #include "absl/strings/match.h"
