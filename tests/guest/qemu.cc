@@ -17,14 +17,14 @@ std::string Variable(const char* name) {
 }
 
 Qemu Installed() {
-  Qemu qemu{"Qemu7", {}};
+  Qemu qemu{"Qemu7", {}, absl::StrCat(kProgram, " is not installed")};
   if (HasTool(kProgram)) qemu.command = {kProgram};
   return qemu;
 }
 
 // Packages that were unpacked, not installed, are told where their parts lie.
 Qemu Unpacked(const std::string& folder) {
-  Qemu qemu{"Qemu10", {}};
+  Qemu qemu{"Qemu10", {}, absl::StrCat("TIDEMARK_QEMU_10 names no folder with ", kProgram)};
   const std::string program = absl::StrCat(folder, "/usr/bin/", kProgram);
   if (folder.empty() || access(program.c_str(), X_OK) != 0) return qemu;
   qemu.command = {"env",
@@ -42,7 +42,7 @@ Qemu Unpacked(const std::string& folder) {
 std::vector<Qemu> Qemus() { return {Installed(), Unpacked(Variable("TIDEMARK_QEMU_10"))}; }
 
 std::string WhyNoGuest(const Qemu& qemu) {
-  if (qemu.command.empty()) return absl::StrCat(qemu.name, ": ", kProgram, " is not here");
+  if (qemu.command.empty()) return qemu.why_not;
   if (GuestKernelFolder().empty()) {
     return "TIDEMARK_GUEST_KERNEL names no kernel: see tests/fetch_guest";
   }

@@ -13,6 +13,8 @@ struct Qemu {
   std::string name;
   // The program, and what it always needs before its other arguments. Empty: it is not here.
   std::vector<std::string> command;
+  // Why it is not here, if so.
+  std::string why_not;
 
   friend std::ostream& operator<<(std::ostream& out, const Qemu& qemu) { return out << qemu.name; }
 };
