@@ -31,7 +31,8 @@ class ChainStory : public GuestStory {
   }
   // The node that the guest's device `disk` is on.
   std::string NodeOf(const std::string& device) {
-    for (const v1::BlockInfo& info : Do(v1::QueryBlockRequest()).devices()) {
+    const v1::QueryBlockResponse all = Do(v1::QueryBlockRequest());
+    for (const v1::BlockInfo& info : all.devices()) {
       if (absl::StrContains(info.qdev(), device)) return info.inserted().node_name();
     }
     return "";

@@ -17,7 +17,8 @@ class DeviceStory : public GuestStory {
   std::vector<std::string> Devices() override { return {"-device", "ide-cd,id=cd0"}; }
 
   v1::BlockInfo Drive(const std::string& device) {
-    for (const v1::BlockInfo& info : Do(v1::QueryBlockRequest()).devices()) {
+    const v1::QueryBlockResponse all = Do(v1::QueryBlockRequest());
+    for (const v1::BlockInfo& info : all.devices()) {
       if (absl::StrContains(info.qdev(), device)) return info;
     }
     ADD_FAILURE() << "no device " << device;
@@ -25,7 +26,8 @@ class DeviceStory : public GuestStory {
   }
   // What QEMU has counted of disk 0.
   v1::BlockDeviceStats Statistics() {
-    for (const v1::BlockStats& stats : Do(v1::QueryBlockstatsRequest()).stats()) {
+    const v1::QueryBlockstatsResponse all = Do(v1::QueryBlockstatsRequest());
+    for (const v1::BlockStats& stats : all.stats()) {
       if (absl::StrContains(stats.qdev(), "virtio0")) return stats.stats();
     }
     ADD_FAILURE() << "no statistics of virtio0";
