@@ -40,6 +40,13 @@ class DeviceStory : public GuestStory {
     })) << v1::EventKind_Name(kind)
         << " does not come";
   }
+  // Such a job stays until somebody has taken note of its result.
+  void Dismiss(const std::string& job) {
+    EXPECT_TRUE(events().WaitForStatus(job, v1::JOB_STATUS_CONCLUDED)) << job;
+    EXPECT_EQ(Job(job).error(), "");
+    Do(OfJob<v1::JobDismissRequest>(job));
+    Finish(job);
+  }
   // A disc with `text` on it.
   std::string Disc(const std::string& name, const std::string& text) {
     const std::string path = folder().File(name);
@@ -165,7 +172,7 @@ TEST_P(DeviceStory, AMachineGoesBackToASnapshotOfAllOfIt) {
   save.add_devices("disk0");
   save.add_devices("disk1");
   Do(save);
-  Finish("save");
+  Dismiss("save");
   EXPECT_EQ(Drive("virtio0").inserted().image().snapshots(0).name(), "before");
   guest().AwaitMore(128);
 
@@ -176,7 +183,7 @@ TEST_P(DeviceStory, AMachineGoesBackToASnapshotOfAllOfIt) {
   load.add_devices("disk0");
   load.add_devices("disk1");
   Do(load);
-  Finish("load");
+  Dismiss("load");
   // It says again what it had said before.
   guest().AwaitMore(64);
 
@@ -186,7 +193,7 @@ TEST_P(DeviceStory, AMachineGoesBackToASnapshotOfAllOfIt) {
   remove.add_devices("disk0");
   remove.add_devices("disk1");
   Do(remove);
-  Finish("delete");
+  Dismiss("delete");
   EXPECT_EQ(Drive("virtio0").inserted().image().snapshots_size(), 0);
   StopGuest();
   VerifyByGuest(Disks());
