@@ -15,6 +15,7 @@
 #include "google/rpc/status.pb.h"
 #include "tests/support/refusal.h"
 #include "tidemark/block/v1/event.grpc.pb.h"
+#include "tidemark/block/v1/instance.grpc.pb.h"
 #include "tidemark/block/v1/job.grpc.pb.h"
 
 namespace tidemark::test {
@@ -124,6 +125,35 @@ std::pair<std::vector<v1::WatchEventsResponse>, Refusal> Client::WatchEvents(
     return {std::move(responses), Refusal()};
   }
   return {std::move(responses), RefusalOf(stream->Finish())};
+}
+
+Refusal Client::WatchInstances(
+    const v1::WatchInstancesRequest& request,
+    const std::function<bool(const v1::WatchInstancesResponse&)>& enough) {
+  const auto stub = v1::InstanceService::NewStub(channel_);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kDeadline);
+  const auto stream = stub->WatchInstances(&context, request);
+  v1::WatchInstancesResponse response;
+  while (stream->Read(&response)) {
+    if (!enough(response)) continue;
+    context.TryCancel();
+    stream->Finish();
+    return Refusal();
+  }
+  return RefusalOf(stream->Finish());
+}
+
+v1::Instance Client::WaitForInstance(const std::string& id, v1::InstanceState state) {
+  v1::WatchInstancesRequest request;
+  request.add_instances(id);
+  v1::Instance found;
+  WatchInstances(request, [&](const v1::WatchInstancesResponse& response) {
+    if (response.instance().state() != state) return false;
+    found = response.instance();
+    return true;
+  });
+  return found;
 }
 
 bool Client::WaitUntilServing(absl::Duration timeout) {

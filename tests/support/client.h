@@ -3,6 +3,7 @@
 #define TESTS_SUPPORT_CLIENT_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <ostream>
@@ -78,6 +79,13 @@ class Client {
   // Reads a stream of events until `count` responses have come or it has ended.
   std::pair<std::vector<v1::WatchEventsResponse>, Refusal> WatchEvents(
       const v1::WatchEventsRequest& request, size_t count);
+
+  // Reads a stream of instances until `enough`, which sees each response, or until it has ended;
+  // how it ended.
+  Refusal WatchInstances(const v1::WatchInstancesRequest& request,
+                         const std::function<bool(const v1::WatchInstancesResponse&)>& enough);
+  // Follows one instance until it is in `state`; as it is then. Without an id: that took too long.
+  v1::Instance WaitForInstance(const std::string& id, v1::InstanceState state);
 
   // Asks grpc.health.v1.Health until it says SERVING; false if that takes longer.
   bool WaitUntilServing(absl::Duration timeout);
