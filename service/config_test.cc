@@ -52,6 +52,19 @@ TEST(Config, WhatIsWrongIsNamed) {
   EXPECT_TRUE(absl::StrContains(Refusal({"--image_root="}), "--image_root"));
 }
 
+TEST(Config, VirtualMachinesComeFromFoldersAndAFile) {
+  const absl::StatusOr<Config> config = Parse(
+      {"--instance_dir=/a", "--instance-dir", "/b", "--instances=/f", "--monitor_timeout=2.5"});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_THAT(config->instance_folders, ElementsAre("/a", "/b"));
+  EXPECT_EQ(config->instances_file, "/f");
+  EXPECT_EQ(config->monitor_timeout, absl::Seconds(2.5));
+  EXPECT_TRUE(absl::StrContains(Refusal({"--instance_dir="}), "--instance_dir"));
+  for (const char* wrong : {"0", "-1", "nan", "soon", "1e9"}) {
+    EXPECT_TRUE(absl::StrContains(Refusal({"--monitor_timeout", wrong}), wrong)) << wrong;
+  }
+}
+
 TEST(Config, TlsFlagsGoTogether) {
   EXPECT_TRUE(Parse({"--tls_cert=c", "--tls_key=k"}).ok());
   EXPECT_TRUE(Parse({"--tls_cert=c", "--tls_key=k", "--tls_client_ca=a"}).ok());

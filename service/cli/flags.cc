@@ -176,6 +176,9 @@ Any command of the API, by QMP's name or the RPC's
   tidemark transaction actions='[{"type":"block-dirty-bitmap-add","data":{...}}, ...]'
   tidemark query-jobs
   tidemark get-job id=job0
+  tidemark create-instance id=vm1 address.type=unix address.path=/run/vm1.qmp
+  tidemark list-instances
+  tidemark --instance vm1 query-jobs
 A dot leads into a nested member, a comma separates the elements of a list of words, null is JSON's
 null, and a value that begins with { or [ is JSON. One argument that is a JSON object, or - for
 standard input, is the whole request.
