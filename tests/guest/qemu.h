@@ -6,21 +6,20 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/qemu_build.h"
+
 namespace tidemark::test {
 
 struct Qemu {
   // Fit for a test's name: "Qemu7", "Qemu10".
   std::string name;
-  // The program, and what it always needs before its other arguments. Empty: it is not here.
-  std::vector<std::string> command;
-  // Why it is not here, if so.
-  std::string why_not;
+  QemuBuild build;
 
   friend std::ostream& operator<<(std::ostream& out, const Qemu& qemu) { return out << qemu.name; }
 };
 
-// The one on PATH, and the one that TIDEMARK_QEMU_10 names: the folder of its packages' `usr/bin`.
-// Always both, so that a test that one of them is missing for is seen to be skipped.
+// The installed one and the newer one. Always both, so that a test that one of them is missing for
+// is seen to be skipped.
 std::vector<Qemu> Qemus();
 
 // Why no guest can be booted by `qemu` here; empty if one can.

@@ -36,8 +36,15 @@ std::string QemuBuild::Missing() const {
 
 std::vector<std::string> QemuBuild::Command(absl::string_view program) const {
   if (prefix_.empty()) return {std::string(program)};
-  return {"env", absl::StrCat("QEMU_MODULE_DIR=", prefix_, "/usr/lib/x86_64-linux-gnu/qemu"),
-          absl::StrCat(prefix_, "/usr/bin/", program)};
+  std::vector<std::string> command = {
+      "env", absl::StrCat("QEMU_MODULE_DIR=", prefix_, "/usr/lib/x86_64-linux-gnu/qemu"),
+      absl::StrCat(prefix_, "/usr/bin/", program)};
+  if (absl::StartsWith(program, "qemu-system-")) {
+    // A machine's firmware lies beside it.
+    command.insert(command.end(), {"-L", absl::StrCat(prefix_, "/usr/share/qemu"), "-L",
+                                   absl::StrCat(prefix_, "/usr/share/seabios")});
+  }
+  return command;
 }
 
 }  // namespace tidemark::test
