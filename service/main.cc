@@ -81,10 +81,7 @@ void Warn(const std::string& text) {
 // Null if nothing is to outlive the process.
 absl::StatusOr<std::shared_ptr<store::StateFolder>> OpenState(const Config& config) {
   if (config.state_dir.empty()) return nullptr;
-  ASSIGN_OR_RETURN(std::shared_ptr<store::StateFolder> state,
-                   store::StateFolder::Open(config.state_dir, SystemClock()));
-  for (const std::string& warning : state->warnings()) Warn(warning);
-  return state;
+  return store::StateFolder::Open(config.state_dir, SystemClock(), &Warn);
 }
 
 // The log goes on where that of the process before us ended.

@@ -71,22 +71,32 @@ std::vector<Body> Salvage(Database* database, absl::string_view statement) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<StateFolder>> StateFolder::Open(const std::string& folder,
-                                                               Clock& clock, EventBounds bounds) {
+                                                               Clock& clock, Warn warn,
+                                                               EventBounds bounds) {
   if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
     return SystemError("Cannot make the state folder", folder);
   }
   const std::string lock_path = folder + "/lock";
   const int lock = open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (lock < 0) return SystemError("Cannot use the state folder", folder);
-  auto state = std::unique_ptr<StateFolder>(new StateFolder(folder, lock, clock, bounds));
+  auto state =
+      std::unique_ptr<StateFolder>(new StateFolder(folder, lock, clock, std::move(warn), bounds));
   if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
     return absl::FailedPreconditionError(
         absl::StrCat("Cannot use the state folder '", folder, "': another daemon has it"));
   }
-  MutexLock hold(&state->mutex_);
-  absl::Status status = state->OpenDatabase();
-  if (absl::IsDataLoss(status)) status = state->ReplaceDamaged(status);
-  if (!status.ok()) return Annotate(status, "Cannot use the state folder");
+  std::string warning;
+  {
+    MutexLock hold(&state->mutex_);
+    absl::Status status = state->OpenDatabase();
+    if (absl::IsDataLoss(status)) {
+      absl::StatusOr<std::string> replaced = state->ReplaceDamaged(status);
+      status = replaced.status();
+      if (replaced.ok()) warning = *std::move(replaced);
+    }
+    if (!status.ok()) return Annotate(status, "Cannot use the state folder");
+  }
+  if (!warning.empty()) state->warn_(warning);
   return state;
 }
 
@@ -126,7 +136,7 @@ absl::Status StateFolder::MakeSchema() {
   return absl::OkStatus();
 }
 
-absl::Status StateFolder::ReplaceDamaged(const absl::Status& damage) {
+absl::StatusOr<std::string> StateFolder::ReplaceDamaged(const absl::Status& damage) {
   const auto instances =
       Salvage<v1::CreateInstanceRequest>(database_.get(), "SELECT body FROM instances");
   const auto jobs = Salvage<v1::Job>(database_.get(), "SELECT body FROM jobs");
@@ -141,10 +151,6 @@ absl::Status StateFolder::ReplaceDamaged(const absl::Status& damage) {
   }
   RETURN_IF_ERROR(OpenDatabase());
   RETURN_IF_ERROR(StartAnew());
-  warnings_.push_back(absl::StrCat(
-      "the database of the state folder was damaged (", damage.message(), "); it was moved to '",
-      aside, "', and a new one begun with ", instances.size(), " instances and ", jobs.size(),
-      " unfinished jobs that could be read; the history of events begins anew"));
   const auto put_back = [&]() -> absl::Status {
     ASSIGN_OR_RETURN(Statement instance,
                      database_->Prepare("INSERT OR REPLACE INTO instances VALUES (?, ?)"));
@@ -160,7 +166,11 @@ absl::Status StateFolder::ReplaceDamaged(const absl::Status& damage) {
     }
     return absl::OkStatus();
   };
-  return database_->InTransaction(put_back);
+  RETURN_IF_ERROR(database_->InTransaction(put_back));
+  return absl::StrCat("the database of the state folder was damaged (", damage.message(),
+                      "); it was moved to '", aside, "', and a new one begun with ",
+                      instances.size(), " instances and ", jobs.size(),
+                      " unfinished jobs that could be read; the history of events begins anew");
 }
 
 absl::Status StateFolder::StartAnew() {
@@ -197,13 +207,25 @@ absl::StatusOr<std::vector<backend::EventPtr>> StateFolder::Load() {
 }
 
 void StateFolder::Save(const std::vector<backend::EventPtr>& events) {
-  MutexLock hold(&mutex_);
-  if (events_->Save(events, given_up_).ok()) {
-    if (given_up_ && SetMark()) given_up_ = false;
-    return;
+  absl::Status status;
+  bool was_given_up = false;
+  {
+    MutexLock hold(&mutex_);
+    was_given_up = given_up_;
+    status = events_->Save(events, given_up_);
+    if (!status.ok()) {
+      unlink(mark_path().c_str());
+      given_up_ = true;
+    } else if (given_up_ && SetMark()) {
+      given_up_ = false;
+    }
   }
-  unlink(mark_path().c_str());
-  given_up_ = true;
+  if (!status.ok() && !was_given_up) {
+    warn_(absl::StrCat("events cannot be saved, so none from before a restart will be shown: ",
+                       status.message()));
+  } else if (status.ok() && was_given_up) {
+    warn_("events are saved again, from now on");
+  }
 }
 
 void StateFolder::GiveUp() {

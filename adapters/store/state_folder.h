@@ -13,6 +13,7 @@
 #define ADAPTERS_STORE_STATE_FOLDER_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,14 +33,14 @@ namespace tidemark::store {
 
 class StateFolder final : public backend::EventTail, public backend::StateStore {
  public:
+  // What an operator should read. Any thread that calls a method.
+  using Warn = std::function<void(const std::string&)>;
+
   // Opens the folder, which is made if it is missing, for this process alone. FAILED_PRECONDITION
   // if another process has it, or a newer Tidemark wrote it.
   static absl::StatusOr<std::unique_ptr<StateFolder>> Open(const std::string& folder, Clock& clock,
-                                                           EventBounds bounds = {});
+                                                           Warn warn, EventBounds bounds = {});
   ~StateFolder() override;
-
-  // What was found wrong and put right when it was opened, for the operator; mostly nothing.
-  const std::vector<std::string>& warnings() const { return warnings_; }
 
   // EventTail. Load comes first.
   absl::StatusOr<std::vector<backend::EventPtr>> Load() override;
@@ -61,8 +62,12 @@ class StateFolder final : public backend::EventTail, public backend::StateStore 
   static constexpr char kDatabaseName[] = "tidemark.db";
 
  private:
-  StateFolder(std::string folder, int lock, Clock& clock, EventBounds bounds)
-      : folder_(std::move(folder)), lock_(lock), clock_(clock), bounds_(bounds) {}
+  StateFolder(std::string folder, int lock, Clock& clock, Warn warn, EventBounds bounds)
+      : folder_(std::move(folder)),
+        lock_(lock),
+        clock_(clock),
+        warn_(std::move(warn)),
+        bounds_(bounds) {}
 
   std::string path() const { return folder_ + "/" + kDatabaseName; }
   // There is such a file for as long as the saved events are all there are. Taking it away needs no
@@ -72,7 +77,9 @@ class StateFolder final : public backend::EventTail, public backend::StateStore 
 
   absl::Status OpenDatabase() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status MakeSchema() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status ReplaceDamaged(const absl::Status& damage) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The warning that goes with it.
+  absl::StatusOr<std::string> ReplaceDamaged(const absl::Status& damage)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status StartAnew() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Execute(absl::string_view what, absl::string_view statement,
                        absl::FunctionRef<void(Statement&)> bind);
@@ -81,8 +88,8 @@ class StateFolder final : public backend::EventTail, public backend::StateStore 
   const std::string folder_;
   const int lock_;
   Clock& clock_;
+  const Warn warn_;
   const EventBounds bounds_;
-  std::vector<std::string> warnings_;
 
   // Held during I/O: it is what makes the calls wait for each other.
   mutable Mutex mutex_;

@@ -117,9 +117,12 @@ ServerUnaryReactor* InstanceService::GetCapabilities(CallbackServerContext* cont
   if (status.ok() && backend == nullptr) status = UnknownInstance(request->instance());
   const auto capabilities = status.ok() ? backend->capabilities() : nullptr;
   if (status.ok() && capabilities == nullptr) {
-    status = Error(Reason::kInstanceUnreachable,
+    const auto known = front_.instances.Get(request->instance());
+    const std::string why = known.ok() && !known->error().empty() ? ": " + known->error() : "";
+    const bool is_unusable = known.ok() && known->state() == v1::INSTANCE_STATE_FAILED;
+    status = Error(is_unusable ? Reason::kInstanceUnusable : Reason::kInstanceUnreachable,
                    absl::StrCat("Instance '", request->instance(),
-                                "' has not been reached yet, so what it can do is not known"),
+                                "' has not been reached yet, so what it can do is not known", why),
                    {{"instance", request->instance()}});
   }
   if (status.ok()) FillCapabilities(*capabilities, front_.version, response);
