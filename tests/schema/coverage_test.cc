@@ -56,13 +56,13 @@ bool Matches(absl::string_view pattern, absl::string_view item) {
 // A QEMU, and what each of its programs says of the protos. Made once for all tests.
 struct Judgement {
   std::string why_not;
-  Qemu qemu;
+  QemuPrograms qemu;
   std::vector<Findings> findings;
 };
 
-Judgement Judge(absl::optional<Qemu> (*find)(std::string*)) {
+Judgement Judge(absl::optional<QemuPrograms> (*find)(std::string*)) {
   Judgement judgement;
-  absl::optional<Qemu> qemu = find(&judgement.why_not);
+  absl::optional<QemuPrograms> qemu = find(&judgement.why_not);
   if (!qemu.has_value()) return judgement;
   judgement.qemu = *std::move(qemu);
   // The daemon's names come first; the emulator is asked for the same, and for its own.

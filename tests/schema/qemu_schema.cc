@@ -16,9 +16,9 @@ namespace {
 constexpr char kQuestions[] =
     R"({"execute":"qmp_capabilities"}{"execute":"query-qmp-schema"}{"execute":"quit"})";
 
-absl::optional<Qemu> Ask(const std::string& bin, const std::string& environment,
-                         const std::string& machine_arguments, std::string* why_not) {
-  Qemu qemu;
+absl::optional<QemuPrograms> Ask(const std::string& bin, const std::string& environment,
+                                 const std::string& machine_arguments, std::string* why_not) {
+  QemuPrograms qemu;
   qemu.programs.emplace_back(bin + "qemu-storage-daemon", environment,
                              "--chardev stdio,id=qmp --monitor chardev=qmp");
   qemu.programs.emplace_back(
@@ -73,9 +73,11 @@ const Json& QemuSchema::Type(absl::string_view name) const {
   return found->second;
 }
 
-absl::optional<Qemu> InstalledQemu(std::string* why_not) { return Ask("", "", "", why_not); }
+absl::optional<QemuPrograms> InstalledQemu(std::string* why_not) {
+  return Ask("", "", "", why_not);
+}
 
-absl::optional<Qemu> Qemu10(std::string* why_not) {
+absl::optional<QemuPrograms> Qemu10(std::string* why_not) {
   const char* const folder = std::getenv("TIDEMARK_QEMU_10");
   if (folder == nullptr || *folder == '\0') {
     *why_not = "TIDEMARK_QEMU_10 names no folder with QEMU 10";

@@ -46,15 +46,15 @@ class QemuSchema {
 };
 
 // One QEMU: its storage daemon and its system emulator for x86-64.
-struct Qemu {
+struct QemuPrograms {
   std::string version;
   std::vector<QemuSchema> programs;
 };
 
 // The one that is installed.
-absl::optional<Qemu> InstalledQemu(std::string* why_not);
+absl::optional<QemuPrograms> InstalledQemu(std::string* why_not);
 // QEMU 10, unpacked in the folder that the environment variable TIDEMARK_QEMU_10 names.
-absl::optional<Qemu> Qemu10(std::string* why_not);
+absl::optional<QemuPrograms> Qemu10(std::string* why_not);
 
 }  // namespace tidemark::test
 
