@@ -440,5 +440,26 @@ TEST(EventLogThreads, ConcurrentAppendsGetDistinctSequencesAndReadersSeeThemAll)
   EXPECT_EQ(seen.size(), static_cast<size_t>(kThreads * kEventsPerThread));
 }
 
+// WatchEvents filters by node: an event that names one must be found by it.
+TEST(EventSubject, EveryEventWithANodeIsFoundByIt) {
+  int with_node = 0;
+  const auto& type = *v1::Event::descriptor();
+  for (int i = 0; i < type.field_count(); ++i) {
+    if (type.field(i)->real_containing_oneof() == nullptr) continue;
+    const auto* const name = type.field(i)->message_type()->FindFieldByName("node_name");
+    if (name == nullptr) continue;
+    v1::Event event;
+    auto* const payload = event.GetReflection()->MutableMessage(&event, type.field(i));
+    payload->GetReflection()->SetString(payload, name, "disk0");
+    EXPECT_TRUE(NamesNode(event, "disk0")) << type.field(i)->name();
+    EXPECT_FALSE(NamesNode(event, "disk1")) << type.field(i)->name();
+    ++with_node;
+  }
+  EXPECT_GE(with_node, 5);
+  v1::Event quorum;
+  quorum.mutable_quorum_failure()->set_reference("disk0");
+  EXPECT_TRUE(NamesNode(quorum, "disk0"));
+}
+
 }  // namespace
 }  // namespace tidemark::backend

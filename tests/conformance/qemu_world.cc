@@ -14,13 +14,17 @@ constexpr absl::Duration kEndTimeout = absl::Seconds(60);
 
 }  // namespace
 
-bool QemuWorld::StartEngine() {
+std::vector<std::string> QemuWorld::EngineCommand() {
   std::vector<std::string> command = qemu_.Command("qemu-storage-daemon");
   command.insert(command.end(),
                  {"--chardev",
                   absl::StrCat("socket,path=", monitor_socket(), ",server=on,wait=off,id=monitor"),
                   "--monitor", "chardev=monitor"});
-  engine_ = std::make_unique<Process>(command, folder().File("engine.log"));
+  return command;
+}
+
+bool QemuWorld::StartEngine() {
+  engine_ = std::make_unique<Process>(EngineCommand(), folder().File("engine.log"));
   return true;
 }
 

@@ -24,13 +24,15 @@ class QemuWorld : public World {
 
  protected:
   std::string instance() const override { return "vm"; }
+  // The program, with a monitor at monitor_socket().
+  virtual std::vector<std::string> EngineCommand();
+  std::string monitor_socket() { return folder().File("engine.sock"); }
+  const QemuBuild& qemu() const { return qemu_; }
   bool StartEngine() override;
   // Waits until the instance is READY.
   bool IntroduceEngine() override;
 
  private:
-  std::string monitor_socket() { return folder().File("engine.sock"); }
-
   const QemuBuild qemu_;
   std::unique_ptr<Process> engine_;
 };

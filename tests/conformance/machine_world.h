@@ -1,0 +1,27 @@
+// Worlds whose engine is a virtual machine: a system emulator without a guest, with an empty CD
+// drive "cd0".
+#ifndef TESTS_CONFORMANCE_MACHINE_WORLD_H_
+#define TESTS_CONFORMANCE_MACHINE_WORLD_H_
+
+#include <string>
+#include <vector>
+
+#include "tests/conformance/qemu_world.h"
+
+namespace tidemark::test {
+
+class MachineWorld final : public QemuWorld {
+ public:
+  using QemuWorld::QemuWorld;
+
+ protected:
+  std::vector<std::string> EngineCommand() override;
+};
+
+// The virtual machines of every version. Commands that only they have are refused elsewhere:
+// unsupported_scenarios_test.cc tells that.
+std::vector<Backend> Machines();
+
+}  // namespace tidemark::test
+
+#endif  // TESTS_CONFORMANCE_MACHINE_WORLD_H_
