@@ -26,7 +26,8 @@ class SnapshotScenarios : public SomeEngines {
   }
   std::vector<std::string> Snapshots() {
     std::vector<std::string> names;
-    for (const auto& snapshot : operate().Node("disk0").image().snapshots()) {
+    const v1::BlockDeviceInfo node = operate().Node("disk0");
+    for (const auto& snapshot : node.image().snapshots()) {
       names.push_back(snapshot.name());
     }
     return names;
