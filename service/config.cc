@@ -163,9 +163,10 @@ Where to listen
 What it may touch
   --image_root FOLDER   Open and create images, sockets and targets only below this folder. May
                         be given several times; symbolic links do not lead out. Virtual machines
-                        are held to it too: they get no file names but absolute ones below it, and
-                        clients register only sockets below it or in an --instance_dir. Default:
-                        any path that the user of the service may use.
+                        get no file names but absolute ones below it, and clients register only
+                        sockets below it or in an --instance_dir; but what an image itself names
+                        (backing file, data file, extents) QEMU opens by itself: fence its process.
+                        Default: any path that the user of the service may use.
   --state_dir FOLDER    Where the service keeps events, the results of jobs and the virtual
                         machines that clients registered, so that all of it goes on after a
                         restart. Made if it is missing. Default: nothing is kept.

@@ -44,6 +44,8 @@ namespace {
 constexpr int kFrontThreads = 2;
 // Long answers of virtual machines, and what is stored of their jobs.
 constexpr int kBridgeThreads = 2;
+// Names of hosts that are looked up; each may take a minute.
+constexpr int kResolverThreads = 2;
 
 constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
@@ -158,15 +160,18 @@ absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   ASSIGN_OR_RETURN(backend::EventLogOptions log_options, LogOptions(state, saver));
   backend::EventLog log(SystemClock(), executor, std::move(log_options));
   backend::JobBook jobs(log);
-  EndOrphanJobs(log, jobs);
+  EndOrphanJobs(log, jobs, [](const std::string& instance) { return !instance.empty(); });
   const auto native = std::make_shared<native::NativeBackend>(
       native::NativeBackend::Options{kVersion, paths}, &log, &SystemClock());
-  WorkerPool bridge_workers("bridge", kBridgeThreads);
   qmp::DialectCache dialects;
+  // The loop outlives those that post to it.
   qmp::IoLoop loop;
-  qmp::Instances instances(std::move(instances_options),
-                           {loop, bridge_workers, log, jobs, state.get(), SystemClock(), dialects},
-                           saver);
+  WorkerPool resolver("resolver", kResolverThreads);
+  WorkerPool bridge_workers("bridge", kBridgeThreads);
+  SerialExecutor books("books");
+  qmp::Instances instances(
+      std::move(instances_options),
+      {loop, bridge_workers, resolver, log, jobs, state.get(), SystemClock(), dialects}, books);
   const EveryEngine router(native, instances);
   rpc::Dispatcher dispatcher(router, log, paths, executor);
   rpc::StreamSet streams;
@@ -186,6 +191,9 @@ absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   };
 
   absl::Status status = instances.Start();
+  EndOrphanJobs(log, jobs, [&router](const std::string& instance) {
+    return instance.empty() || router.Find(instance) != nullptr;
+  });
   if (status.ok() && !config.startup_file.empty()) {
     auto requests = ReadStartupFile(config.startup_file);
     status = requests.ok() ? RunStartup(*requests, dispatcher) : requests.status();

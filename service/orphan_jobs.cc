@@ -10,11 +10,11 @@ namespace {
 namespace v1 = ::tidemark::block::v1;
 
 constexpr char kError[] = "The service was killed while the job ran";
+constexpr char kGone[] = "The instance was gone when the service came back";
 
 // Found first and ended afterwards: pages move when jobs change.
 std::vector<v1::Job> LivingJobs(const backend::JobBook& jobs) {
   v1::ListJobsRequest request;
-  request.add_instances("");
   request.set_ended(false);
   std::vector<v1::Job> living;
   do {
@@ -28,8 +28,10 @@ std::vector<v1::Job> LivingJobs(const backend::JobBook& jobs) {
 
 }  // namespace
 
-void EndOrphanJobs(backend::EventLog& log, const backend::JobBook& jobs) {
+void EndOrphanJobs(backend::EventLog& log, const backend::JobBook& jobs,
+                   const std::function<bool(const std::string& instance)>& is_cared_for) {
   for (const v1::Job& job : LivingJobs(jobs)) {
+    if (is_cared_for(job.instance())) continue;
     backend::Event last;
     v1::JobProgressEvent& progress = *last.mutable_job_progress();
     progress.set_id(job.id());
@@ -42,15 +44,17 @@ void EndOrphanJobs(backend::EventLog& log, const backend::JobBook& jobs) {
     *progress.mutable_node_names() = job.node_names();
     progress.set_auto_finalize(job.auto_finalize());
     progress.set_auto_dismiss(job.auto_dismiss());
-    progress.set_error(kError);
-    log.Append("", std::move(last));
+    progress.set_error(job.instance().empty() ? kError : kGone);
+    last.set_recovered(true);
+    log.Append(job.instance(), std::move(last));
     backend::Event end;
     v1::JobStatusChangeEvent& change = *end.mutable_job_status_change();
     change.set_id(job.id());
     change.set_status(v1::JOB_STATUS_NULL);
     change.set_type(job.type());
     *change.mutable_node_names() = job.node_names();
-    log.Append("", std::move(end));
+    end.set_recovered(true);
+    log.Append(job.instance(), std::move(end));
   }
 }
 

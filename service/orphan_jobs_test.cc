@@ -25,13 +25,15 @@ TEST(OrphanJobs, FailAndTheOthersStayAsTheyAre) {
   append("vm1", "j", v1::JOB_STATUS_RUNNING);
   append("", "done", v1::JOB_STATUS_CREATED);
   append("", "done", v1::JOB_STATUS_CONCLUDED);
-  EndOrphanJobs(log, jobs);
+  append("gone", "j", v1::JOB_STATUS_RUNNING);
+  EndOrphanJobs(log, jobs, [](const std::string& instance) { return instance == "vm1"; });
   for (int i = 0; i < 250; ++i) {
     const v1::Job job = jobs.Find("", absl::StrCat("j", i))->view.job();
     EXPECT_EQ(job.outcome(), v1::JOB_OUTCOME_FAILED);
     EXPECT_NE(job.error(), "");
   }
   EXPECT_EQ(jobs.Find("", "done")->view.job().outcome(), v1::JOB_OUTCOME_SUCCEEDED);
+  EXPECT_EQ(jobs.Find("gone", "j")->view.job().outcome(), v1::JOB_OUTCOME_FAILED);
   EXPECT_EQ(jobs.Find("vm1", "j")->view.job().outcome(), v1::JOB_OUTCOME_UNSPECIFIED);
 }
 

@@ -38,9 +38,10 @@ Overloaded(Visitors...) -> Overloaded<Visitors...>;
 std::shared_ptr<Connection> Connection::Open(IoLoop& loop, Executor& workers,
                                              const MonitorAddress& address,
                                              std::weak_ptr<Listener> listener,
-                                             const ConnectionLimits& limits) {
-  std::shared_ptr<Connection> self(
-      new Connection(loop, workers, address, std::move(listener), limits));
+                                             const ConnectionLimits& limits, Executor* resolver) {
+  std::shared_ptr<Connection> self(new Connection(loop, workers, address, std::move(listener),
+                                                  limits,
+                                                  resolver == nullptr ? workers : *resolver));
   loop.Post([self] { self->Start(); });
   Connection* const handle = self.get();
   return std::shared_ptr<Connection>(handle, [self = std::move(self)](Connection*) mutable {
@@ -50,9 +51,11 @@ std::shared_ptr<Connection> Connection::Open(IoLoop& loop, Executor& workers,
 }
 
 Connection::Connection(IoLoop& loop, Executor& workers, const MonitorAddress& address,
-                       std::weak_ptr<Listener> listener, const ConnectionLimits& limits)
+                       std::weak_ptr<Listener> listener, const ConnectionLimits& limits,
+                       Executor& resolver)
     : loop_(loop),
       workers_(workers),
+      resolver_(resolver),
       address_(address),
       listener_(std::move(listener)),
       limits_(limits) {}
@@ -74,6 +77,11 @@ bool Connection::peer_has_exited() const {
     peer = peer_;
   }
   return peer != nullptr && peer->HasExited();
+}
+
+bool Connection::peer_is_watched() const {
+  MutexLock lock(&mutex_);
+  return peer_ != nullptr && peer_->is_watched();
 }
 
 // --- Sending ---
@@ -165,11 +173,11 @@ void Connection::DrainBroken() {
     if (worker_has_line_ || broken_ == 0) return;  // Resume comes back to it.
     error = broken_;
   }
-  Drained drained;
-  do {
-    drained = Receive();
-  } while (drained == Drained::kNo);
-  if (drained == Drained::kYes) {
+  const Drained drained = Receive();
+  if (drained == Drained::kNo) {
+    // Others come in between, or a peer that never stops writing would have the loop to itself.
+    loop_.Post([self = shared_from_this()] { self->DrainBroken(); });
+  } else if (drained == Drained::kYes) {
     End("peer-closed", absl::StrCat("takes no commands: ", strerror(error)));
   }
 }

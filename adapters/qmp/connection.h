@@ -70,12 +70,14 @@ class Connection final : public std::enable_shared_from_this<Connection> {
     virtual void OnClosed(const absl::Status& why) = 0;
   };
 
-  // Starts to connect and returns at once. `listener` is called while it lives. The loop and the
-  // workers must outlive OnClosed. Dropping the last reference is like Close: OnClosed still comes.
+  // Starts to connect and returns at once. `listener` is called while it lives. The loop must
+  // outlive the workers, and both OnClosed. Dropping the last reference is like Close: OnClosed
+  // still comes. Host names are looked up on `resolver`; null: on the workers.
   static std::shared_ptr<Connection> Open(IoLoop& loop, Executor& workers,
                                           const MonitorAddress& address,
                                           std::weak_ptr<Listener> listener,
-                                          const ConnectionLimits& limits = ConnectionLimits());
+                                          const ConnectionLimits& limits = ConnectionLimits(),
+                                          Executor* resolver = nullptr);
   ~Connection();
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -104,6 +106,8 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   // by another program, no permission). Also after OnClosed, and cheap enough to ask again: a
   // killed QEMU closes its socket a moment before it has ended.
   bool peer_has_exited() const;
+  // Whether peer_has_exited can tell.
+  bool peer_is_watched() const;
 
   // Lines that had no meaning but did no harm: replies with an id that nobody waits for.
   uint64_t surprise_count() const { return surprise_count_; }
@@ -122,7 +126,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   };
 
   Connection(IoLoop& loop, Executor& workers, const MonitorAddress& address,
-             std::weak_ptr<Listener> listener, const ConnectionLimits& limits);
+             std::weak_ptr<Listener> listener, const ConnectionLimits& limits, Executor& resolver);
 
   // On the loop: connecting (connection_handshake.cc).
   void Start();
@@ -167,6 +171,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   // Constant after construction.
   IoLoop& loop_;
   Executor& workers_;
+  Executor& resolver_;
   const MonitorAddress address_;
   const std::weak_ptr<Listener> listener_;
   const ConnectionLimits limits_;
@@ -186,7 +191,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   Greeting greeting_;
   std::vector<Event> early_events_;
 
-  // Held while bytes are given to the socket, which never blocks: their order is that of the ids.
+  // Held while bytes are given to the socket, which never blocks: nobody comes between them.
   mutable Mutex mutex_;
   State state_ ABSL_GUARDED_BY(mutex_) = State::kConnecting;
   absl::Status why_ ABSL_GUARDED_BY(mutex_);

@@ -15,7 +15,8 @@ void Connection::Start() {
   if (state() != State::kConnecting) return;
   SetTimer(limits_.connect_max, &Connection::OnHandshakeTimeout);
   if (!NeedsLookup(address_)) return TryTargets(Lookup(address_));
-  workers_.Post([self = shared_from_this()] {
+  resolver_.Post([self = shared_from_this()] {
+    if (self->state() != State::kConnecting) return;  // It took too long to come to this.
     self->loop_.Post([self, targets = Lookup(self->address_)]() mutable {
       self->TryTargets(std::move(targets));
     });

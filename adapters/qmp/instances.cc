@@ -157,7 +157,10 @@ absl::Status Instances::Core::Start() {
                                    "so what a client registered under this name is not used"));
         continue;
       }
-      const absl::Status status = Register(request, v1::INSTANCE_ORIGIN_API).status();
+      // The folders may be others than when it was registered.
+      const absl::StatusOr<MonitorAddress> address = AddressOf(request);
+      absl::Status status = address.ok() ? CheckSocket(*address) : address.status();
+      if (status.ok()) status = Register(request, v1::INSTANCE_ORIGIN_API).status();
       if (!status.ok()) options_.warn(std::string(status.message()));
     }
   }

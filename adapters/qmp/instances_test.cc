@@ -72,7 +72,8 @@ class InstancesTest : public ::testing::Test {
 
   absl::Status Start() {
     instances_ = std::make_unique<Instances>(
-        options_, BridgeContext{loop_, workers_, log_, jobs_, &store_, SystemClock(), dialects_},
+        options_,
+        BridgeContext{loop_, workers_, workers_, log_, jobs_, &store_, SystemClock(), dialects_},
         books_);
     return instances_->Start();
   }

@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "adapters/qmp/error_table.h"
+#include "adapters/qmp/limits.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 
@@ -37,7 +38,9 @@ bool HasEnded(v1::JobStatus status) {
   return status == v1::JOB_STATUS_CONCLUDED || status == v1::JOB_STATUS_NULL;
 }
 
-void SetError(const std::string& error, v1::Job* job) {
+}  // namespace
+
+void JobKeeper::SetError(const std::string& error, v1::Job* job) {
   job->set_error(error);
   v1::ErrorReason reason = v1::ERROR_REASON_UNSPECIFIED;
   if (!error.empty()) {
@@ -45,8 +48,6 @@ void SetError(const std::string& error, v1::Job* job) {
   }
   job->set_error_reason(reason);
 }
-
-}  // namespace
 
 JobKeeper::JobKeeper(std::string instance, backend::EventLog& log, const backend::JobBook& jobs,
                      backend::StateStore* store, Executor& workers, Clock& clock, Hooks hooks)
@@ -61,15 +62,34 @@ JobKeeper::JobKeeper(std::string instance, backend::EventLog& log, const backend
 JobKeeper::Intent JobKeeper::Intend(const std::vector<Job>& jobs) {
   MutexLock lock(&mutex_);
   const Intent intent = next_intent_++;
-  for (const Job& job : jobs) intended_[job.id()].emplace_back(intent, job);
+  for (const Job& job : jobs) {
+    intended_[job.id()].emplace_back(intent, job);
+    storing_.erase(job.id());
+  }
   return intent;
 }
 
 absl::Status JobKeeper::Store(const std::vector<Job>& jobs) {
   if (store_ == nullptr) return absl::OkStatus();
-  MutexLock lock(&store_mutex_);
-  for (const Job& job : jobs) RETURN_IF_ERROR(store_->SaveJob(job));
+  MutexLock store_lock(&store_mutex_);
+  for (const Job& job : jobs) {
+    {
+      MutexLock lock(&mutex_);
+      const auto known = records_.find(job.id());
+      if (known != records_.end() && !HasEnded(known->second.status)) continue;
+      storing_[job.id()] = job;
+    }
+    RETURN_IF_ERROR(store_->SaveJob(job));
+  }
   return absl::OkStatus();
+}
+
+void JobKeeper::Discard(const std::vector<Job>& jobs) {
+  {
+    MutexLock lock(&mutex_);
+    for (const Job& job : jobs) storing_.erase(job.id());
+  }
+  for (const Job& job : jobs) DeleteStored(job.id());
 }
 
 void JobKeeper::Settle(Intent intent, const std::vector<Job>& jobs, bool may_begin) {
@@ -77,17 +97,29 @@ void JobKeeper::Settle(Intent intent, const std::vector<Job>& jobs, bool may_beg
   {
     MutexLock lock(&mutex_);
     for (const Job& job : jobs) {
+      const auto record = records_.find(job.id());
+      if (record != records_.end() && record->second.intent == intent) {
+        record->second.intent = 0;
+        if (!may_begin) {  // Refused, so what began under the id is somebody else's.
+          record->second.dismissed_by_us = false;
+          record->second.job = JobOfOthers(job.id());
+          forgotten.push_back(job.id());
+        }
+        continue;
+      }
       const auto found = intended_.find(job.id());
       if (found == intended_.end()) continue;
-      for (auto& entry : found->second) {
-        if (entry.first != intent) continue;
-        // Intent 0: Reconcile decides.
-        entry.first = 0;
-        if (!may_begin) forgotten.push_back(job.id());
-        break;
+      auto& entries = found->second;
+      const auto entry = std::find_if(entries.begin(), entries.end(),
+                                      [&](const auto& other) { return other.first == intent; });
+      if (entry == entries.end()) continue;
+      if (may_begin) {
+        entry->first = 0;  // Reconcile decides.
+        continue;
       }
-      if (!may_begin) std::erase_if(found->second, [](auto& entry) { return entry.first == 0; });
-      if (found->second.empty()) intended_.erase(found);
+      entries.erase(entry);
+      forgotten.push_back(job.id());
+      if (entries.empty()) intended_.erase(found);
     }
   }
   for (const std::string& id : forgotten) DeleteStored(id);
@@ -103,11 +135,13 @@ void JobKeeper::DeleteStored(const std::string& id) {
       MutexLock lock(&keeper->mutex_);
       const auto intended = keeper->intended_.find(id);
       const auto record = keeper->records_.find(id);
-      if (intended != keeper->intended_.end()) {
+      const auto storing = keeper->storing_.find(id);
+      if (storing != keeper->storing_.end()) {
+        needed = storing->second;
+      } else if (intended != keeper->intended_.end()) {
         needed = intended->second.front().second;
       } else if (record != keeper->records_.end()) {
         needed = record->second.job;
-        needed->set_auto_dismiss(record->second.dismissed_by_us);
       }
     }
     // If that fails the job is looked for in vain after a restart, or its result is kept in QEMU.
@@ -165,16 +199,24 @@ void JobKeeper::Hide(google::protobuf::Message* answer) const {
   }
 }
 
+// As far as known of a job that was not started from here: nothing but defaults.
+v1::Job JobKeeper::JobOfOthers(const std::string& id) const {
+  Job job;
+  job.set_instance(instance_);
+  job.set_id(id);
+  job.set_auto_finalize(true);
+  job.set_auto_dismiss(true);
+  return job;
+}
+
 // A job's first event. What was intended under its id, oldest first, is what it was asked to be.
 JobKeeper::Record& JobKeeper::Begin(const std::string& id) {
   Record& record = records_[id];
   record = Record();
-  record.job.set_instance(instance_);
-  record.job.set_id(id);
-  record.job.set_auto_finalize(true);
-  record.job.set_auto_dismiss(true);
+  record.job = JobOfOthers(id);
   const auto intended = intended_.find(id);
   if (intended == intended_.end()) return record;
+  record.intent = intended->second.front().first;
   record.job = intended->second.front().second;
   record.dismissed_by_us = record.job.auto_dismiss();
   intended->second.pop_front();
@@ -253,6 +295,8 @@ void JobKeeper::OnStatus(backend::Event event, After* after) {
   const auto found = records_.find(id);
   // `created` begins another job under the id: the end of the one before was missed.
   const bool is_new = found == records_.end() || status == v1::JOB_STATUS_CREATED;
+  // No QEMU has so many: the peer makes them up.
+  if (found == records_.end() && records_.size() >= kJobsMax) return;
   Record& record = is_new ? Begin(id) : found->second;
   change.set_type(record.job.type());
   *change.mutable_node_names() = record.job.node_names();

@@ -55,8 +55,11 @@ class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
   // A request is about to be sent that starts `jobs`. Ends with Settle.
   using Intent = uint64_t;
   Intent Intend(const std::vector<::tidemark::block::v1::Job>& jobs);
-  // Stores them. Blocks: workers only.
+  // Stores them, before Intend. Blocks: workers only. A job whose id lives already is not stored:
+  // QEMU will refuse it.
   absl::Status Store(const std::vector<::tidemark::block::v1::Job>& jobs);
+  // What was stored will not be sent.
+  void Discard(const std::vector<::tidemark::block::v1::Job>& jobs);
   // QEMU has answered, or never will. What did not begin by then is forgotten, unless it may still
   // be told or found to have begun (`may_begin`).
   void Settle(Intent intent, const std::vector<::tidemark::block::v1::Job>& jobs, bool may_begin);
@@ -93,6 +96,8 @@ class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
   struct Record {
     // As its starter asked; of other people's jobs, as far as known.
     Job job;
+    // The request that it was taken to be of; 0: none, or it is settled.
+    Intent intent = 0;
     // Its starter wants it gone when it ends, and we have made it wait.
     bool dismissed_by_us = false;
     // The last one told.
@@ -122,6 +127,7 @@ class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TellEnd(Record* record, const JobInfo& info, bool is_block_job)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool IsAnother(const JobInfo& info) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Lose(const std::string& id, absl::string_view error, After* after)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DismissWhenSaved(const std::string& id, After* after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -130,6 +136,8 @@ class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t RateOf(Record* record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DeleteStored(const std::string& id);
+  Job JobOfOthers(const std::string& id) const;
+  static void SetError(const std::string& error, Job* job);
 
   // Constant after construction.
   const std::string instance_;
@@ -146,6 +154,8 @@ class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
 
   mutable Mutex mutex_;
   Intent next_intent_ ABSL_GUARDED_BY(mutex_) = 1;
+  // Stored or about to be, and not intended yet.
+  std::map<std::string, Job> storing_ ABSL_GUARDED_BY(mutex_);
   // By id, in the order sent.
   std::map<std::string, std::list<std::pair<Intent, Job>>> intended_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Record> records_ ABSL_GUARDED_BY(mutex_);

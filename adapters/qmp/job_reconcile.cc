@@ -6,6 +6,7 @@
 
 #include "adapters/qmp/error_table.h"
 #include "adapters/qmp/job_keeper.h"
+#include "adapters/qmp/limits.h"
 #include "engine/base/error.h"
 
 namespace tidemark::qmp {
@@ -86,11 +87,7 @@ void JobKeeper::TellEnd(Record* record, const JobInfo& info, bool is_block_job) 
     TellFound(std::move(event));
   }
   if (failed) {
-    job.set_error(info.error());
-    v1::ErrorReason reason = v1::ERROR_REASON_UNSPECIFIED;
-    v1::ErrorReason_Parse("ERROR_REASON_" + std::string(NameOf(ReasonOfText(info.error()))),
-                          &reason);
-    job.set_error_reason(reason);
+    SetError(info.error(), &job);
   }
   TellProgress(*record);
   TellFoundStatus(record, v1::JOB_STATUS_CONCLUDED);
@@ -100,7 +97,9 @@ void JobKeeper::TellEnd(Record* record, const JobInfo& info, bool is_block_job) 
 void JobKeeper::CatchUp(Record* record, const JobInfo& info, const BlockJobInfo* block) {
   Update(info, block, record);
   const JobStatus now = info.status();
-  if (record->status == now) {
+  if (record->status == v1::JOB_STATUS_CONCLUDED) {
+    // It may have been told without its error, if the connection broke over the question.
+    if (record->job.error().empty() && !info.error().empty()) SetError(info.error(), &record->job);
     TellProgress(*record);
     return;
   }
@@ -111,7 +110,7 @@ void JobKeeper::CatchUp(Record* record, const JobInfo& info, const BlockJobInfo*
     TellEnd(record, info, block != nullptr);
     return;
   }
-  if (IsReadyOrLater(now) && !record->ready_told && !IsReadyOrLater(record->status)) {
+  if (IsReadyOrLater(now) && !record->ready_told) {
     backend::Event event;
     v1::BlockJobReadyEvent& ready = *event.mutable_block_job_ready();
     ready.set_type(record->job.type());
@@ -120,7 +119,7 @@ void JobKeeper::CatchUp(Record* record, const JobInfo& info, const BlockJobInfo*
     ready.set_offset(record->job.progress_bytes());
     ready.set_speed(record->job.speed_bytes_per_second());
     record->ready_told = true;
-    TellFoundStatus(record, v1::JOB_STATUS_READY);
+    if (!IsReadyOrLater(record->status)) TellFoundStatus(record, v1::JOB_STATUS_READY);
     TellFound(std::move(event));
   }
   if (record->status != now) TellFoundStatus(record, now);
@@ -133,6 +132,17 @@ void JobKeeper::CatchUp(Record* record, const JobInfo& info, const BlockJobInfo*
     TellFound(std::move(event));
   }
   TellProgress(*record);
+}
+
+// Whether the id is that of another job by now: one that had ended lives, or is of another type.
+bool JobKeeper::IsAnother(const JobInfo& info) const {
+  const auto found = records_.find(info.id());
+  if (found == records_.end()) return false;
+  const Record& record = found->second;
+  const bool had_ended = record.status == v1::JOB_STATUS_CONCLUDED;
+  return (had_ended && info.status() != v1::JOB_STATUS_CONCLUDED) ||
+         (record.job.type() != v1::JOB_TYPE_UNSPECIFIED &&
+          info.type() != v1::JOB_TYPE_UNSPECIFIED && record.job.type() != info.type());
 }
 
 void JobKeeper::Lose(const std::string& id, absl::string_view error, After* after) {
@@ -183,7 +193,9 @@ void JobKeeper::Reconcile(const v1::QueryJobsResponse& jobs,
     // Oldest first: QEMU lists the newest first.
     for (int i = jobs.jobs_size() - 1; i >= 0; --i) {
       const JobInfo& info = jobs.jobs(i);
+      if (IsAnother(info)) Lose(info.id(), kEndedUnseen, &after);
       const auto found = records_.find(info.id());
+      if (found == records_.end() && records_.size() >= kJobsMax) continue;
       Record& record = found == records_.end() ? Begin(info.id()) : found->second;
       const auto figures = block.find(info.id());
       CatchUp(&record, info, figures == block.end() ? nullptr : figures->second);

@@ -58,6 +58,15 @@ inline constexpr absl::Duration kReconnectUnusable = absl::Seconds(30);
 // again. A peer that always hangs up at once is not asked ten times a second.
 inline constexpr absl::Duration kSteadyMin = absl::Seconds(10);
 
+// While QEMU is asked something that must be told first, what comes behind is held: so much, so
+// long. Beyond it the peer is not what it says it is.
+inline constexpr size_t kHeldMax = 10'000;
+inline constexpr absl::Duration kHeldMaxTime = absl::Seconds(60);
+// Jobs of one virtual machine that are kept in the books at a time.
+inline constexpr size_t kJobsMax = 10'000;
+// A peer whose process is not known counts as ended when it could not be reached for so long.
+inline constexpr absl::Duration kGoneAfter = absl::Seconds(30);
+
 // Virtual machines at a time: far more than a host has.
 inline constexpr size_t kInstancesMax = 10'000;
 // Bytes of a file of instances.

@@ -122,7 +122,7 @@ void MonitoredInstance::Connect() {
   if (ends_) return;
   shown_.clear_next_attempt_time();
   connection_ = Connection::Open(context_.loop, context_.workers, options_.address,
-                                 weak_from_this(), options_.limits);
+                                 weak_from_this(), options_.limits, &context_.resolver);
 }
 
 void MonitoredInstance::Poke() {
@@ -272,7 +272,7 @@ void MonitoredInstance::OnClosed(const absl::Status& closed) {
     delay = NextState(why);
     tell = !ends_ && (previous != shown_.state() || previous_reason != shown_.error_reason());
   }
-  backend_->Detach(why);
+  backend_->Detach(why, absl::holds_alternative<UnixAddress>(options_.address.value()));
   if (tell) Tell(previous);
   std::shared_ptr<Connection> connection;  // Goes once the lock is let go.
   bool ends = false;
@@ -365,7 +365,7 @@ void MonitoredInstance::Finish() {
     shown_.clear_next_attempt_time();
   }
   if (is_deleted) {
-    backend_->Detach(Error(Reason::kInstanceUnreachable, "it is deleted", {}));
+    backend_->Detach(Error(Reason::kInstanceUnreachable, "it is deleted", {}), false);
     backend_->Retire();
     Tell(previous);
   }

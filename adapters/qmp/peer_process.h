@@ -19,6 +19,8 @@ class PeerProcess {
 
   // 0 if unknown.
   pid_t pid() const { return pid_; }
+  // Whether HasExited can tell.
+  bool is_watched() const { return pid_fd_ >= 0; }
   // False if it lives or is not known.
   bool HasExited() const;
 

@@ -23,12 +23,12 @@ constexpr absl::Duration kPeerLookMax = absl::Seconds(5);
 constexpr char kQemuEnded[] = "QEMU ended while the job ran";
 constexpr char kRetired[] = "The instance was deleted while the job ran; QEMU may go on with it";
 
-// Whether a connect failed because the socket is not there, or nobody listens at it.
-bool NobodyListens(const absl::Status& why) {
+// Why a connect failed: "refused", nobody listens; "absent", there is no such socket; ...
+bool HasCause(const absl::Status& why, absl::string_view cause) {
   const auto details = DetailsOf(why);
   if (!details.has_value()) return false;
-  return std::any_of(details->metadata.begin(), details->metadata.end(), [](const auto& pair) {
-    return pair.first == "cause" && (pair.second == "refused" || pair.second == "absent");
+  return std::any_of(details->metadata.begin(), details->metadata.end(), [&](const auto& pair) {
+    return pair.first == "cause" && pair.second == cause;
   });
 }
 
@@ -102,36 +102,48 @@ void QmpBackend::AskForJobs(
     const std::shared_ptr<Connection>& connection, std::function<void(absl::Status)> failed,
     std::function<void(const v1::QueryJobsResponse&, const v1::QueryBlockJobsResponse&)> answered) {
   auto jobs = std::make_shared<absl::StatusOr<v1::QueryJobsResponse>>(v1::QueryJobsResponse());
-  connection->Execute("query-jobs", nullptr, [self = shared_from_this(), jobs](Reply reply) {
-    self->Hold();
-    absl::Status status = StatusOf(reply);
-    if (status.ok()) status = FromJson(reply.value, Strictness::kReply, &**jobs);
-    if (!status.ok()) *jobs = status;
-  });
-  connection->Execute("query-block-jobs", nullptr, [jobs, failed, answered](Reply reply) {
-    v1::QueryBlockJobsResponse block_jobs;
-    absl::Status status = jobs->status();
-    if (status.ok()) status = StatusOf(reply);
-    if (status.ok()) status = FromJson(reply.value, Strictness::kReply, &block_jobs);
-    status.ok() ? answered(**jobs, block_jobs) : failed(std::move(status));
-  });
+  auto is_held = std::make_shared<bool>(false);
+  connection->Execute("query-jobs", nullptr,
+                      [self = shared_from_this(), jobs, is_held](Reply reply) {
+                        if (std::exchange(*is_held, true)) return;  // The second was not even sent.
+                        self->Hold();
+                        absl::Status status = StatusOf(reply);
+                        if (status.ok())
+                          status = FromJson(reply.value, Strictness::kReply, &**jobs);
+                        if (!status.ok()) *jobs = status;
+                      });
+  connection->Execute("query-block-jobs", nullptr,
+                      [self = shared_from_this(), jobs, is_held, failed, answered](Reply reply) {
+                        v1::QueryBlockJobsResponse block_jobs;
+                        if (!std::exchange(*is_held, true)) self->Hold();
+                        absl::Status status = jobs->status();
+                        if (status.ok()) status = StatusOf(reply);
+                        if (status.ok())
+                          status = FromJson(reply.value, Strictness::kReply, &block_jobs);
+                        status.ok() ? answered(**jobs, block_jobs) : failed(std::move(status));
+                      });
 }
 
-void QmpBackend::Detach(const absl::Status& why) {
+void QmpBackend::Detach(const absl::Status& why, bool is_local) {
   std::vector<PendingPtr> calls;
   absl::Status refusal;
   bool has_ended = false;
   {
     MutexLock lock(&mutex_);
-    state_ = State::kDetached;
+    const State was = std::exchange(state_, State::kDetached);
     why_detached_ =
         IsUnusable(why)
             ? why
             : Error(Reason::kInstanceUnreachable,
                     absl::StrCat("Instance '", instance_, "' cannot be reached: ", why.message()),
                     {});
-    // Where nobody listens there is no QEMU, unless it is known to live.
-    has_ended = NobodyListens(why) && (greeting_.peer_pid == 0 || connection_->peer_has_exited());
+    if (was != State::kDetached) detached_since_ = context_.clock.Elapsed();
+    // One whose process is watched has ended when that has: WatchPeer sees to it. Of others it is
+    // believed when the kernel says that nobody holds the socket, or after a while.
+    const bool is_watched = connection_ != nullptr && connection_->peer_is_watched();
+    const bool is_long = context_.clock.Elapsed() - detached_since_ >= kGoneAfter;
+    has_ended = !is_watched && ((is_local && HasCause(why, "refused")) ||
+                                (is_long && (HasCause(why, "refused") || HasCause(why, "absent"))));
     refusal = NotReady();
     calls.assign(queue_.begin(), queue_.end());
     queue_.clear();
@@ -141,7 +153,7 @@ void QmpBackend::Detach(const absl::Status& why) {
   for (const PendingPtr& call : calls) {
     call->done(WithMetadata(refusal, "instance", instance_));
   }
-  if (has_ended) keeper_->EndAll(kQemuEnded);
+  if (has_ended) EndJobs();
   WatchPeer(absl::ZeroDuration());
 }
 
@@ -151,13 +163,12 @@ void QmpBackend::WatchPeer(absl::Duration delay) {
   std::shared_ptr<Connection> connection;
   {
     MutexLock lock(&mutex_);
-    if (state_ != State::kDetached || connection_ == nullptr) return;
-    if (delay == absl::ZeroDuration() && watching_peer_) return;
-    watching_peer_ = false;
+    if (delay > absl::ZeroDuration()) watching_peer_ = false;
+    if (state_ != State::kDetached || connection_ == nullptr || watching_peer_) return;
     connection = connection_;
   }
   if (!keeper_->AnyLives()) return;
-  if (connection->peer_has_exited()) return keeper_->EndAll(kQemuEnded);
+  if (connection->peer_has_exited()) return EndJobs();
   const absl::Duration next = std::min(std::max(2 * delay, kPeerLook), kPeerLookMax);
   {
     MutexLock lock(&mutex_);
@@ -166,6 +177,11 @@ void QmpBackend::WatchPeer(absl::Duration delay) {
   context_.loop.RunAfter(next, [weak = weak_from_this(), next] {
     if (const auto self = weak.lock()) self->WatchPeer(next);
   });
+}
+
+// Behind what is still held of the connection that has ended.
+void QmpBackend::EndJobs() {
+  Take([self = shared_from_this()] { self->keeper_->EndAll(kQemuEnded); });
 }
 
 void QmpBackend::Retire() { keeper_->EndAll(kRetired); }

@@ -24,6 +24,9 @@ namespace {
 namespace v1 = ::tidemark::block::v1;
 using google::protobuf::FieldDescriptor;
 
+// Between two tries to dismiss a job.
+constexpr absl::Duration kDismissAgain = absl::Seconds(1);
+
 enum class PauseVerb { kNone, kPause, kResume };
 
 PauseVerb PauseVerbOf(absl::string_view command) {
@@ -80,7 +83,8 @@ QmpBackend::QmpBackend(std::string instance, BridgeContext context, Observer obs
       observer_(std::move(observer)),
       why_detached_(Error(Reason::kInstanceUnreachable,
                           absl::StrCat("Instance '", instance_, "' is not connected yet"),
-                          {{"instance", instance_}})) {}
+                          {{"instance", instance_}})),
+      detached_since_(context.clock.Elapsed()) {}
 
 std::shared_ptr<const backend::Capabilities> QmpBackend::capabilities() const {
   MutexLock lock(&mutex_);
@@ -112,6 +116,7 @@ void QmpBackend::Call(const backend::Command& command, const google::protobuf::M
   call->done = std::move(done);
   call->jobs = JobsStartedBy(request, instance_);
   if (PauseVerbOf(command.qmp_name) != PauseVerb::kNone) call->paused_job = JobOfVerb(request);
+  if (command.kind == backend::CommandKind::kJobVerb && AnswerAsGone(*call)) return;
   if (call->jobs.empty()) {
     call->arguments = ToJson(request);
   } else {
@@ -121,6 +126,20 @@ void QmpBackend::Call(const backend::Command& command, const google::protobuf::M
     call->arguments = ToJson(*kept);
   }
   Submit(std::move(call));
+}
+
+// For its starter a job that we are about to dismiss has gone: what QEMU would say then.
+bool QmpBackend::AnswerAsGone(const Pending& call) {
+  const std::string id = JobOfVerb(*call.request);
+  if (!keeper_->IsLeaving(id)) return false;
+  const bool is_block_verb = absl::StartsWith(call.command->qmp_name, "block-job-");
+  const absl::Status status =
+      is_block_verb
+          ? FromQemu("DeviceNotActive", absl::StrCat("Block job '", id, "' not found"),
+                     call.command->qmp_name, *call.request)
+          : FromQemu("GenericError", "Job not found", call.command->qmp_name, *call.request);
+  call.done(WithMetadata(status, "instance", instance_));
+  return true;
 }
 
 void QmpBackend::Submit(PendingPtr call) {
@@ -159,18 +178,20 @@ void QmpBackend::StoreFront() {
     front = queue_.front();
   }
   const absl::Status stored = keeper_->Store(front->jobs);
+  bool is_detached = false;
   {
     MutexLock lock(&mutex_);
-    if (queue_.empty() || queue_.front() != front) return;
-    queue_.pop_front();
-    if (stored.ok()) Send(front);
-    while (!queue_.empty() && queue_.front()->jobs.empty()) {
+    is_detached = queue_.empty() || queue_.front() != front;
+    if (!is_detached) queue_.pop_front();
+    if (!is_detached && stored.ok()) Send(front);
+    while (!is_detached && !queue_.empty() && queue_.front()->jobs.empty()) {
       Send(queue_.front());
       queue_.pop_front();
     }
-    if (!queue_.empty()) PostStore();
+    if (!is_detached && !queue_.empty()) PostStore();
   }
-  if (!stored.ok()) {
+  if (is_detached || !stored.ok()) keeper_->Discard(front->jobs);
+  if (!is_detached && !stored.ok()) {
     front->done(Annotate(
         stored, absl::StrCat("The job cannot be recorded before it starts on '", instance_, "'")));
   }
@@ -232,7 +253,18 @@ void QmpBackend::Dismiss(const std::string& id) {
   MutexLock lock(&mutex_);
   // Found again when the connection is back.
   if (state_ == State::kDetached) return;
-  connection_->Execute("job-dismiss", Json{{"id", id}}, [](const Reply&) {});
+  connection_->Execute("job-dismiss", Json{{"id", id}},
+                       [weak = weak_from_this(), id](const Reply& reply) {
+                         const auto self = weak.lock();
+                         // Not sent, for too much waits to be sent. A broken connection comes back
+                         // to it by itself.
+                         if (self == nullptr || reply.status.ok()) return;
+                         self->context_.loop.RunAfter(kDismissAgain, [weak, id] {
+                           const auto later = weak.lock();
+                           if (later != nullptr && later->keeper_->IsLeaving(id))
+                             later->Dismiss(id);
+                         });
+                       });
 }
 
 void QmpBackend::OnEvent(Json event) {
@@ -244,15 +276,28 @@ void QmpBackend::Take(std::function<void()> handle) {
     MutexLock lock(&inbound_mutex_);
     if (holds_ > 0) {
       held_.push_back(std::move(handle));
-      return;
+      if (held_.size() <= kHeldMax && context_.clock.Elapsed() - held_since_ <= kHeldMaxTime) {
+        return;
+      }
     }
   }
-  handle();
+  handle == nullptr ? GiveUpHolding() : handle();
+}
+
+// The peer answers everything but what it is asked for. All that waits is told when the connection
+// has ended, which answers the question, too.
+void QmpBackend::GiveUpHolding() {
+  MutexLock lock(&mutex_);
+  if (connection_ == nullptr) return;
+  connection_->Close(Error(
+      Reason::kConnectionLost,
+      absl::StrCat("the monitor of '", instance_, "' does not answer what it is asked about jobs"),
+      {{"cause", "garbage"}}));
 }
 
 void QmpBackend::Hold() {
   MutexLock lock(&inbound_mutex_);
-  ++holds_;
+  if (holds_++ == 0) held_since_ = context_.clock.Elapsed();
 }
 
 void QmpBackend::Release() {

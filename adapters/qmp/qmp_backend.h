@@ -35,6 +35,8 @@ namespace tidemark::qmp {
 struct BridgeContext {
   IoLoop& loop;
   Executor& workers;
+  // Names of hosts are looked up here, which may take long.
+  Executor& resolver;
   backend::EventLog& log;
   const backend::JobBook& jobs;
   // Null: nothing outlives the process.
@@ -66,7 +68,8 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   // As Connection::Listener::OnEvent. From the moment of Attach on.
   void OnEvent(Json event);
   // From OnClosed, and after each connect that failed. Calls are refused from now on, and say why.
-  void Detach(const absl::Status& why);
+  // `is_local`: the monitor is a socket of this machine, where a refusal means that QEMU has ended.
+  void Detach(const absl::Status& why, bool is_local);
 
   // The instance is given up: its jobs leave the books. After Detach.
   void Retire();
@@ -104,6 +107,7 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   // What comes in.
   void Take(std::function<void()> handle);
   void Hold();
+  void GiveUpHolding();
   void Release();
   void Handle(const Json& json);
   void Tell(backend::Event event);
@@ -120,9 +124,11 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   // Jobs.
   void OnJobGone(const std::string& id);
   void Dismiss(const std::string& id);
+  bool AnswerAsGone(const Pending& call);
   void StartPolling();
   void Poll();
   void WatchPeer(absl::Duration delay);
+  void EndJobs();
 
   // Constant after construction.
   const std::string instance_;
@@ -136,6 +142,8 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   mutable Mutex mutex_;
   State state_ ABSL_GUARDED_BY(mutex_) = State::kDetached;
   absl::Status why_detached_ ABSL_GUARDED_BY(mutex_);
+  // On the clock's Elapsed(): since when nothing is connected.
+  absl::Duration detached_since_ ABSL_GUARDED_BY(mutex_);
   // The present one, or the last.
   std::shared_ptr<Connection> connection_ ABSL_GUARDED_BY(mutex_);
   Greeting greeting_ ABSL_GUARDED_BY(mutex_);
@@ -152,6 +160,8 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   std::deque<std::function<void()>> held_ ABSL_GUARDED_BY(inbound_mutex_);
   // Questions whose answers are waited for.
   int holds_ ABSL_GUARDED_BY(inbound_mutex_) = 0;
+  // On the clock's Elapsed(): when the first of them was asked.
+  absl::Duration held_since_ ABSL_GUARDED_BY(inbound_mutex_);
 };
 
 }  // namespace tidemark::qmp

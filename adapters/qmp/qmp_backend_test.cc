@@ -62,7 +62,7 @@ class Owner final : public Connection::Listener, public std::enable_shared_from_
   }
   void OnEvent(Json event) override { backend_->OnEvent(std::move(event)); }
   void OnClosed(const absl::Status& why) override {
-    backend_->Detach(why);
+    backend_->Detach(why, /*is_local=*/true);
     closed_.Notify();
   }
   void Close() {
@@ -149,7 +149,8 @@ class QmpBackendTest : public ::testing::Test {
   backend::JobBook jobs_{log_};
   DialectCache dialects_;
   const std::shared_ptr<QmpBackend> backend_ = QmpBackend::Create(
-      "vm", {loop_, workers_, log_, jobs_, nullptr, SystemClock(), dialects_}, {}, nullptr);
+      "vm", {loop_, workers_, workers_, log_, jobs_, nullptr, SystemClock(), dialects_}, {},
+      nullptr);
   std::shared_ptr<Owner> owner_;
 };
 

@@ -4,6 +4,7 @@
 
 #include <zlib.h>
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -22,6 +23,12 @@ int64_t Checksum(uint64_t sequence, uint64_t previous, absl::string_view body) {
   uLong sum = crc32(0, reinterpret_cast<const Bytef*>(numbers), sizeof(numbers));
   sum = crc32(sum, reinterpret_cast<const Bytef*>(body.data()), static_cast<uInt>(body.size()));
   return static_cast<int64_t>(sum);
+}
+
+// Progress is told anew, but the last one of a job tells how it ended.
+bool IsKept(const backend::Event& event) {
+  return !event.has_job_progress() || !event.job_progress().error().empty() ||
+         event.job_progress().status() == ::tidemark::block::v1::JOB_STATUS_CONCLUDED;
 }
 
 }  // namespace
@@ -66,7 +73,7 @@ absl::Status EventRows::Save(const std::vector<EventPtr>& events, bool anew) {
     ASSIGN_OR_RETURN(Statement insert, database_.Prepare("INSERT INTO events VALUES (?, ?, ?, ?)"));
     uint64_t last = anew || rows_.empty() ? 0 : rows_.back().sequence;
     for (const EventPtr& event : events) {
-      if (event->has_job_progress()) continue;
+      if (!IsKept(*event)) continue;
       const std::string body = event->SerializeAsString();
       RETURN_IF_ERROR(insert.Bind(static_cast<int64_t>(event->sequence()))
                           .Bind(static_cast<int64_t>(last))
@@ -77,6 +84,7 @@ absl::Status EventRows::Save(const std::vector<EventPtr>& events, bool anew) {
       added.push_back({last, body.size()});
       added_bytes += body.size();
     }
+    RETURN_IF_ERROR(RaiseFloor(events.back()->sequence(), anew && added.empty()));
     if (anew) return absl::OkStatus();
     while (dropped_count < rows_.size() &&
            (rows_.size() - dropped_count + added.size() > bounds_.events_max ||
@@ -94,6 +102,18 @@ absl::Status EventRows::Save(const std::vector<EventPtr>& events, bool anew) {
   rows_.erase(rows_.begin(), rows_.begin() + static_cast<std::ptrdiff_t>(dropped_count));
   rows_.insert(rows_.end(), added.begin(), added.end());
   bytes_ = bytes_ - dropped_bytes + added_bytes;
+  return absl::OkStatus();
+}
+
+// Where nothing is saved for long but progress is told, the next process must still know how far
+// the sequence went.
+absl::Status EventRows::RaiseFloor(uint64_t told, bool at_once) {
+  const uint64_t known = std::max(floored_, rows_.empty() ? 0 : rows_.back().sequence);
+  if (!at_once && told < known + kRestartGap / 4) return absl::OkStatus();
+  ASSIGN_OR_RETURN(Statement raise,
+                   database_.Prepare("UPDATE floor SET sequence = max(sequence, ?)"));
+  RETURN_IF_ERROR(raise.Bind(static_cast<int64_t>(told + kRestartGap)).Run());
+  floored_ = told;
   return absl::OkStatus();
 }
 

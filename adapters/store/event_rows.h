@@ -33,8 +33,8 @@ class EventRows {
   // those before it are not to be shown as if nothing were missing.
   absl::StatusOr<std::vector<backend::EventPtr>> Load();
 
-  // Adds events, JOB_PROGRESS left out, and drops the oldest beyond the bounds; with `anew`, all
-  // that were there before.
+  // Adds events, JOB_PROGRESS left out but for a job's last, and drops the oldest beyond the
+  // bounds; with `anew`, all that were there before.
   absl::Status Save(const std::vector<backend::EventPtr>& events, bool anew);
 
   // The newest sequence saved, damaged or not; 0 if there is none.
@@ -44,6 +44,8 @@ class EventRows {
   absl::Status Clear();
 
  private:
+  absl::Status RaiseFloor(uint64_t told, bool at_once);
+
   // What is known of a saved row.
   struct Row {
     uint64_t sequence;
@@ -54,6 +56,8 @@ class EventRows {
   const EventBounds bounds_;
   std::deque<Row> rows_;
   size_t bytes_ = 0;
+  // The sequence told when the floor was raised last.
+  uint64_t floored_ = 0;
 };
 
 }  // namespace tidemark::store

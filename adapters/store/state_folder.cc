@@ -33,6 +33,10 @@ constexpr char kSchema[] =
     "INSERT INTO floor VALUES (0);"
     "PRAGMA user_version = 1;";
 
+constexpr char kLost[] =
+    "the state folder was in use, but its database is gone or empty; instances that clients "
+    "registered must be registered again, and the history of events begins anew";
+
 absl::Status SystemError(absl::string_view what, const std::string& path) {
   return Error(Reason::kIoError, absl::StrCat(what, " '", path, "': ", std::strerror(errno)),
                {{"file", path}});
@@ -46,17 +50,23 @@ absl::Status AtPort(const absl::Status& status, absl::string_view what) {
 
 // The messages in the one column that `select` asks for; those that cannot be read are left out.
 template <typename Body>
-absl::StatusOr<std::vector<Body>> ReadBodies(Statement select) {
-  std::vector<Body> bodies;
+absl::Status ReadInto(Statement select, std::vector<Body>* bodies) {
   for (;;) {
     ASSIGN_OR_RETURN(const bool row, select.Step());
-    if (!row) return bodies;
+    if (!row) return absl::OkStatus();
     const absl::string_view bytes = select.Bytes(0);
     Body body;
     if (body.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
-      bodies.push_back(std::move(body));
+      bodies->push_back(std::move(body));
     }
   }
+}
+
+template <typename Body>
+absl::StatusOr<std::vector<Body>> ReadBodies(Statement select) {
+  std::vector<Body> bodies;
+  RETURN_IF_ERROR(ReadInto(std::move(select), &bodies));
+  return bodies;
 }
 
 template <typename Body>
@@ -64,8 +74,10 @@ std::vector<Body> Salvage(Database* database, absl::string_view statement) {
   if (database == nullptr) return {};
   auto select = database->Prepare(statement);
   if (!select.ok()) return {};
-  auto bodies = ReadBodies<Body>(*std::move(select));
-  return bodies.ok() ? *std::move(bodies) : std::vector<Body>();
+  std::vector<Body> bodies;
+  // What was read before the damage counts.
+  ReadInto(*std::move(select), &bodies).IgnoreError();
+  return bodies;
 }
 
 }  // namespace
@@ -89,6 +101,7 @@ absl::StatusOr<std::unique_ptr<StateFolder>> StateFolder::Open(const std::string
   {
     MutexLock hold(&state->mutex_);
     absl::Status status = state->OpenDatabase();
+    if (state->was_lost_) warning = kLost;
     if (absl::IsDataLoss(status)) {
       absl::StatusOr<std::string> replaced = state->ReplaceDamaged(status);
       status = replaced.status();
@@ -118,13 +131,16 @@ absl::Status StateFolder::OpenDatabase() {
                      " of its tables, this one knows ", kSchemaVersion,
                      "); use that one, or another --state_dir"));
   }
+  const bool is_lost = version == 0 && access(mark_path().c_str(), F_OK) == 0;
   if (version == 0) {
     RETURN_IF_ERROR(MakeSchema());
   } else {
     RETURN_IF_ERROR(database_->Check());
   }
   events_ = std::make_unique<EventRows>(*database_, bounds_);
-  return absl::OkStatus();
+  if (!is_lost) return absl::OkStatus();
+  was_lost_ = true;
+  return StartAnew();
 }
 
 absl::Status StateFolder::MakeSchema() {
@@ -206,26 +222,30 @@ absl::StatusOr<std::vector<backend::EventPtr>> StateFolder::Load() {
   return events;
 }
 
-void StateFolder::Save(const std::vector<backend::EventPtr>& events) {
-  absl::Status status;
-  bool was_given_up = false;
+absl::Status StateFolder::Save(const std::vector<backend::EventPtr>& events) {
+  absl::Status saved;
+  bool was_unmarked = false;
   {
     MutexLock hold(&mutex_);
-    was_given_up = given_up_;
-    status = events_->Save(events, given_up_);
-    if (!status.ok()) {
+    was_unmarked = given_up_ || is_unmarked_;
+    saved = events_->Save(events, given_up_);
+    if (!saved.ok()) {
+      // If the process ends before a later try succeeds, they are lost.
       unlink(mark_path().c_str());
-      given_up_ = true;
-    } else if (given_up_ && SetMark()) {
-      given_up_ = false;
+      is_unmarked_ = true;
+    } else if (was_unmarked && SetMark()) {
+      given_up_ = is_unmarked_ = false;
     }
   }
-  if (!status.ok() && !was_given_up) {
-    warn_(absl::StrCat("events cannot be saved, so none from before a restart will be shown: ",
-                       status.message()));
-  } else if (status.ok() && was_given_up) {
-    warn_("events are saved again, from now on");
+  if (!saved.ok() && !was_unmarked) {
+    warn_(
+        absl::StrCat("events cannot be saved for now; if the service ends before they can, none "
+                     "from before will be shown: ",
+                     saved.message()));
+  } else if (saved.ok() && was_unmarked) {
+    warn_("events are saved again");
   }
+  return saved;
 }
 
 void StateFolder::GiveUp() {

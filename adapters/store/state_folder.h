@@ -2,11 +2,11 @@
 // unfinished jobs, in one SQLite database. Any thread that may block; calls wait for each other.
 //
 // Promises
-//   A killed process loses nothing that a call has returned for; a crashed machine perhaps the last
-//   seconds.
-//   Sequences are never used twice, and events that were lost are never passed over in silence: a
-//   watcher that comes back is shown all since, or told that some are gone. So if the disk is full,
-//   what was saved of events is given up, and saving begins anew when there is space.
+//   A killed process loses nothing that a call has returned for, so of events what it appended in
+//   its last moment; a crashed machine perhaps the last seconds.
+//   Sequences are never used twice, and events that were given up are never passed over in silence:
+//   a watcher that comes back is shown all that was saved since, or told that some are gone. So
+//   while the disk is full a mark is missing, without which the next process begins anew.
 //   A damaged database does not keep the service from starting: it is moved aside, and what can
 //   still be read of instances and jobs is taken over.
 #ifndef ADAPTERS_STORE_STATE_FOLDER_H_
@@ -44,7 +44,7 @@ class StateFolder final : public backend::EventTail, public backend::StateStore 
 
   // EventTail. Load comes first.
   absl::StatusOr<std::vector<backend::EventPtr>> Load() override;
-  void Save(const std::vector<backend::EventPtr>& events) override;
+  absl::Status Save(const std::vector<backend::EventPtr>& events) override;
   void GiveUp() override;
   // Behind every sequence that was ever told: EventLogOptions::start_after. After Load.
   uint64_t start_after() const;
@@ -97,6 +97,10 @@ class StateFolder final : public backend::EventTail, public backend::StateStore 
   std::unique_ptr<EventRows> events_ ABSL_GUARDED_BY(mutex_);
   // Events are missing behind those saved: these go with the next save.
   bool given_up_ ABSL_GUARDED_BY(mutex_) = false;
+  // A save failed and was not repeated with success yet: the mark is missing.
+  bool is_unmarked_ ABSL_GUARDED_BY(mutex_) = false;
+  // There was a mark, but no database.
+  bool was_lost_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t start_after_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

@@ -121,6 +121,9 @@ class EventLog::Core : public std::enable_shared_from_this<EventLog::Core> {
   void Post(Outbox outbox);
   void OnTimer();
   void SaveAll();
+  void SaveAgain(std::vector<EventPtr> events);
+  void BoundUnsaved() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PostSave();
 
   Clock& clock_;
   Executor& executor_;
@@ -137,6 +140,7 @@ class EventLog::Core : public std::enable_shared_from_this<EventLog::Core> {
   std::map<uint64_t, Waiter> waiters_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_waiter_ ABSL_GUARDED_BY(mutex_) = 1;
   std::deque<EventPtr> unsaved_ ABSL_GUARDED_BY(mutex_);
+  size_t unsaved_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   bool unsaved_have_hole_ ABSL_GUARDED_BY(mutex_) = false;
   bool saving_ ABSL_GUARDED_BY(mutex_) = false;
   // The tail was told of all up to here.
@@ -250,11 +254,9 @@ uint64_t EventLog::Core::Commit(Event event, Outbox* outbox) {
   event.set_sequence(++position_);
   auto shared = std::make_shared<const Event>(std::move(event));
   if (options_.tail != nullptr) {
-    if (unsaved_.size() >= options_.events_kept_max) {
-      unsaved_.pop_front();
-      unsaved_have_hole_ = true;
-    }
+    unsaved_bytes_ += shared->ByteSizeLong();
     unsaved_.push_back(shared);
+    BoundUnsaved();
     if (!saving_) saving_ = outbox->save = true;
   }
   Hold(std::move(shared));
@@ -299,11 +301,7 @@ void EventLog::Core::Post(Outbox outbox) {
       if (const auto core = weak.lock()) core->OnTimer();
     });
   }
-  if (outbox.save) {
-    // Strong: what happened last is saved even if the log ends now.
-    Executor& saver = options_.saver != nullptr ? *options_.saver : executor_;
-    saver.Post([core = shared_from_this()] { core->SaveAll(); });
-  }
+  if (outbox.save) PostSave();
 }
 
 void EventLog::Core::OnTimer() {
@@ -327,31 +325,59 @@ void EventLog::Core::Flush() {
 }
 
 void EventLog::Core::SaveAll() {
-  for (;;) {
-    std::vector<EventPtr> events;
-    bool have_hole = false;
-    {
-      MutexLock lock(&mutex_);
-      events.assign(unsaved_.begin(), unsaved_.end());
-      unsaved_.clear();
-      have_hole = std::exchange(unsaved_have_hole_, false);
-      if (events.empty()) {
-        saving_ = false;
-        return;
-      }
-    }
-    if (have_hole) options_.tail->GiveUp();
-    options_.tail->Save(events);
-    std::vector<std::function<void()>> due;
-    {
-      MutexLock lock(&mutex_);
-      saved_ = events.back()->sequence();
-      const auto end = when_saved_.upper_bound(saved_);
-      for (auto it = when_saved_.begin(); it != end; ++it) due.push_back(std::move(it->second));
-      when_saved_.erase(when_saved_.begin(), end);
-    }
-    for (std::function<void()>& then : due) executor_.Post(std::move(then));
+  std::vector<EventPtr> events;
+  bool have_hole = false;
+  {
+    MutexLock lock(&mutex_);
+    events.assign(unsaved_.begin(), unsaved_.end());
+    unsaved_.clear();
+    unsaved_bytes_ = 0;
+    have_hole = std::exchange(unsaved_have_hole_, false);
   }
+  if (have_hole) options_.tail->GiveUp();
+  if (!options_.tail->Save(events).ok()) return SaveAgain(std::move(events));
+  std::vector<std::function<void()>> due;
+  bool is_more = false;
+  {
+    MutexLock lock(&mutex_);
+    saved_ = events.back()->sequence();
+    const auto end = when_saved_.upper_bound(saved_);
+    for (auto it = when_saved_.begin(); it != end; ++it) due.push_back(std::move(it->second));
+    when_saved_.erase(when_saved_.begin(), end);
+    is_more = saving_ = !unsaved_.empty();
+  }
+  for (std::function<void()>& then : due) executor_.Post(std::move(then));
+  // One after the other, so that a flood of events leaves the executor to others, too.
+  if (is_more) PostSave();
+}
+
+// A disk that is full now may have space later.
+void EventLog::Core::SaveAgain(std::vector<EventPtr> events) {
+  {
+    MutexLock lock(&mutex_);
+    for (auto event = events.rbegin(); event != events.rend(); ++event) {
+      unsaved_bytes_ += (*event)->ByteSizeLong();
+      unsaved_.push_front(std::move(*event));
+    }
+    BoundUnsaved();
+  }
+  Executor& saver = options_.saver != nullptr ? *options_.saver : executor_;
+  saver.PostAfter(kSaveAgain, [core = shared_from_this()] { core->SaveAll(); });
+}
+
+void EventLog::Core::BoundUnsaved() {
+  while (unsaved_.size() > options_.events_kept_max ||
+         (unsaved_.size() > 1 && unsaved_bytes_ > options_.event_bytes_kept_max)) {
+    unsaved_bytes_ -= unsaved_.front()->ByteSizeLong();
+    unsaved_.pop_front();
+    unsaved_have_hole_ = true;
+  }
+}
+
+// Strong: what happened last is saved even if the log ends now.
+void EventLog::Core::PostSave() {
+  Executor& saver = options_.saver != nullptr ? *options_.saver : executor_;
+  saver.Post([core = shared_from_this()] { core->SaveAll(); });
 }
 
 void EventLog::Core::RunWhenSaved(uint64_t sequence, std::function<void()> then) {

@@ -38,9 +38,10 @@ class EventTail {
   virtual ~EventTail() = default;
   // What was saved, by rising sequence: for EventLogOptions::kept.
   virtual absl::StatusOr<std::vector<EventPtr>> Load() = 0;
-  // Adds events that follow those saved before. Called on EventLogOptions::saver, one call at a
-  // time; may block.
-  virtual void Save(const std::vector<EventPtr>& events) = 0;
+  // Adds events that follow those saved before; if it fails, none of them. Called on
+  // EventLogOptions::saver, one call at a time, and again for the same events if it failed; may
+  // block.
+  virtual absl::Status Save(const std::vector<EventPtr>& events) = 0;
   // Events are missing between those saved and those that come next: gives up what was saved, so
   // that a hole never looks like none. Called as Save is.
   virtual void GiveUp() = 0;
@@ -89,9 +90,9 @@ class EventLog {
   uint64_t WakeAfter(uint64_t after, std::function<void()> wake);
   void CancelWake(uint64_t id);
 
-  // Runs `then` once, on the executor, when the tail was told of every event up to `sequence`: at
-  // once if it was, or if there is no tail. A tail that fails to save counts as told: what is in
-  // memory is then all there is. Still runs after the log's end.
+  // Runs `then` once, on the executor, when the tail has saved every event up to `sequence`: at
+  // once if it has, or if there is no tail. Events that the tail had to give up count as saved.
+  // Still runs after the log's end.
   void RunWhenSaved(uint64_t sequence, std::function<void()> then);
 
   // Appends what is held back. Before a shutdown, and in tests.

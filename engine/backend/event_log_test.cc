@@ -326,10 +326,15 @@ TEST_F(EventLogTest, ATimerThatOutlivesTheLogDoesNothing) {
 class MemoryTail final : public EventTail {
  public:
   absl::StatusOr<std::vector<EventPtr>> Load() override { return saved_; }
-  void Save(const std::vector<EventPtr>& events) override {
+  absl::Status Save(const std::vector<EventPtr>& events) override {
+    if (fails_-- > 0) return absl::UnavailableError("the disk is full");
     saved_.insert(saved_.end(), events.begin(), events.end());
+    return absl::OkStatus();
   }
   void GiveUp() override { saved_.clear(); }
+
+  // So many saves will fail.
+  int fails_ = 0;
 
  private:
   std::vector<EventPtr> saved_;
@@ -372,6 +377,24 @@ TEST_F(EventLogTest, WhatWaitsForAnEventToBeSavedRunsOnceItIs) {
   EXPECT_EQ(saved_counts.size(), 2u) << "never inside the call";
   executor_.RunReady();
   EXPECT_THAT(saved_counts, ElementsAre(1, 2, 2));
+}
+
+TEST_F(EventLogTest, WhatCouldNotBeSavedIsSavedAgainAndWaitedFor) {
+  EventLogOptions options;
+  const auto tail = std::make_shared<MemoryTail>();
+  tail->fails_ = 2;
+  options.tail = tail;
+  EventLog log(clock_, executor_, options);
+  bool is_saved = false;
+  log.RunWhenSaved(log.Append("", StatusChange("j", v1::JOB_STATUS_CREATED)), [&is_saved] { is_saved = true; });
+  executor_.RunReady();
+  EXPECT_FALSE(is_saved);
+  log.Append("", StatusChange("k", v1::JOB_STATUS_CREATED));
+  executor_.Advance(kSaveAgain);
+  EXPECT_FALSE(is_saved);
+  executor_.Advance(kSaveAgain);
+  EXPECT_TRUE(is_saved);
+  EXPECT_EQ(tail->Load()->size(), 2u);
 }
 
 TEST_F(EventLogTest, WithoutATailNothingWaitsToBeSaved) {

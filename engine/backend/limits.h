@@ -19,6 +19,9 @@ constexpr absl::Duration kCoalescePeriod = absl::Milliseconds(100);
 // all are forgotten: at worst one event of each comes early.
 constexpr size_t kCoalescedJobsMax = 4'096;
 
+// Between two tries to save events.
+constexpr absl::Duration kSaveAgain = absl::Seconds(1);
+
 // Events that one Read returns.
 constexpr size_t kEventsPerReadMax = 1'000;
 

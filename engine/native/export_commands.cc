@@ -12,6 +12,9 @@
 namespace tidemark::native {
 namespace {
 
+// QEMU's, too.
+constexpr uint32_t kConnectionsDefault = 100;
+
 using namespace block::v1;  // NOLINT: a file about requests.
 
 absl::Status StartServer(Engine& engine, const NbdServerStartRequest& request) {
@@ -29,8 +32,9 @@ absl::Status StartServer(Engine& engine, const NbdServerStartRequest& request) {
                    "the NBD server of this engine listens on unix sockets and TCP only",
                    {{"field", "addr"}});
   }
-  options.connections_max =
-      static_cast<int>(std::min<uint32_t>(request.max_connections(), nbd::kConnectionsMax));
+  options.connections_max = static_cast<int>(std::min<uint32_t>(
+      request.has_max_connections() ? request.max_connections() : kConnectionsDefault,
+      nbd::kConnectionsMax));
   constexpr uint32_t kHandshakeDefaultSeconds = 10;
   const uint32_t handshake_seconds = request.has_handshake_max_seconds()
                                          ? request.handshake_max_seconds()
@@ -49,7 +53,7 @@ absl::Status AddExport(Engine& engine, const BlockExportAddRequest& request) {
   ExportRequest wanted;
   wanted.id = request.id();
   wanted.node_name = request.node_name();
-  wanted.name = request.nbd().name();
+  wanted.name = request.nbd().has_name() ? request.nbd().name() : request.node_name();
   wanted.description = request.nbd().description();
   wanted.writable = request.writable();
   wanted.writethrough = request.writethrough();

@@ -86,7 +86,7 @@ absl::StatusOr<std::unique_ptr<Exports::Record>> Exports::Link(const ExportReque
   if (server_ == nullptr) return NotRunning(absl::StrCat("export \"", request.id, "\""));
   auto record = std::make_unique<Record>();
   record->id = request.id;
-  record->nbd_name = request.name.empty() ? request.node_name : request.name;
+  record->nbd_name = request.name;
   std::vector<UsedBitmap> bitmaps;
   for (const ExportedBitmap& wanted : request.bitmaps) {
     ASSIGN_OR_RETURN(const UsedBitmap used, FindBitmap(node, request, wanted));

@@ -62,7 +62,8 @@ void FillCapabilities(const backend::Capabilities& capabilities, const std::stri
   limits.set_events(backend::kEventsKeptMax);
   limits.set_ended_jobs(backend::kEndedJobsMax);
   limits.set_request_bytes(kRequestBytesMax);
-  limits.set_node_depth(backend::kRequestDepthMax);
+  // A child is three messages deeper: the driver, the reference, the definition.
+  limits.set_node_depth(backend::kRequestDepthMax / 3);
   limits.set_streams(kStreamsMax);
   ToProto(backend::kCoalescePeriod, limits.mutable_progress_interval());
 }

@@ -96,8 +96,8 @@ void Dispatcher::Call(const Command& command, const Message& request, Message* r
 
 absl::Status Dispatcher::CheckFiles(const Message& request) const {
   return backend::CheckPaths(request, [this](absl::string_view name, qmp::Path use) {
-    // What is only recorded counts from the folder of its image, which the engine knows; it checks
-    // the name when it opens the file.
+    // What is only recorded counts from the folder of its image, which the engine knows. The native
+    // one checks the name when it opens the file; QEMU opens what an image names unasked.
     if (use == qmp::PATH_RECORDED && !absl::StartsWith(name, "/")) return absl::OkStatus();
     return paths_.CheckPath(name);
   });

@@ -19,9 +19,10 @@ namespace v1 = ::tidemark::block::v1;
 using grpc::CallbackServerContext;
 using grpc::ServerUnaryReactor;
 
-ServerUnaryReactor* FinishWith(const Front& front, CallbackServerContext* context,
+// Answers now what was true at `position` of the log, or later.
+ServerUnaryReactor* FinishWith(uint64_t position, CallbackServerContext* context,
                                const absl::Status& status, absl::string_view instance) {
-  AddSequence(front.log.position(), context);
+  AddSequence(position, context);
   ServerUnaryReactor* const reactor = context->DefaultReactor();
   reactor->Finish(ToGrpcStatus(status, instance));
   return reactor;
@@ -37,8 +38,9 @@ bool EmptyOrHas(const List& list, const Value& value) {
 ServerUnaryReactor* InstanceService::CreateInstance(CallbackServerContext* context,
                                                     const v1::CreateInstanceRequest* request,
                                                     v1::CreateInstanceResponse* response) {
+  const uint64_t position = front_.log.position();
   if (absl::Status valid = backend::Validate(*request); !valid.ok()) {
-    return FinishWith(front_, context, valid, request->id());
+    return FinishWith(position, context, valid, request->id());
   }
   ServerUnaryReactor* const reactor = context->DefaultReactor();
   response->set_event_sequence(front_.log.position());
@@ -54,8 +56,9 @@ ServerUnaryReactor* InstanceService::CreateInstance(CallbackServerContext* conte
 ServerUnaryReactor* InstanceService::DeleteInstance(CallbackServerContext* context,
                                                     const v1::DeleteInstanceRequest* request,
                                                     v1::DeleteInstanceResponse* response) {
+  const uint64_t position = front_.log.position();
   if (absl::Status valid = backend::Validate(*request); !valid.ok()) {
-    return FinishWith(front_, context, valid, request->id());
+    return FinishWith(position, context, valid, request->id());
   }
   ServerUnaryReactor* const reactor = context->DefaultReactor();
   response->set_event_sequence(front_.log.position());
@@ -70,21 +73,23 @@ ServerUnaryReactor* InstanceService::DeleteInstance(CallbackServerContext* conte
 ServerUnaryReactor* InstanceService::GetInstance(CallbackServerContext* context,
                                                  const v1::GetInstanceRequest* request,
                                                  v1::GetInstanceResponse* response) {
+  const uint64_t position = front_.log.position();
   absl::Status status = backend::Validate(*request);
   if (status.ok()) {
     auto instance = front_.instances.Get(request->id());
     status = instance.status();
     if (status.ok()) *response->mutable_instance() = *std::move(instance);
   }
-  return FinishWith(front_, context, status, request->id());
+  return FinishWith(position, context, status, request->id());
 }
 
 // The token of a page is the name of the last instance before it.
 ServerUnaryReactor* InstanceService::ListInstances(CallbackServerContext* context,
                                                    const v1::ListInstancesRequest* request,
                                                    v1::ListInstancesResponse* response) {
+  const uint64_t position = front_.log.position();
   if (absl::Status valid = backend::Validate(*request); !valid.ok()) {
-    return FinishWith(front_, context, valid, "");
+    return FinishWith(position, context, valid, "");
   }
   const int page_size = request->page_size() == 0
                             ? kInstancesPageDefault
@@ -101,7 +106,7 @@ ServerUnaryReactor* InstanceService::ListInstances(CallbackServerContext* contex
     }
     *response->add_instances() = std::move(instance);
   }
-  return FinishWith(front_, context, absl::OkStatus(), "");
+  return FinishWith(position, context, absl::OkStatus(), "");
 }
 
 grpc::ServerWriteReactor<v1::WatchInstancesResponse>* InstanceService::WatchInstances(
@@ -112,6 +117,7 @@ grpc::ServerWriteReactor<v1::WatchInstancesResponse>* InstanceService::WatchInst
 ServerUnaryReactor* InstanceService::GetCapabilities(CallbackServerContext* context,
                                                      const v1::GetCapabilitiesRequest* request,
                                                      v1::GetCapabilitiesResponse* response) {
+  const uint64_t position = front_.log.position();
   absl::Status status = backend::Validate(*request);
   const auto backend = front_.router.Find(request->instance());
   if (status.ok() && backend == nullptr) status = UnknownInstance(request->instance());
@@ -126,7 +132,7 @@ ServerUnaryReactor* InstanceService::GetCapabilities(CallbackServerContext* cont
                    {{"instance", request->instance()}});
   }
   if (status.ok()) FillCapabilities(*capabilities, front_.version, response);
-  return FinishWith(front_, context, status, request->instance());
+  return FinishWith(position, context, status, request->instance());
 }
 
 }  // namespace tidemark::rpc

@@ -27,10 +27,10 @@ namespace v1 = ::tidemark::block::v1;
 using grpc::CallbackServerContext;
 using grpc::ServerUnaryReactor;
 
-// Answers now.
-ServerUnaryReactor* Finish(const Front& front, CallbackServerContext* context,
+// Answers now what was true at `position` of the log, or later.
+ServerUnaryReactor* Finish(uint64_t position, CallbackServerContext* context,
                            const absl::Status& status, absl::string_view instance) {
-  AddSequence(front.log.position(), context);
+  AddSequence(position, context);
   ServerUnaryReactor* const reactor = context->DefaultReactor();
   reactor->Finish(ToGrpcStatus(status, instance));
   return reactor;
@@ -192,6 +192,7 @@ class JobService final : public v1::JobService::CallbackService {
 
   ServerUnaryReactor* GetJob(CallbackServerContext* context, const v1::GetJobRequest* request,
                              v1::GetJobResponse* response) override {
+    const uint64_t position = front_.log.position();
     absl::Status status = backend::Validate(*request);
     if (status.ok()) {
       auto entry = front_.jobs.Find(request->instance(), request->id());
@@ -202,18 +203,19 @@ class JobService final : public v1::JobService::CallbackService {
         status = ExplainNoJob(front_, request->instance(), status);
       }
     }
-    return Finish(front_, context, status, request->instance());
+    return Finish(position, context, status, request->instance());
   }
 
   ServerUnaryReactor* ListJobs(CallbackServerContext* context, const v1::ListJobsRequest* request,
                                v1::ListJobsResponse* response) override {
+    const uint64_t position = front_.log.position();
     absl::Status status = backend::Validate(*request);
     if (status.ok()) {
       auto page = front_.jobs.List(*request);
       status = page.status();
       if (status.ok()) *response = *std::move(page);
     }
-    return Finish(front_, context, status, "");
+    return Finish(position, context, status, "");
   }
 
   ServerUnaryReactor* WaitJob(CallbackServerContext* context, const v1::WaitJobRequest* request,
