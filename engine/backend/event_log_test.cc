@@ -386,7 +386,8 @@ TEST_F(EventLogTest, WhatCouldNotBeSavedIsSavedAgainAndWaitedFor) {
   options.tail = tail;
   EventLog log(clock_, executor_, options);
   bool is_saved = false;
-  log.RunWhenSaved(log.Append("", StatusChange("j", v1::JOB_STATUS_CREATED)), [&is_saved] { is_saved = true; });
+  log.RunWhenSaved(log.Append("", StatusChange("j", v1::JOB_STATUS_CREATED)),
+                   [&is_saved] { is_saved = true; });
   executor_.RunReady();
   EXPECT_FALSE(is_saved);
   log.Append("", StatusChange("k", v1::JOB_STATUS_CREATED));

@@ -12,6 +12,7 @@
 #include "tidemark/block/v1/bitmap.pb.h"
 #include "tidemark/block/v1/copy.pb.h"
 #include "tidemark/block/v1/event.pb.h"
+#include "tidemark/block/v1/export.pb.h"
 #include "tidemark/block/v1/job_watch.pb.h"
 #include "tidemark/block/v1/node.pb.h"
 #include "tidemark/block/v1/transaction.pb.h"
@@ -102,13 +103,24 @@ TEST(Validate, GranularityIsAPowerOfTwoInItsRange) {
 }
 
 TEST(Validate, AnUnsignedNumberBeyondSignedIsNotTakenForNegative) {
+  const auto judge = [](const std::string& size) {
+    return Judge<v1::BlockExportAddRequest>(absl::StrCat(
+        R"(id: "e" node_name: "n" vduse_blk { name: "d" logical_block_size: )", size, "}"));
+  };
+  EXPECT_EQ(judge("9223372036854775808"), "") << "2^63 is a power of two";
+  EXPECT_EQ(judge("9223372036854775809"), "INVALID_FIELD vduse_blk.logical_block_size");
+}
+
+TEST(Validate, WhatWouldCrashAQemuIsRefused) {
   EXPECT_EQ(Judge<v1::BlockdevBackupRequest>(
-                absl::StrCat(kBackup, "x_perf { min_cluster_size: 9223372036854775808 }")),
-            "")
-      << "2^63 is a power of two";
+                absl::StrCat(kBackup, "x_perf { min_cluster_size: 134217728 }")),
+            "");
   EXPECT_EQ(Judge<v1::BlockdevBackupRequest>(
-                absl::StrCat(kBackup, "x_perf { min_cluster_size: 9223372036854775809 }")),
+                absl::StrCat(kBackup, "x_perf { min_cluster_size: 268435456 }")),
             "INVALID_FIELD x_perf.min_cluster_size");
+  EXPECT_EQ(Judge<v1::BlockdevReopenRequest>(""), "INVALID_FIELD options");
+  EXPECT_EQ(Judge<v1::BlockDirtyBitmapMergeRequest>(R"(node: "n" target: "b")"),
+            "INVALID_FIELD bitmaps");
 }
 
 TEST(Validate, NamesThatMustBeIdentifiersAre) {
