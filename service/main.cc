@@ -196,7 +196,7 @@ absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   });
   if (status.ok() && !config.startup_file.empty()) {
     auto requests = ReadStartupFile(config.startup_file);
-    status = requests.ok() ? RunStartup(*requests, dispatcher) : requests.status();
+    status = requests.ok() ? RunStartup(*requests, dispatcher, log) : requests.status();
   }
   if (status.ok()) {
     MakeDefaultFolder(config);

@@ -6,7 +6,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "engine/base/clock.h"
 #include "engine/base/error.h"
+#include "engine/base/notification.h"
 #include "engine/base/status_macros.h"
 #include "google/protobuf/util/json_util.h"
 #include "nlohmann/json.hpp"
@@ -63,6 +65,21 @@ absl::StatusOr<StartupRequest> ParseRequest(size_t index, const json& entry) {
   return request;
 }
 
+absl::Status Send(const StartupRequest& request, const rpc::Dispatcher& dispatcher) {
+  const std::unique_ptr<google::protobuf::Message> response(request.command->response->New());
+  // Shared: set_value may still run when the waiting thread has gone on.
+  auto answered = std::make_shared<std::promise<absl::Status>>();
+  std::future<absl::Status> answer = answered->get_future();
+  dispatcher.Call(*request.command, *request.body, response.get(),
+                  [answered](absl::Status status) { answered->set_value(std::move(status)); });
+  return answer.get();
+}
+
+bool IsUnreachable(const absl::Status& status) {
+  const auto details = DetailsOf(status);
+  return details.has_value() && details->reason == Reason::kInstanceUnreachable;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<StartupRequest>> ParseStartup(absl::string_view text) {
@@ -92,16 +109,22 @@ absl::StatusOr<std::vector<StartupRequest>> ReadStartupFile(const std::string& p
 }
 
 absl::Status RunStartup(const std::vector<StartupRequest>& requests,
-                        const rpc::Dispatcher& dispatcher) {
+                        const rpc::Dispatcher& dispatcher, backend::EventLog& log,
+                        absl::Duration patience) {
+  const absl::Duration end = SystemClock().Elapsed() + patience;
   for (size_t i = 0; i < requests.size(); ++i) {
-    const backend::Command& command = *requests[i].command;
-    const std::unique_ptr<google::protobuf::Message> response(command.response->New());
-    // Shared: set_value may still run when the waiting thread has gone on.
-    auto answered = std::make_shared<std::promise<absl::Status>>();
-    std::future<absl::Status> answer = answered->get_future();
-    dispatcher.Call(command, *requests[i].body, response.get(),
-                    [answered](absl::Status status) { answered->set_value(std::move(status)); });
-    RETURN_IF_ERROR(Annotate(answer.get(), Noun(i, command.method->name())));
+    absl::Status status;
+    do {
+      const uint64_t position = log.position();
+      status = Send(requests[i], dispatcher);
+      if (!IsUnreachable(status)) break;
+      // What makes it reachable is told by an event.
+      const auto woken = std::make_shared<Notification>();
+      const uint64_t wake = log.WakeAfter(position, [woken] { woken->Notify(); });
+      woken->WaitFor(end - SystemClock().Elapsed());
+      log.CancelWake(wake);
+    } while (SystemClock().Elapsed() < end);
+    RETURN_IF_ERROR(Annotate(status, Noun(i, requests[i].command->method->name())));
   }
   return absl::OkStatus();
 }

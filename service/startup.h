@@ -9,7 +9,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "engine/backend/command.h"
+#include "engine/backend/event_log.h"
 #include "service/rpc/dispatcher.h"
 
 namespace tidemark {
@@ -26,9 +28,11 @@ absl::StatusOr<std::vector<StartupRequest>> ParseStartup(absl::string_view json)
 absl::StatusOr<std::vector<StartupRequest>> ReadStartupFile(const std::string& path);
 
 // Sends them one after the other, each when the one before was answered, by the same way as those
-// of clients. Stops at the first that fails; its error names index and method. Blocks.
+// of clients. Stops at the first that fails; its error names index and method. Blocks. A virtual
+// machine that cannot be reached yet is waited for, by the events of `log`, for `patience`.
 absl::Status RunStartup(const std::vector<StartupRequest>& requests,
-                        const rpc::Dispatcher& dispatcher);
+                        const rpc::Dispatcher& dispatcher, backend::EventLog& log,
+                        absl::Duration patience = absl::Seconds(30));
 
 }  // namespace tidemark
 

@@ -56,7 +56,7 @@ class RunStartupTest : public testing::Test {
   absl::Status Run(const std::string& json) {
     const auto requests = ParseStartup(json);
     EXPECT_TRUE(requests.ok()) << requests.status();
-    return RunStartup(*requests, dispatcher_);
+    return RunStartup(*requests, dispatcher_, log_);
   }
 
   WorkerPool executor_{"test", 1};
@@ -85,6 +85,20 @@ TEST_F(RunStartupTest, TheFirstThatFailsEndsItAndIsNamed) {
                                       {"method": "BlockdevDel", "body": {"nodeName": "n"}}])");
   EXPECT_EQ(status.message(), "Startup request 1 (NbdServerStop): no server runs");
   EXPECT_EQ(fake_->calls().size(), 2u);
+}
+
+TEST_F(RunStartupTest, AVirtualMachineThatIsNotReachedYetIsWaitedFor) {
+  int tries = 0;
+  fake_->SetAnswer([&](const backend::Command&, const auto&, auto*) {
+    if (++tries > 2) return absl::OkStatus();
+    // It becomes reachable, or changes otherwise, while nobody waits.
+    backend::Event event;
+    event.mutable_instance_state_change()->mutable_instance()->set_id("vm");
+    log_.Append("vm", event);
+    return Error(Reason::kInstanceUnreachable, "not yet");
+  });
+  EXPECT_TRUE(Run(R"([{"method": "NbdServerStop"}])").ok());
+  EXPECT_EQ(tries, 3);
 }
 
 TEST_F(RunStartupTest, RequestsAreValidatedLikeThoseOfClients) {

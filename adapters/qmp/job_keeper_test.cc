@@ -302,6 +302,63 @@ TEST_F(KeeperTest, TellsAfterABreakThatAJobIsReady) {
   EXPECT_THAT(Story(), ElementsAre("CREATED", "RUNNING", "*READY", "*ready"));
 }
 
+TEST_F(KeeperTest, TellsAfterABreakThatAJobIsReadyEvenIfOnlyItsStateWasTold) {
+  v1::Job mirror = Backup("mirror");
+  mirror.set_type(v1::JOB_TYPE_MIRROR);
+  keeper_->Intend({mirror});
+  Status("mirror", "CREATED");
+  Status("mirror", "READY");
+  keeper_->Reconcile(Jobs("jobs { id: 'mirror' type: JOB_TYPE_MIRROR status: JOB_STATUS_READY }"),
+                     BlockJobs("jobs { device: 'mirror' status: JOB_STATUS_READY }"), true);
+  EXPECT_THAT(Story(), ElementsAre("CREATED", "READY", "*ready"));
+}
+
+TEST_F(KeeperTest, TellsTheErrorThatWasNotTold) {
+  Status("create", "CREATED");
+  Status("create", "ABORTING");
+  Status("create", "CONCLUDED");
+  keeper_->Reconcile(Jobs("jobs { id: 'create' type: JOB_TYPE_CREATE status: JOB_STATUS_CONCLUDED"
+                          " error: 'No space left on device' }"),
+                     {}, true);
+  log_.Flush();
+  EXPECT_EQ(Known("create").error(), "No space left on device");
+}
+
+TEST_F(KeeperTest, DoesNotTakeAJobOfAnotherClientForItsOwn) {
+  const auto intent = keeper_->Intend({Backup("full")});
+  Status("full", "CREATED");  // Theirs was faster; ours is refused.
+  keeper_->Settle(intent, {Backup("full")}, /*may_begin=*/false);
+  Status("full", "CONCLUDED");
+  executor_.RunAll();
+  EXPECT_THAT(dismissed_, IsEmpty());
+}
+
+TEST_F(KeeperTest, TellsAJobThatLivesFromAnEndedOneOfItsName) {
+  keeper_->Intend({Backup("full")});
+  Status("full", "CREATED");
+  Event("block_job_completed { device: 'full' type: JOB_TYPE_BACKUP }");
+  Status("full", "CONCLUDED");
+  keeper_->Reconcile(Jobs("jobs { id: 'full' type: JOB_TYPE_BACKUP status: JOB_STATUS_RUNNING }"),
+                     BlockJobs("jobs { device: 'full' status: JOB_STATUS_RUNNING }"), true);
+  EXPECT_FALSE(keeper_->IsLeaving("full"));
+  EXPECT_THAT(Story(),
+              ElementsAre("CREATED", "completed", "CONCLUDED", "*NULL", "*CREATED", "*RUNNING"));
+}
+
+TEST_F(KeeperTest, KeepsWhatIsAboutToBeSentWhenTheJobBeforeItGoes) {
+  keeper_->Intend({Backup("full")});
+  Status("full", "CREATED");
+  Status("full", "CONCLUDED");
+  executor_.RunAll();
+  ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());  // The next one waits for the id.
+  Status("full", "NULL");
+  executor_.RunAll();
+  EXPECT_EQ(store_.jobs_.size(), 1u);
+  keeper_->Discard({Backup("full")});
+  executor_.RunAll();
+  EXPECT_THAT(store_.jobs_, IsEmpty());
+}
+
 TEST_F(KeeperTest, EndsTheJobsOfAQemuThatIsAnotherProcessNow) {
   keeper_->Intend({Backup("full")});
   Status("full", "CREATED");

@@ -18,9 +18,9 @@ class Backend {
   using Done = std::function<void(absl::Status)>;
   virtual ~Backend() = default;
 
-  // Starts `command` and returns at once; commands start in call order. `done` runs exactly once,
-  // on any thread; `*result` is meaningful only if its status is OK. `request` and `result` must
-  // outlive `done`.
+  // Starts `command` and returns at once; those that change the graph start in call order, queries
+  // and verbs may overtake them. `done` runs exactly once, on any thread; `*result` is meaningful
+  // only if its status is OK. `request` and `result` must outlive `done`.
   virtual void Call(const Command& command, const google::protobuf::Message& request,
                     google::protobuf::Message* result, Done done) = 0;
 
