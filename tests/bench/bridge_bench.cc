@@ -29,6 +29,7 @@
 #include "engine/base/check.h"
 #include "nlohmann/json.hpp"
 #include "tests/faults/bridge_world.h"
+#include "tests/faults/raw_monitor.h"
 #include "tidemark/block/v1/event.grpc.pb.h"
 #include "tidemark/block/v1/job.grpc.pb.h"
 
@@ -85,6 +86,13 @@ class RawClient {
   const int fd_;
   std::string unread_;
 };
+
+// No figure is worth anything after a failed call.
+void CheckOk(const grpc::Status& status) {
+  if (status.ok()) return;
+  std::fprintf(stderr, "a call failed: %s\n", status.error_message().c_str());
+  std::abort();
+}
 
 double Microseconds(absl::Duration duration) { return absl::ToDoubleMicroseconds(duration); }
 
@@ -210,6 +218,7 @@ class Bench {
                 program_.path.c_str(), calls_, instances_);
     std::printf("%-52s %8s %8s   %s\n", "", "p50", "p99", "target");
     world_.StartQemu(program_, "raw");
+    world_.StartQemu(program_, "wire");
     world_.StartQemu(program_, "vm");
     CHECK(world_.Register("vm").ok());
     CHECK(world_.WaitForState("vm", v1::INSTANCE_STATE_READY));
@@ -223,13 +232,20 @@ class Bench {
     RawClient raw(world_.Socket("raw"));
     const Samples plain = Measure(calls_, [&] { raw.RoundTrip(kQuery); });
     Print("QMP round trip (query-block-jobs), raw", plain, "");
+    {
+      RawMonitor wire(world_.Socket("wire"));
+      CHECK(wire.ready());
+      Print("the same by adapters/qmp alone, with its thread",
+            Measure(calls_, [&] { CHECK(wire.RoundTrip("query-block-jobs").ok()); }),
+            "added p50 <= 100");
+    }
     const auto jobs = v1::JobService::NewStub(world_.ClientOf("vm").channel());
     v1::QueryBlockJobsRequest query;
     query.set_instance("vm");
     const Samples bridged = Measure(calls_, [&] {
       grpc::ClientContext context;
       v1::QueryBlockJobsResponse response;
-      CHECK(jobs->QueryBlockJobs(&context, query, &response).ok());
+      CheckOk(jobs->QueryBlockJobs(&context, query, &response));
     });
     Print("the same through the bridge", bridged, "p50 <= 250, p99 <= 600");
     PrintOne("added, p50", Percentile(bridged, 0.5) - Percentile(plain, 0.5), "");
@@ -241,7 +257,7 @@ class Bench {
     const auto get_job = [&] {
       grpc::ClientContext context;
       v1::GetJobResponse response;
-      CHECK(jobs->GetJob(&context, get, &response).ok());
+      CheckOk(jobs->GetJob(&context, get, &response));
     };
     Print("GetJob", Measure(calls_, get_job), "p50 <= 90");
     Print("ListJobs",
@@ -249,7 +265,7 @@ class Bench {
                   [&] {
                     grpc::ClientContext context;
                     v1::ListJobsResponse response;
-                    CHECK(jobs->ListJobs(&context, v1::ListJobsRequest(), &response).ok());
+                    CheckOk(jobs->ListJobs(&context, v1::ListJobsRequest(), &response));
                   }),
           "p50 <= 90");
     PrintOne(absl::StrCat("GetJob, calls per second, ", kThreads, " clients"),
@@ -302,7 +318,7 @@ class Bench {
                           v1::QueryBlockJobsRequest query;
                           query.set_instance(Name(call % instances_));
                           v1::QueryBlockJobsResponse response;
-                          CHECK(jobs->QueryBlockJobs(&context, query, &response).ok());
+                          CheckOk(jobs->QueryBlockJobs(&context, query, &response));
                         }),
              "");
     PrintOne("memory per idle instance, KiB", static_cast<double>(idle_kib), "<= 150");

@@ -7,6 +7,7 @@
 
 #include "adapters/qmp/connection.h"
 #include "adapters/qmp/testing/recorder.h"
+#include "engine/base/notification.h"
 
 namespace tidemark::test {
 
@@ -33,6 +34,18 @@ class RawMonitor {
     const std::string name = command + std::to_string(++run_);
     connection_->Execute(command, std::move(arguments), recorder_->Note(name));
     return recorder_->ReplyOf(name);
+  }
+
+  // The same, as quick as can be.
+  qmp::Reply RoundTrip(const std::string& command) {
+    Notification replied;
+    qmp::Reply reply;
+    connection_->Execute(command, nullptr, [&](qmp::Reply answer) {
+      reply = std::move(answer);
+      replied.Notify();
+    });
+    replied.Wait();
+    return reply;
   }
 
   // Waits until query-jobs has told it: asks again with each event.

@@ -47,9 +47,11 @@ std::vector<QemuProgram> StorageDaemons() {
 StorageDaemon::StorageDaemon(const QemuProgram& program, std::string socket) {
   // Written once the monitors stand.
   const std::string pid_file = socket + ".pid";
+  // It ends with the test, however that ends.
   std::vector<std::string> arguments = {
-      program.path, "--chardev", absl::StrCat("socket,id=q,server=on,wait=off,path=", socket),
-      "--monitor",  "chardev=q", "--pidfile",
+      "setpriv",    "--pdeathsig", "KILL",
+      program.path, "--chardev",   absl::StrCat("socket,id=q,server=on,wait=off,path=", socket),
+      "--monitor",  "chardev=q",   "--pidfile",
       pid_file};
   std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(argument.data());
@@ -64,7 +66,7 @@ StorageDaemon::StorageDaemon(const QemuProgram& program, std::string socket) {
   for (std::string& variable : variables) envp.push_back(variable.data());
   envp.push_back(nullptr);
 
-  CHECK(posix_spawn(&pid_, program.path.c_str(), nullptr, nullptr, argv.data(), envp.data()) == 0);
+  CHECK(posix_spawnp(&pid_, "setpriv", nullptr, nullptr, argv.data(), envp.data()) == 0);
   while (access(pid_file.c_str(), F_OK) != 0) {
     CHECK(waitpid(pid_, nullptr, WNOHANG) == 0);  // It ended instead.
     absl::SleepFor(absl::Milliseconds(1));
