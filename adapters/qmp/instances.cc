@@ -202,14 +202,14 @@ void Instances::Core::Create(const v1::CreateInstanceRequest& request, Created d
     // From now on it is the client's, too, and stays when its file or socket goes.
     if (entry->origin == v1::INSTANCE_ORIGIN_FOLDER) {
       status = Store(request);
-      if (!status.ok()) return done(status);
+      if (!status.ok()) return done(std::move(status));
       entry->origin = v1::INSTANCE_ORIGIN_API;
       entry->instance->SetOrigin(entry->origin);
     }
     return done(entry->instance->Describe());
   }
   auto registered = Register(request, v1::INSTANCE_ORIGIN_API);
-  if (!registered.ok()) return done(registered.status());
+  if (!registered.ok()) return done(std::move(registered).status());
   done((*registered)->Describe());
 }
 
@@ -265,8 +265,8 @@ void Instances::Core::Delete(const std::string& id, Deleted done) {
     return;
   }
   if (context_.store != nullptr) {
-    const absl::Status status = context_.store->DeleteInstance(id);
-    if (!status.ok()) return done(status);
+    absl::Status status = context_.store->DeleteInstance(id);
+    if (!status.ok()) return done(std::move(status));
   }
   Leave(id, [done] { done(absl::OkStatus()); });
 }
