@@ -73,20 +73,18 @@ TEST(IoLoopTest, ItsEndRunsWhatWasPostedAndDropsTheRest) {
   EXPECT_EQ(owned.use_count(), 1);
 }
 
-TEST(IoLoopTest, TimersRunInTheOrderOfTheirTimes) {
+TEST(IoLoopTest, TimersOfTheSameDelayRunInTheOrderTheyWereSet) {
   IoLoop loop;
   std::vector<int> order;
   Notification last;
-  RunOn(loop, [&] {
-    loop.RunAfter(absl::Milliseconds(3), [&] {
-      order.push_back(3);
-      last.Notify();
+  for (int i = 0; i < 3; ++i) {
+    loop.RunAfter(absl::Milliseconds(1), [&, i] {
+      order.push_back(i);
+      if (i == 2) last.Notify();
     });
-    loop.RunAfter(absl::Milliseconds(1), [&] { order.push_back(1); });
-    loop.RunAfter(absl::Milliseconds(2), [&] { order.push_back(2); });
-  });
+  }
   last.Wait();
-  EXPECT_THAT(order, ElementsAre(1, 2, 3));
+  EXPECT_THAT(order, ElementsAre(0, 1, 2));
 }
 
 TEST(IoLoopTest, ACancelledTimerLetsGoOfItsTaskAtOnce) {
