@@ -273,15 +273,17 @@ TEST_F(ConnectionHostileTest, AnotherMonitorIsServedWhileAWorkerHasALongLine) {
   ASSERT_TRUE(other->WaitForReady());
   Notification entered, leave;
   slow.Hold("big");
-  connection_->Execute("big", Json(), [&](const Reply&) {
+  connection_->Execute("big", Json(), [&, note = recorder_->Note("big")](const Reply& reply) {
     entered.Notify();
     leave.Wait();
+    note(reply);
   });
   slow.Reply(slow.WaitForCommand("big"), std::string(1 << 20, 'x'));
   entered.Wait();
   connection->Execute("query-version", Json(), other->Note("quick"));
   EXPECT_TRUE(other->ReplyOf("quick").ok());
   leave.Notify();
+  EXPECT_TRUE(recorder_->ReplyOf("big").ok());
   connection.reset();
   EXPECT_TRUE(other->WaitFor("closed"));
 }

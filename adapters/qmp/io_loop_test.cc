@@ -47,13 +47,15 @@ TEST(IoLoopTest, PostedTasksRunOnItsThreadInTheirOrder) {
   IoLoop loop;
   std::vector<int> order;
   EXPECT_FALSE(loop.OnLoopThread());
-  for (int i = 0; i < 3; ++i) {
-    loop.Post([&, i] {
-      EXPECT_TRUE(loop.OnLoopThread());
-      order.push_back(i);
-      loop.Post([&, i] { order.push_back(10 + i); });
-    });
-  }
+  RunOn(loop, [&] {
+    for (int i = 0; i < 3; ++i) {
+      loop.Post([&, i] {
+        EXPECT_TRUE(loop.OnLoopThread());
+        order.push_back(i);
+        loop.Post([&, i] { order.push_back(10 + i); });
+      });
+    }
+  });
   RunOn(loop, [] {});
   RunOn(loop, [] {});
   EXPECT_THAT(order, ElementsAre(0, 1, 2, 10, 11, 12));
