@@ -97,7 +97,8 @@ class InstancesTest : public ::testing::Test {
   }
   absl::Status Delete(const std::string& id) {
     auto promise = std::make_shared<std::promise<absl::Status>>();
-    instances_->Delete(id, [promise](absl::Status status) { promise->set_value(status); });
+    instances_->Delete(id,
+                       [promise](absl::Status status) { promise->set_value(std::move(status)); });
     return promise->get_future().get();
   }
   // Waits for the next event, behind those waited for before, that makes `condition` true of `id`.

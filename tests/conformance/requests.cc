@@ -187,7 +187,8 @@ v1::BlockExportAddRequest ExportAdd(const std::string& id, const std::string& no
   request.set_id(id);
   request.set_node_name(node);
   request.set_writable(writable);
-  request.mutable_nbd()->set_name(name);
+  request.mutable_nbd();
+  if (!name.empty()) request.mutable_nbd()->set_name(name);
   for (const std::string& bitmap : bitmaps) SetBitmap(bitmap, request.mutable_nbd()->add_bitmaps());
   return request;
 }
