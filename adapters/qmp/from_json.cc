@@ -25,6 +25,8 @@ using google::protobuf::Reflection;
 
 // How deep JSON may be nested.
 constexpr int kDepthMax = 64;
+// In a reply a chain of images is told nested. Readers of protobuf stop at 100 levels.
+constexpr int kReplyDepthMax = 90;
 // How much of an offending value an error shows.
 constexpr size_t kShownBytesMax = 80;
 
@@ -62,7 +64,8 @@ class Reader {
 
   absl::Status Object(const Json& json, Message* message, const std::string& path, int depth) {
     if (!json.is_object()) return Unexpected(path, json, "an object");
-    if (depth > kDepthMax) return Refuse(path, "nested too deep");
+    const int depth_max = strictness_ == Strictness::kReply ? kReplyDepthMax : kDepthMax;
+    if (depth > depth_max) return Refuse(path, "nested too deep");
     Members used;
     RETURN_IF_ERROR(ReadMembers(json, message, path, depth, &used));
     for (const auto& [name, value] : json.items()) {
