@@ -189,9 +189,9 @@ TEST_P(BackupErrors, FreedSpaceLetsAStoppedJobFinish) {
   operate().Do(Backup({.on_target_error = kEnospc}));
   operate().AwaitStatus("job0", v1::JOB_STATUS_PAUSED);
   EXPECT_EQ(operate().BlockJob("job0").io_status(), v1::BLOCK_DEVICE_IO_STATUS_NOSPACE);
-  // Where the copy has been already.
-  guest().Write(2, Clusters(0, 2));
   small_->Resize(4 * kDiskBytes);
+  // Whether the copy has been there or not: what is overwritten is kept.
+  guest().Write(2, Clusters(0, 2));
   operate().Do(OfJob<v1::JobResumeRequest>("job0"));
   operate().Finish("job0");
   EXPECT_EQ(operate().Job("job0").io_status(), v1::BLOCK_DEVICE_IO_STATUS_OK);
