@@ -7,7 +7,7 @@
 #include "adapters/qmp/transcoder.h"
 #include "engine/backend/capabilities.h"
 #include "engine/backend/validate.h"
-#include "engine/base/error.h"
+#include "engine/base/error_metadata.h"
 #include "gtest/gtest.h"
 #include "qmp/options.pb.h"
 #include "tidemark/block/v1/block_graph.pb.h"
@@ -57,12 +57,7 @@ T Reply(const std::string& json) {
 std::string RefusedField(const google::protobuf::Message& message) {
   const absl::Status status = backend::Validate(message);
   EXPECT_FALSE(status.ok());
-  const absl::optional<ErrorDetails> details = DetailsOf(status);
-  if (!details.has_value()) return "";
-  for (const auto& [key, value] : details->metadata) {
-    if (key == "field") return value;
-  }
-  return "";
+  return MetadataOf(status, "field");
 }
 
 TEST(BlockTypesTest, DriversAreNamedAsQmpNamesThem) {

@@ -12,7 +12,7 @@
 
 #include "adapters/qmp/error_table.h"
 #include "adapters/qmp/limits.h"
-#include "engine/base/error.h"
+#include "engine/backend/error_reason.h"
 #include "engine/base/status_macros.h"
 
 namespace tidemark::qmp {
@@ -42,11 +42,8 @@ bool HasEnded(v1::JobStatus status) {
 
 void JobKeeper::SetError(const std::string& error, v1::Job* job) {
   job->set_error(error);
-  v1::ErrorReason reason = v1::ERROR_REASON_UNSPECIFIED;
-  if (!error.empty()) {
-    v1::ErrorReason_Parse("ERROR_REASON_" + std::string(NameOf(ReasonOfText(error))), &reason);
-  }
-  job->set_error_reason(reason);
+  job->set_error_reason(error.empty() ? v1::ERROR_REASON_UNSPECIFIED
+                                      : backend::ToProto(ReasonOfText(error)));
 }
 
 JobKeeper::JobKeeper(std::string instance, backend::EventLog& log, const backend::JobBook& jobs,
@@ -63,16 +60,23 @@ JobKeeper::Intent JobKeeper::Intend(const std::vector<Job>& jobs) {
   MutexLock lock(&mutex_);
   const Intent intent = next_intent_++;
   for (const Job& job : jobs) {
-    intended_[job.id()].emplace_back(intent, job);
+    intended_[job.id()].emplace_back(intent, Asked(job));
     storing_.erase(job.id());
   }
   return intent;
 }
 
+// It begins behind what the log holds now: by that Restore tells it from earlier ones of its id.
+v1::Job JobKeeper::Asked(Job job) const {
+  job.set_start_sequence(log_.position());
+  return job;
+}
+
 absl::Status JobKeeper::Store(const std::vector<Job>& jobs) {
   if (store_ == nullptr) return absl::OkStatus();
   MutexLock store_lock(&store_mutex_);
-  for (const Job& job : jobs) {
+  for (const Job& asked : jobs) {
+    const Job job = Asked(asked);
     {
       MutexLock lock(&mutex_);
       const auto known = records_.find(job.id());

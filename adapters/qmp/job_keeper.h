@@ -136,6 +136,7 @@ class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t RateOf(Record* record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DeleteStored(const std::string& id);
+  Job Asked(Job job) const;
   Job JobOfOthers(const std::string& id) const;
   static void SetError(const std::string& error, Job* job);
 

@@ -405,6 +405,47 @@ TEST_F(KeeperTest, GoesOnAfterARestartWithWhatWasStored) {
   EXPECT_THAT(store_.jobs_, IsEmpty());
 }
 
+TEST_F(KeeperTest, DoesNotKeepSilentAfterARestartAboutAJobWhoseBeginningWasNotSaved) {
+  ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
+  Restart(*store_.LoadJobs("vm"));
+  keeper_->EndAll("QEMU has gone");
+  EXPECT_THAT(Story(), ElementsAre("*CREATED", "*NULL"));
+  EXPECT_EQ(Known("full").outcome(), v1::JOB_OUTCOME_FAILED);
+  EXPECT_EQ(Known("full").error_reason(), v1::ERROR_REASON_CONNECTION_LOST);
+  executor_.RunAll();
+  EXPECT_THAT(store_.jobs_, IsEmpty());
+}
+
+TEST_F(KeeperTest, LeavesAJobInPeaceAfterARestartWhoseWholeStoryIsInTheLog) {
+  ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
+  keeper_->Intend({Backup("full")});
+  Status("full", "CREATED");
+  Event("block_job_completed { device: 'full' type: JOB_TYPE_BACKUP }");
+  Status("full", "CONCLUDED");
+  Status("full", "NULL");
+  ASSERT_EQ(store_.jobs_.size(), 1u);  // Killed before it was deleted.
+  Restart(*store_.LoadJobs("vm"));
+  keeper_->EndAll("QEMU has gone");
+  EXPECT_THAT(Story(), ElementsAre("CREATED", "completed", "CONCLUDED", "NULL"));
+  EXPECT_EQ(Known("full").outcome(), v1::JOB_OUTCOME_SUCCEEDED);
+  executor_.RunAll();
+  EXPECT_THAT(store_.jobs_, IsEmpty());
+}
+
+TEST_F(KeeperTest, TellsAStoredJobFromTheOneOfItsNameThatEndedBeforeIt) {
+  keeper_->Intend({Backup("full")});
+  Status("full", "CREATED");
+  Event("block_job_completed { device: 'full' type: JOB_TYPE_BACKUP }");
+  Status("full", "CONCLUDED");
+  Status("full", "NULL");
+  ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
+  Restart(*store_.LoadJobs("vm"));
+  keeper_->Reconcile({}, {}, /*same_qemu=*/true);
+  EXPECT_THAT(Story(),
+              ElementsAre("CREATED", "completed", "CONCLUDED", "NULL", "*CREATED", "*NULL"));
+  EXPECT_EQ(Known("full").outcome(), v1::JOB_OUTCOME_FAILED);
+}
+
 TEST_F(KeeperTest, DismissesAfterARestartWhatHadEndedBefore) {
   ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
   keeper_->Intend({Backup("full")});

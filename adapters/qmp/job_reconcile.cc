@@ -4,10 +4,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "adapters/qmp/error_table.h"
 #include "adapters/qmp/job_keeper.h"
 #include "adapters/qmp/limits.h"
-#include "engine/base/error.h"
 
 namespace tidemark::qmp {
 namespace {
@@ -19,6 +17,8 @@ constexpr char kCancelledText[] = "Operation canceled";
 constexpr char kRestarted[] = "QEMU ended or was replaced while the job ran";
 constexpr char kEndedUnseen[] =
     "The job ended while the connection to QEMU was down, and QEMU did not keep its result";
+constexpr char kBeginUnsaved[] =
+    "The service ended before it had saved whether the job began, and QEMU does not have the job";
 
 bool IsReadyOrLater(v1::JobStatus status) {
   return status == v1::JOB_STATUS_READY || status == v1::JOB_STATUS_STANDBY;
@@ -33,10 +33,15 @@ void JobKeeper::Restore(const std::vector<Job>& stored) {
     record.job = job;
     record.job.set_instance(instance_);
     record.dismissed_by_us = job.auto_dismiss();
-    // What the log knows of it. A job of this id that had gone is an earlier one.
+    // What the log knows of it. A job that began before this one was asked for is an earlier one.
     const auto entry = jobs_.Find(instance_, job.id());
-    if (!entry.ok() || entry->view.job().status() == v1::JOB_STATUS_NULL) continue;
+    if (!entry.ok() || entry->view.job().start_sequence() <= job.start_sequence()) continue;
     const Job& told = entry->view.job();
+    if (told.status() == v1::JOB_STATUS_NULL) {  // Only the store had not been told yet.
+      records_.erase(job.id());
+      DeleteStored(job.id());
+      continue;
+    }
     record.status = told.status();
     record.pause_wanted =
         told.status() == v1::JOB_STATUS_PAUSED || told.status() == v1::JOB_STATUS_STANDBY;
@@ -86,9 +91,7 @@ void JobKeeper::TellEnd(Record* record, const JobInfo& info, bool is_block_job) 
     record->end_told = true;
     TellFound(std::move(event));
   }
-  if (failed) {
-    SetError(info.error(), &job);
-  }
+  if (failed) SetError(info.error(), &job);
   TellProgress(*record);
   TellFoundStatus(record, v1::JOB_STATUS_CONCLUDED);
 }
@@ -147,15 +150,15 @@ bool JobKeeper::IsAnother(const JobInfo& info) const {
 
 void JobKeeper::Lose(const std::string& id, absl::string_view error, After* after) {
   Record& record = records_.at(id);
-  // Nobody was ever told of a job that is not there.
-  if (record.status != v1::JOB_STATUS_UNSPECIFIED) {
-    if (record.status != v1::JOB_STATUS_CONCLUDED) {
-      record.job.set_error(std::string(error));
-      record.job.set_error_reason(v1::ERROR_REASON_CONNECTION_LOST);
-      TellProgress(record);
-    }
-    TellFoundStatus(&record, v1::JOB_STATUS_NULL);
+  // An earlier process stored it. Its starter may have been told that it began.
+  const bool was_seen = record.status != v1::JOB_STATUS_UNSPECIFIED;
+  if (!was_seen) TellFoundStatus(&record, v1::JOB_STATUS_CREATED);
+  if (record.status != v1::JOB_STATUS_CONCLUDED) {
+    record.job.set_error(was_seen ? std::string(error) : kBeginUnsaved);
+    record.job.set_error_reason(v1::ERROR_REASON_CONNECTION_LOST);
+    TellProgress(record);
   }
+  TellFoundStatus(&record, v1::JOB_STATUS_NULL);
   Forget(id, after);
 }
 

@@ -11,6 +11,7 @@
 
 #include "adapters/qmp/testing/socket_folder.h"
 #include "engine/base/error.h"
+#include "engine/base/error_metadata.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -105,11 +106,7 @@ class ConnectTest : public ::testing::Test {
     if (status.ok()) return "connected";
     EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
     EXPECT_THAT(std::string(status.message()), HasSubstr(address.ToString()));
-    const auto details = DetailsOf(status);
-    for (const auto& [key, value] : details->metadata) {
-      if (key == "cause") return value;
-    }
-    return "no cause";
+    return MetadataOf(status, "cause");
   }
   std::string Cause() { return Cause(*MonitorAddress::Parse("unix:" + path_)); }
 

@@ -12,7 +12,9 @@
 #include "absl/strings/str_split.h"
 #include "adapters/qmp/limits.h"
 #include "adapters/qmp/transcoder.h"
+#include "engine/backend/error_reason.h"
 #include "engine/base/error.h"
+#include "engine/base/error_metadata.h"
 
 namespace tidemark::qmp {
 namespace {
@@ -39,27 +41,9 @@ bool IsTooOld(absl::string_view version) {
   return major < kOldestMajor || (major == kOldestMajor && minor < kOldestMinor);
 }
 
-std::string CauseOf(const absl::Status& status) {
-  const auto details = DetailsOf(status);
-  if (!details.has_value()) return "";
-  for (const auto& [key, value] : details->metadata) {
-    if (key == "cause") return value;
-  }
-  return "";
-}
-
 bool IsUnusable(const absl::Status& why) {
   const auto details = DetailsOf(why);
   return details.has_value() && details->reason == Reason::kInstanceUnusable;
-}
-
-v1::ErrorReason ReasonOf(const absl::Status& why) {
-  const auto details = DetailsOf(why);
-  v1::ErrorReason reason = v1::ERROR_REASON_UNSPECIFIED;
-  if (details.has_value()) {
-    v1::ErrorReason_Parse(absl::StrCat("ERROR_REASON_", NameOf(details->reason)), &reason);
-  }
-  return reason;
 }
 
 void SetTime(absl::Time time, google::protobuf::Timestamp* timestamp) {
@@ -255,7 +239,8 @@ void MonitoredInstance::OnEvent(Json event) {
 }
 
 void MonitoredInstance::OnClosed(const absl::Status& closed) {
-  const absl::Status why = CauseOf(closed) == "garbage" ? Unusable(closed.message()) : closed;
+  const absl::Status why =
+      MetadataOf(closed, "cause") == "garbage" ? Unusable(closed.message()) : closed;
   InstanceState previous;
   absl::Duration delay;
   bool tell = false;
@@ -311,7 +296,7 @@ void MonitoredInstance::SetState(InstanceState state, const absl::Status& why) {
   if (shown_.state() != state) SetTime(context_.clock.Now(), shown_.mutable_state_time());
   shown_.set_state(state);
   shown_.set_error(std::string(why.message()));
-  shown_.set_error_reason(ReasonOf(why));
+  shown_.set_error_reason(backend::ErrorReasonOf(why));
 }
 
 absl::Duration MonitoredInstance::Jittered(absl::Duration delay) const {

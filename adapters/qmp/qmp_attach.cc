@@ -23,15 +23,6 @@ constexpr absl::Duration kPeerLookMax = absl::Seconds(5);
 constexpr char kQemuEnded[] = "QEMU ended while the job ran";
 constexpr char kRetired[] = "The instance was deleted while the job ran; QEMU may go on with it";
 
-// Why a connect failed: "refused", nobody listens; "absent", there is no such socket; ...
-bool HasCause(const absl::Status& why, absl::string_view cause) {
-  const auto details = DetailsOf(why);
-  if (!details.has_value()) return false;
-  return std::any_of(details->metadata.begin(), details->metadata.end(), [&](const auto& pair) {
-    return pair.first == "cause" && pair.second == cause;
-  });
-}
-
 // Whether what listens there is no QEMU that can be worked with.
 bool IsUnusable(const absl::Status& why) {
   const auto details = DetailsOf(why);
@@ -105,7 +96,8 @@ void QmpBackend::AskForJobs(
   auto is_held = std::make_shared<bool>(false);
   connection->Execute("query-jobs", nullptr,
                       [self = shared_from_this(), jobs, is_held](Reply reply) {
-                        if (std::exchange(*is_held, true)) return;  // The second was not even sent.
+                        // The second was refused before it could be sent.
+                        if (std::exchange(*is_held, true)) return;
                         self->Hold();
                         absl::Status status = StatusOf(reply);
                         if (status.ok())
@@ -142,8 +134,9 @@ void QmpBackend::Detach(const absl::Status& why, bool is_local) {
     // believed when the kernel says that nobody holds the socket, or after a while.
     const bool is_watched = connection_ != nullptr && connection_->peer_is_watched();
     const bool is_long = context_.clock.Elapsed() - detached_since_ >= kGoneAfter;
-    has_ended = !is_watched && ((is_local && HasCause(why, "refused")) ||
-                                (is_long && (HasCause(why, "refused") || HasCause(why, "absent"))));
+    const std::string cause = MetadataOf(why, "cause");
+    has_ended = !is_watched && ((is_local && cause == "refused") ||
+                                (is_long && (cause == "refused" || cause == "absent")));
     refusal = NotReady();
     calls.assign(queue_.begin(), queue_.end());
     queue_.clear();

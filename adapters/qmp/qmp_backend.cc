@@ -6,7 +6,6 @@
 // before QEMU has answered a question about it, everything behind it is held until then.
 #include "adapters/qmp/qmp_backend.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -45,11 +44,7 @@ std::string JobOfVerb(const google::protobuf::Message& request) {
 }
 
 bool MayHaveHappened(const absl::Status& status) {
-  const auto details = DetailsOf(status);
-  if (!details.has_value()) return false;
-  return std::any_of(details->metadata.begin(), details->metadata.end(), [](const auto& pair) {
-    return pair.first == "outcome" && pair.second == "unknown";
-  });
+  return MetadataOf(status, "outcome") == "unknown";
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/base/error.h"
+#include "engine/base/error_metadata.h"
 #include "google/protobuf/util/message_differencer.h"
 #include "gtest/gtest.h"
 #include "qmp/options.pb.h"
@@ -46,12 +46,7 @@ std::string RefusedField(const std::string& json, Strictness strictness = Strict
   T message;
   const absl::Status status = FromJson(Json::parse(json), strictness, &message);
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
-  const absl::optional<ErrorDetails> details = DetailsOf(status);
-  if (!details.has_value()) return "";
-  for (const auto& [key, value] : details->metadata) {
-    if (key == "field") return value;
-  }
-  return "";
+  return MetadataOf(status, "field");
 }
 
 TEST(TranscoderTest, AUnionsCaseLiesFlatBesideItsTag) {

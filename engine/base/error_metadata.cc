@@ -23,4 +23,13 @@ absl::Status WithMetadata(const absl::Status& status, absl::string_view key,
   return more;
 }
 
+std::string MetadataOf(const absl::Status& status, absl::string_view key) {
+  const auto details = DetailsOf(status);
+  if (!details.has_value()) return "";
+  for (const auto& [name, value] : details->metadata) {
+    if (name == key) return value;
+  }
+  return "";
+}
+
 }  // namespace tidemark

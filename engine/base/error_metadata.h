@@ -1,6 +1,8 @@
-// Adds to what an error says of itself, on its way up.
+// What an error says of itself beside code and message: read, and added to on its way up.
 #ifndef ENGINE_BASE_ERROR_METADATA_H_
 #define ENGINE_BASE_ERROR_METADATA_H_
+
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -11,6 +13,9 @@ namespace tidemark {
 // without details comes back as it is. Neither key nor value holds a NUL.
 absl::Status WithMetadata(const absl::Status& status, absl::string_view key,
                           absl::string_view value);
+
+// The first value under `key`; empty if there is none.
+std::string MetadataOf(const absl::Status& status, absl::string_view key);
 
 }  // namespace tidemark
 

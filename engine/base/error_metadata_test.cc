@@ -23,5 +23,18 @@ TEST(WithMetadata, LeavesAStatusWithoutDetailsAlone) {
   EXPECT_EQ(WithMetadata(absl::UnknownError("u"), "field", "f"), absl::UnknownError("u"));
 }
 
+TEST(MetadataOf, FindsTheFirstValueUnderAKey) {
+  const absl::Status status =
+      Error(Reason::kNoSpace, "full", {{"filename", "f"}, {"field", "a"}, {"field", "b"}});
+  EXPECT_EQ(MetadataOf(status, "field"), "a");
+  EXPECT_EQ(MetadataOf(status, "filename"), "f");
+}
+
+TEST(MetadataOf, IsEmptyWhereThereIsNone) {
+  EXPECT_EQ(MetadataOf(absl::OkStatus(), "field"), "");
+  EXPECT_EQ(MetadataOf(absl::UnknownError("u"), "field"), "");
+  EXPECT_EQ(MetadataOf(Error(Reason::kNoSpace, "full", {{"filename", "f"}}), "field"), "");
+}
+
 }  // namespace
 }  // namespace tidemark

@@ -1,9 +1,7 @@
 #include "engine/native/job_convert.h"
 
-#include "absl/strings/str_cat.h"
-#include "absl/types/optional.h"
+#include "engine/backend/error_reason.h"
 #include "engine/base/check.h"
-#include "engine/base/error.h"
 
 namespace tidemark::native {
 
@@ -73,12 +71,7 @@ std::string ErrorText(const absl::Status& error) { return std::string(error.mess
 block::v1::ErrorReason ErrorReasonOf(const absl::Status& error) {
   if (error.ok()) return block::v1::ERROR_REASON_UNSPECIFIED;
   if (absl::IsCancelled(error)) return block::v1::ERROR_REASON_JOB_CANCELLED;
-  const absl::optional<ErrorDetails> details = DetailsOf(error);
-  block::v1::ErrorReason reason = block::v1::ERROR_REASON_UNSPECIFIED;
-  if (details.has_value()) {
-    block::v1::ErrorReason_Parse(absl::StrCat("ERROR_REASON_", NameOf(details->reason)), &reason);
-  }
-  return reason;
+  return backend::ErrorReasonOf(error);
 }
 
 job::ErrorPolicy FromProto(block::v1::BlockdevOnError policy) {

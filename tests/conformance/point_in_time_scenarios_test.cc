@@ -156,7 +156,9 @@ TEST_P(PointInTime, TheDisksOfATransactionShareTheInstant) {
     operate().CreateDisk("a" + number, kMiB);
     operate().CreateDisk("b" + number, kMiB);
     const uint64_t before = written;
-    while (written < before + 10) absl::SleepFor(absl::Milliseconds(1));
+    const absl::Time deadline = absl::Now() + absl::Seconds(40);
+    while (written < before + 10 && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
+    EXPECT_GE(written, before + 10) << "the writer stands still";
     operate().Do(
         Transact(Backup({.job = "ja" + number, .source = "disk0", .target = "a" + number}),
                  Backup({.job = "jb" + number, .source = "disk1", .target = "b" + number})));

@@ -10,20 +10,10 @@
 
 #include "adapters/qmp/connection.h"
 #include "engine/base/clock.h"
-#include "engine/base/error.h"
+#include "engine/base/error_metadata.h"
 #include "engine/base/mutex.h"
 
 namespace tidemark::qmp {
-
-// The metadata `key` of an error; empty if it has none.
-inline std::string MetadataOf(const absl::Status& status, absl::string_view key) {
-  const auto details = DetailsOf(status);
-  if (!details.has_value()) return "";
-  for (const auto& [name, value] : details->metadata) {
-    if (name == key) return value;
-  }
-  return "";
-}
 
 class Recorder final : public Connection::Listener {
  public:
