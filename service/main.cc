@@ -156,7 +156,7 @@ absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   ASSIGN_OR_RETURN(qmp::InstancesOptions instances_options, InstancesOptionsOf(config));
   WorkerPool executor("front", kFrontThreads);
   ASSIGN_OR_RETURN(const std::shared_ptr<store::StateFolder> state, OpenState(config));
-  SerialExecutor saver("store");
+  SerialExecutor saver("store", WorkerPool::Urgency::kBackground);
   ASSIGN_OR_RETURN(backend::EventLogOptions log_options, LogOptions(state, saver));
   backend::EventLog log(SystemClock(), executor, std::move(log_options));
   backend::JobBook jobs(log);

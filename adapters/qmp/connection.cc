@@ -24,6 +24,9 @@
 namespace tidemark::qmp {
 namespace {
 
+// Ids of three digits.
+constexpr uint64_t kShortIdsMax = 999;
+
 bool IsBlank(absl::string_view line) { return line.find_first_not_of(" \t\r") == line.npos; }
 
 template <class... Visitors>
@@ -104,18 +107,22 @@ void Connection::Execute(absl::string_view command, Json arguments,
   }
 }
 
+// Round and round, for a short id costs QEMU less (CommandLine), and one that has just been
+// answered is not the next.
+uint64_t Connection::NextId() const {
+  const uint64_t end = waiting_.size() < kShortIdsMax / 2 ? kShortIdsMax : 2 * kCommandsWaitingMax;
+  uint64_t id = last_id_ % end + 1;
+  while (waiting_.contains(id)) id = id % end + 1;
+  return id;
+}
+
 void Connection::Refuse(absl::Status why, std::function<void(Reply)> done) {
   loop_.Post([why = std::move(why), done = std::move(done)] { done(Reply{why}); });
 }
 
 void Connection::Send(absl::string_view command, const Json& arguments,
                       std::function<void(Reply)> done) {
-  uint64_t id;
-  {
-    MutexLock lock(&mutex_);
-    id = next_id_++;
-  }
-  absl::StatusOr<std::string> line = CommandLine(command, arguments, id);
+  absl::StatusOr<std::string> line = CommandLine(command, arguments);
   if (!line.ok()) return Refuse(line.status(), std::move(done));
 
   absl::Status refusal;
@@ -136,7 +143,10 @@ void Connection::Send(absl::string_view command, const Json& arguments,
         last_heard_ = SystemClock().Elapsed();
         if (state_ == State::kReady) ArmTick(limits_.silence_max);
       }
-      waiting_.emplace(id, Waiting{std::string(command), std::move(done), out_.given_total()});
+      last_id_ = NextId();
+      absl::StrAppend(&*line, EndOfLine(last_id_));
+      waiting_.emplace(last_id_,
+                       Waiting{std::string(command), std::move(done), out_.given_total()});
       if (state_ == State::kClosing || broken_ != 0) return;
       broken_ = out_.Send(socket_, *line);
       if (out_.kept_bytes() > 0) UpdateInterest();

@@ -157,6 +157,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
 
   // Any thread.
   void Send(absl::string_view command, const Json& arguments, std::function<void(Reply)> done);
+  uint64_t NextId() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Refuse(absl::Status why, std::function<void(Reply)> done);
   void End(absl::string_view cause, absl::string_view what);
   State state() const;
@@ -202,7 +203,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   // What the socket said when it took no more bytes; 0 while it does.
   int broken_ ABSL_GUARDED_BY(mutex_) = 0;
   bool worker_has_line_ ABSL_GUARDED_BY(mutex_) = false;
-  uint64_t next_id_ ABSL_GUARDED_BY(mutex_) = 1;
+  uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<uint64_t, Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
   // When the peer last had no reason to be silent: a byte came, or the first command was sent.
   absl::Duration last_heard_ ABSL_GUARDED_BY(mutex_);

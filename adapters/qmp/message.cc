@@ -79,18 +79,20 @@ absl::StatusOr<Message> ReadMessage(absl::string_view line) {
   return answer;
 }
 
-absl::StatusOr<std::string> CommandLine(absl::string_view command, const Json& arguments,
-                                        uint64_t id) {
+absl::StatusOr<std::string> CommandLine(absl::string_view command, const Json& arguments) {
   Json line = {{"execute", std::string(command)}};
-  if (!arguments.is_null()) line["arguments"] = arguments;
-  line["id"] = id;
+  if (!arguments.empty()) line["arguments"] = arguments;
   try {
-    return line.dump() + "\n";
+    std::string text = line.dump();
+    text.pop_back();
+    return text;
   } catch (const Json::type_error&) {
     return Error(Reason::kInvalidField,
                  absl::StrCat("cannot send ", command, ": a string in it is not UTF-8"));
   }
 }
+
+std::string EndOfLine(uint64_t id) { return absl::StrCat(",\"id\":", id, "}\n"); }
 
 std::string Shown(absl::string_view bytes) {
   const bool is_long = bytes.size() > kShownBytesMax;

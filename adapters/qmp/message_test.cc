@@ -79,10 +79,15 @@ TEST(MessageTest, OtherLinesAreRefusedWithTheReason) {
 }
 
 TEST(MessageTest, ACommandIsOneLine) {
-  EXPECT_EQ(*CommandLine("query-jobs", Json(), 3), "{\"execute\":\"query-jobs\",\"id\":3}\n");
-  EXPECT_EQ(*CommandLine("a", {{"text", "x\ny"}}, 4),
+  EXPECT_EQ(*CommandLine("query-jobs", Json()) + EndOfLine(3),
+            "{\"execute\":\"query-jobs\",\"id\":3}\n");
+  EXPECT_EQ(*CommandLine("a", {{"text", "x\ny"}}) + EndOfLine(4),
             "{\"execute\":\"a\",\"arguments\":{\"text\":\"x\\ny\"},\"id\":4}\n");
-  EXPECT_FALSE(CommandLine("a", {{"text", "\xff"}}, 4).ok());
+  EXPECT_FALSE(CommandLine("a", {{"text", "\xff"}}).ok());
+}
+
+TEST(MessageTest, NoArgumentsAreNotSent) {
+  EXPECT_EQ(*CommandLine("query-jobs", Json::object()), *CommandLine("query-jobs", Json()));
 }
 
 TEST(MessageTest, WhatIsShownIsShortAndPrintable) {

@@ -1,7 +1,7 @@
 // The book is a reader of the log: before each answer it takes in what it has not read yet. So that
-// it never falls behind what the log holds, it also lets the log wake it. Should it fall behind all
-// the same, it goes on with what is left: figures and states of later events are whole, and a job
-// whose end it missed counts as running until its id is used again.
+// it never falls behind what the log holds, it also lets the log wake it now and then. Should it
+// fall behind all the same, it goes on with what is left: figures and states of later events are
+// whole, and a job whose end it missed counts as running until its id is used again.
 #include "engine/backend/job_book.h"
 
 #include <algorithm>
@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "engine/backend/event_subject.h"
+#include "engine/backend/limits.h"
 #include "engine/base/error.h"
 #include "engine/base/mutex.h"
 
@@ -81,7 +82,7 @@ class JobBook::Core : public std::enable_shared_from_this<JobBook::Core> {
     CatchUp();
     // With the lock held, so that Stop leaves nobody behind who still uses the log. It calls nobody
     // back from here.
-    wake_ = log_.WakeAfter(position_, [weak = weak_from_this()] {
+    wake_ = log_.WakeAfter(position_ + kBookBehindMax, [weak = weak_from_this()] {
       if (const auto core = weak.lock()) core->Follow();
     });
   }

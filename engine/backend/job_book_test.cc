@@ -3,6 +3,7 @@
 #include <deque>
 #include <map>
 
+#include "absl/strings/str_cat.h"
 #include "engine/base/error.h"
 #include "gmock/gmock.h"
 #include "google/protobuf/text_format.h"
@@ -251,16 +252,16 @@ TEST_F(JobBookTest, NodesOfAJobAreFoundForOldEventsOfTheSameId) {
 
 TEST_F(JobBookTest, TheBookReadsOnByItselfSoThatTheLogDoesNotOutrunIt) {
   EventLogOptions options;
-  options.events_kept_max = 2;
+  options.events_kept_max = 2 * kBookBehindMax;
   EventLog log(clock_, executor_, options);
   JobBook book(log);
-  for (const char* id : {"a", "b", "c", "d", "e"}) {
+  for (size_t i = 0; i < 2 * options.events_kept_max; ++i) {
     Event event;
-    event.mutable_job_status_change()->set_id(id);
+    event.mutable_job_status_change()->set_id(absl::StrCat("job", i));
     log.Append("", event);
     executor_.Run();
   }
-  EXPECT_TRUE(book.Find("", "a").ok());
+  EXPECT_TRUE(book.Find("", "job0").ok());
 }
 
 TEST_F(JobBookTest, ABookThatFellBehindGoesOnWithWhatIsLeft) {

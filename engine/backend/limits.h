@@ -22,6 +22,10 @@ constexpr size_t kCoalescedJobsMax = 4'096;
 // Between two tries to save events.
 constexpr absl::Duration kSaveAgain = absl::Seconds(1);
 
+// Events that the job book leaves unread until it is asked. Few beside what the log keeps, but not
+// none: a thread would be woken for each event, in the way of those who wait for it.
+constexpr uint64_t kBookBehindMax = 64;
+
 // Events that one Read returns.
 constexpr size_t kEventsPerReadMax = 1'000;
 

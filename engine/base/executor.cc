@@ -1,6 +1,7 @@
 #include "engine/base/executor.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <utility>
 
@@ -8,7 +9,8 @@
 
 namespace tidemark {
 
-WorkerPool::WorkerPool(std::string name, int thread_count) : name_(std::move(name)) {
+WorkerPool::WorkerPool(std::string name, int thread_count, Urgency urgency)
+    : name_(std::move(name)), urgency_(urgency) {
   threads_.reserve(thread_count);
   for (int i = 0; i < thread_count; ++i) threads_.emplace_back([this] { Run(); });
 }
@@ -42,6 +44,11 @@ void WorkerPool::PostAfter(absl::Duration delay, Task task) {
 
 void WorkerPool::Run() {
   pthread_setname_np(pthread_self(), name_.substr(0, 15).c_str());
+  if (urgency_ == Urgency::kBackground) {
+    const sched_param parameters = {};
+    // Where it is forbidden the threads are like all others.
+    pthread_setschedparam(pthread_self(), SCHED_BATCH, &parameters);
+  }
   mutex_.Lock();
   for (;;) {
     const absl::Duration now = SystemClock().Elapsed();

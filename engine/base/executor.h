@@ -35,8 +35,12 @@ class Executor {
 // what was posted (not what still waits for its delay) and joins.
 class WorkerPool : public Executor {
  public:
+  // Threads for work in the background get their share of the processor like all others, but push
+  // nobody aside when they wake (SCHED_BATCH).
+  enum class Urgency { kNormal, kBackground };
+
   // `name` (at most 15 bytes) is what tools such as top show for the threads.
-  WorkerPool(std::string name, int thread_count);
+  WorkerPool(std::string name, int thread_count, Urgency urgency = Urgency::kNormal);
   ~WorkerPool() override;
 
   void Post(Task task) override;
@@ -47,6 +51,7 @@ class WorkerPool : public Executor {
 
   // Constant after construction.
   const std::string name_;
+  const Urgency urgency_;
   std::vector<std::thread> threads_;
 
   Mutex mutex_;
@@ -60,7 +65,8 @@ class WorkerPool : public Executor {
 // One thread: tasks run one after another, in the order posted.
 class SerialExecutor final : public WorkerPool {
  public:
-  explicit SerialExecutor(std::string name) : WorkerPool(std::move(name), 1) {}
+  explicit SerialExecutor(std::string name, Urgency urgency = Urgency::kNormal)
+      : WorkerPool(std::move(name), 1, urgency) {}
 };
 
 }  // namespace tidemark

@@ -2,6 +2,7 @@
 
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
+#include <grpcpp/completion_queue.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/security/credentials.h>
@@ -9,7 +10,6 @@
 #include <chrono>
 
 #include "absl/strings/numbers.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -44,6 +44,23 @@ uint64_t SequenceOf(const grpc::ClientContext& context) {
     return 0;
   }
   return sequence;
+}
+
+// In the caller's thread alone, as clients of the plain interface do: the callback interface would
+// start threads that take part in all calls of the process from then on.
+template <class Request, class Response>
+grpc::Status Unary(grpc::TemplatedGenericStub<Request, Response>* stub,
+                   grpc::ClientContext* context, const std::string& path, const Request& request,
+                   Response* response) {
+  grpc::CompletionQueue queue;
+  const auto call = stub->PrepareUnaryCall(context, path, request, &queue);
+  call->StartCall();
+  grpc::Status status;
+  call->Finish(response, &status, nullptr);
+  void* tag;
+  bool is_complete;
+  queue.Next(&tag, &is_complete);
+  return status;
 }
 
 template <class Stream, class Response>
@@ -88,13 +105,7 @@ Refusal Client::Call(const std::string& path, const google::protobuf::Message& r
   grpc::TemplatedGenericStub<google::protobuf::Message, google::protobuf::Message> stub(channel_);
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + kDeadline);
-  grpc::Status status;
-  absl::Notification done;
-  stub.UnaryCall(&context, path, {}, &request, response, [&status, &done](grpc::Status result) {
-    status = std::move(result);
-    done.Notify();
-  });
-  done.WaitForNotification();
+  const grpc::Status status = Unary(&stub, &context, path, request, response);
   if (sequence != nullptr) *sequence = SequenceOf(context);
   return RefusalOf(status);
 }
@@ -167,14 +178,8 @@ bool Client::WaitUntilServing(absl::Duration timeout) {
     const grpc::Slice nothing;
     grpc::ByteBuffer request(&nothing, 1);
     grpc::ByteBuffer response;
-    grpc::Status status;
-    absl::Notification done;
-    stub.UnaryCall(&context, "/grpc.health.v1.Health/Check", {}, &request, &response,
-                   [&status, &done](grpc::Status result) {
-                     status = std::move(result);
-                     done.Notify();
-                   });
-    done.WaitForNotification();
+    const grpc::Status status =
+        Unary(&stub, &context, "/grpc.health.v1.Health/Check", request, &response);
     grpc::Slice bytes;
     if (status.ok() && response.DumpToSingleSlice(&bytes).ok() &&
         std::string(reinterpret_cast<const char*>(bytes.begin()), bytes.size()) == serving) {
