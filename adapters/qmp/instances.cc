@@ -226,9 +226,10 @@ absl::StatusOr<std::shared_ptr<MonitoredInstance>> Instances::Core::Register(
                    {{"instance", id}});
     }
   }
-  std::vector<v1::Job> jobs;
+  QmpBackend::Stored stored;
   if (context_.store != nullptr) {
-    ASSIGN_OR_RETURN(jobs, context_.store->LoadJobs(id));
+    ASSIGN_OR_RETURN(stored.jobs, context_.store->LoadJobs(id));
+    ASSIGN_OR_RETURN(stored.exports, context_.store->LoadExports(id));
   }
   if (origin == v1::INSTANCE_ORIGIN_API) RETURN_IF_ERROR(Store(request));
   MonitoredInstance::Options options{
@@ -237,9 +238,8 @@ absl::StatusOr<std::shared_ptr<MonitoredInstance>> Instances::Core::Register(
         if (self == nullptr) return;
         self->Post([id](Core& core) { core.OnClosed(id); });
       }};
-  auto instance = std::make_shared<MonitoredInstance>(
-      std::move(options), context_,
-      QmpBackend::Create(id, context_, jobs, [](const backend::Event&) {}));
+  auto instance = std::make_shared<MonitoredInstance>(std::move(options), context_,
+                                                      QmpBackend::Create(id, context_, stored));
   {
     MutexLock lock(&mutex_);
     Entry& entry = table_[id];

@@ -9,6 +9,7 @@
 #include <map>
 
 #include "adapters/qmp/testing/fake_monitor.h"
+#include "adapters/qmp/testing/memory_store.h"
 #include "adapters/qmp/testing/socket_folder.h"
 #include "engine/base/error.h"
 #include "engine/base/notification.h"
@@ -22,38 +23,11 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-// A state folder without a disk.
-class MemoryStore final : public backend::StateStore {
- public:
-  absl::StatusOr<std::vector<v1::CreateInstanceRequest>> LoadInstances() override {
-    std::vector<v1::CreateInstanceRequest> all;
-    for (const auto& [id, instance] : instances) all.push_back(instance);
-    return all;
-  }
-  absl::Status SaveInstance(const v1::CreateInstanceRequest& instance) override {
-    if (!failure.ok()) return failure;
-    instances[instance.id()] = instance;
-    return absl::OkStatus();
-  }
-  absl::Status DeleteInstance(absl::string_view id) override {
-    if (!failure.ok()) return failure;
-    instances.erase(std::string(id));
-    return absl::OkStatus();
-  }
-  absl::StatusOr<std::vector<v1::Job>> LoadJobs(absl::string_view) override {
-    return std::vector<v1::Job>();
-  }
-  absl::Status SaveJob(const v1::Job&) override { return absl::OkStatus(); }
-  absl::Status DeleteJob(absl::string_view, absl::string_view) override { return absl::OkStatus(); }
-
-  std::map<std::string, v1::CreateInstanceRequest> instances;
-  absl::Status failure;
-};
-
 void Prepare(FakeMonitor& monitor) {
   monitor.Answer("query-qmp-schema", Json::array());
   monitor.Answer("query-jobs", Json::array());
   monitor.Answer("query-block-jobs", Json::array());
+  monitor.Answer("query-block-exports", Json::array());
   monitor.Answer("query-name", Json{{"name", "guest"}});
   monitor.Answer("query-uuid", Json{{"UUID", "11111111-2222-3333-4444-555555555555"}});
   monitor.Answer("query-status", Json{{"running", true}, {"status", "running"}});

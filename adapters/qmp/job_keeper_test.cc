@@ -5,6 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "adapters/qmp/job_request.h"
+#include "adapters/qmp/testing/memory_store.h"
+#include "adapters/qmp/testing/queue_executor.h"
 #include "google/protobuf/text_format.h"
 #include "tidemark/block/v1/copy.pb.h"
 #include "tidemark/block/v1/transaction.pb.h"
@@ -15,58 +17,6 @@ namespace {
 namespace v1 = ::tidemark::block::v1;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-
-// Runs what was posted when it is told to.
-class QueueExecutor final : public Executor {
- public:
-  void Post(Task task) override {
-    MutexLock lock(&mutex_);
-    tasks_.push_back(std::move(task));
-  }
-  // The clock stands still.
-  void PostAfter(absl::Duration, Task) override {}
-
-  void RunAll() {
-    while (true) {
-      Task next;
-      {
-        MutexLock lock(&mutex_);
-        if (tasks_.empty()) return;
-        next = std::move(tasks_.front());
-        tasks_.pop_front();
-      }
-      next();
-    }
-  }
-
- private:
-  Mutex mutex_;
-  std::deque<Task> tasks_ ABSL_GUARDED_BY(mutex_);
-};
-
-class MemoryStore final : public backend::StateStore {
- public:
-  absl::StatusOr<std::vector<v1::CreateInstanceRequest>> LoadInstances() override {
-    return std::vector<v1::CreateInstanceRequest>();
-  }
-  absl::Status SaveInstance(const v1::CreateInstanceRequest&) override { return absl::OkStatus(); }
-  absl::Status DeleteInstance(absl::string_view) override { return absl::OkStatus(); }
-  absl::StatusOr<std::vector<v1::Job>> LoadJobs(absl::string_view) override {
-    std::vector<v1::Job> jobs;
-    for (const auto& [id, job] : jobs_) jobs.push_back(job);
-    return jobs;
-  }
-  absl::Status SaveJob(const v1::Job& job) override {
-    jobs_[job.id()] = job;
-    return absl::OkStatus();
-  }
-  absl::Status DeleteJob(absl::string_view, absl::string_view id) override {
-    jobs_.erase(std::string(id));
-    return absl::OkStatus();
-  }
-
-  std::map<std::string, v1::Job> jobs_;
-};
 
 class KeeperTest : public ::testing::Test {
  protected:
@@ -239,7 +189,7 @@ TEST_F(KeeperTest, ForgetsWhatWasRefused) {
   const auto intent = keeper_->Intend({Backup("full")});
   keeper_->Settle(intent, {Backup("full")}, /*may_begin=*/false);
   executor_.RunAll();
-  EXPECT_THAT(store_.jobs_, IsEmpty());
+  EXPECT_THAT(store_.jobs, IsEmpty());
   Status("full", "CREATED");  // Somebody else's.
   Status("full", "CONCLUDED");
   executor_.RunAll();
@@ -256,8 +206,8 @@ TEST_F(KeeperTest, KeepsTheStoredJobWhenASecondOneOfItsNameIsRefused) {
   const auto second = keeper_->Intend({Backup("full", false)});
   keeper_->Settle(second, {Backup("full", false)}, false);
   executor_.RunAll();
-  ASSERT_EQ(store_.jobs_.size(), 1u);
-  EXPECT_TRUE(store_.jobs_.begin()->second.auto_dismiss());
+  ASSERT_EQ(store_.jobs.size(), 1u);
+  EXPECT_TRUE(store_.jobs.begin()->second.auto_dismiss());
 }
 
 TEST_F(KeeperTest, AsksHowAJobEndedIfNoEventToldIt) {
@@ -353,10 +303,10 @@ TEST_F(KeeperTest, KeepsWhatIsAboutToBeSentWhenTheJobBeforeItGoes) {
   ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());  // The next one waits for the id.
   Status("full", "NULL");
   executor_.RunAll();
-  EXPECT_EQ(store_.jobs_.size(), 1u);
+  EXPECT_EQ(store_.jobs.size(), 1u);
   keeper_->Discard({Backup("full")});
   executor_.RunAll();
-  EXPECT_THAT(store_.jobs_, IsEmpty());
+  EXPECT_THAT(store_.jobs, IsEmpty());
 }
 
 TEST_F(KeeperTest, EndsTheJobsOfAQemuThatIsAnotherProcessNow) {
@@ -385,7 +335,7 @@ TEST_F(KeeperTest, ForgetsAJobThatNeverBegan) {
   keeper_->Settle(intent, {Backup("full")}, /*may_begin=*/true);
   keeper_->Reconcile({}, {}, true);
   EXPECT_THAT(Story(), IsEmpty());
-  EXPECT_THAT(store_.jobs_, IsEmpty());
+  EXPECT_THAT(store_.jobs, IsEmpty());
 }
 
 TEST_F(KeeperTest, GoesOnAfterARestartWithWhatWasStored) {
@@ -402,7 +352,7 @@ TEST_F(KeeperTest, GoesOnAfterARestartWithWhatWasStored) {
   EXPECT_THAT(dismissed_, ElementsAre("full"));
   Status("full", "NULL");
   executor_.RunAll();
-  EXPECT_THAT(store_.jobs_, IsEmpty());
+  EXPECT_THAT(store_.jobs, IsEmpty());
 }
 
 TEST_F(KeeperTest, DoesNotKeepSilentAfterARestartAboutAJobWhoseBeginningWasNotSaved) {
@@ -413,7 +363,7 @@ TEST_F(KeeperTest, DoesNotKeepSilentAfterARestartAboutAJobWhoseBeginningWasNotSa
   EXPECT_EQ(Known("full").outcome(), v1::JOB_OUTCOME_FAILED);
   EXPECT_EQ(Known("full").error_reason(), v1::ERROR_REASON_CONNECTION_LOST);
   executor_.RunAll();
-  EXPECT_THAT(store_.jobs_, IsEmpty());
+  EXPECT_THAT(store_.jobs, IsEmpty());
 }
 
 TEST_F(KeeperTest, LeavesAJobInPeaceAfterARestartWhoseWholeStoryIsInTheLog) {
@@ -423,13 +373,13 @@ TEST_F(KeeperTest, LeavesAJobInPeaceAfterARestartWhoseWholeStoryIsInTheLog) {
   Event("block_job_completed { device: 'full' type: JOB_TYPE_BACKUP }");
   Status("full", "CONCLUDED");
   Status("full", "NULL");
-  ASSERT_EQ(store_.jobs_.size(), 1u);  // Killed before it was deleted.
+  ASSERT_EQ(store_.jobs.size(), 1u);  // Killed before it was deleted.
   Restart(*store_.LoadJobs("vm"));
   keeper_->EndAll("QEMU has gone");
   EXPECT_THAT(Story(), ElementsAre("CREATED", "completed", "CONCLUDED", "NULL"));
   EXPECT_EQ(Known("full").outcome(), v1::JOB_OUTCOME_SUCCEEDED);
   executor_.RunAll();
-  EXPECT_THAT(store_.jobs_, IsEmpty());
+  EXPECT_THAT(store_.jobs, IsEmpty());
 }
 
 TEST_F(KeeperTest, TellsAStoredJobFromTheOneOfItsNameThatEndedBeforeIt) {

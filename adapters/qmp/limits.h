@@ -62,8 +62,9 @@ inline constexpr absl::Duration kSteadyMin = absl::Seconds(10);
 // long. Beyond it the peer is not what it says it is.
 inline constexpr size_t kHeldMax = 10'000;
 inline constexpr absl::Duration kHeldMaxTime = absl::Seconds(60);
-// Jobs of one virtual machine that are kept in the books at a time.
+// Jobs and exports of one virtual machine that are kept in the books at a time.
 inline constexpr size_t kJobsMax = 10'000;
+inline constexpr size_t kExportsMax = 10'000;
 // A peer whose process is not known counts as ended when it could not be reached for so long.
 inline constexpr absl::Duration kGoneAfter = absl::Seconds(30);
 

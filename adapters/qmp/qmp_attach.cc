@@ -74,17 +74,37 @@ void QmpBackend::LearnJobs(const std::shared_ptr<Connection>& connection, bool s
         self->Release();
         done(std::move(status));
       },
-      [self = shared_from_this(), same_qemu, done](const auto& jobs, const auto& block_jobs) {
+      [self = shared_from_this(), connection, same_qemu, done](const auto& jobs,
+                                                               const auto& block_jobs) {
         self->keeper_->Reconcile(jobs, block_jobs, same_qemu);
-        {
-          MutexLock lock(&self->mutex_);
-          if (self->state_ == State::kAttaching) self->state_ = State::kReady;
-        }
-        // Before what was held, which may be the end of a job that a watcher of `done` waits for.
-        done(absl::OkStatus());
-        self->Release();
-        self->StartPolling();
+        self->LearnExports(connection, same_qemu, done);
       });
+}
+
+// What comes meanwhile is still held.
+void QmpBackend::LearnExports(const std::shared_ptr<Connection>& connection, bool same_qemu,
+                              Done done) {
+  connection->Execute("query-block-exports", nullptr,
+                      [self = shared_from_this(), same_qemu, done = std::move(done)](Reply reply) {
+                        v1::QueryBlockExportsResponse exports;
+                        absl::Status status = StatusOf(reply);
+                        if (status.ok())
+                          status = FromJson(reply.value, Strictness::kReply, &exports);
+                        if (!status.ok()) {
+                          self->Release();
+                          return done(std::move(status));
+                        }
+                        self->exports_->Reconcile(exports, same_qemu);
+                        {
+                          MutexLock lock(&self->mutex_);
+                          if (self->state_ == State::kAttaching) self->state_ = State::kReady;
+                        }
+                        // Before what was held, which may be the end of a job that a watcher of
+                        // `done` waits for.
+                        done(absl::OkStatus());
+                        self->Release();
+                        self->StartPolling();
+                      });
 }
 
 // The second question is answered when the first is long told, and events may lie between: they are
@@ -146,12 +166,12 @@ void QmpBackend::Detach(const absl::Status& why, bool is_local) {
   for (const PendingPtr& call : calls) {
     call->done(WithMetadata(refusal, "instance", instance_));
   }
-  if (has_ended) EndJobs();
+  if (has_ended) EndAll();
   WatchPeer(absl::ZeroDuration());
 }
 
 // A killed QEMU closes its socket a moment before it has ended, and a stalled one may be killed
-// later: while jobs live, somebody has to look.
+// later: while jobs or exports live, somebody has to look.
 void QmpBackend::WatchPeer(absl::Duration delay) {
   std::shared_ptr<Connection> connection;
   {
@@ -160,8 +180,8 @@ void QmpBackend::WatchPeer(absl::Duration delay) {
     if (state_ != State::kDetached || connection_ == nullptr || watching_peer_) return;
     connection = connection_;
   }
-  if (!keeper_->AnyLives()) return;
-  if (connection->peer_has_exited()) return EndJobs();
+  if (!keeper_->AnyLives() && !exports_->AnyLives()) return;
+  if (connection->peer_has_exited()) return EndAll();
   const absl::Duration next = std::min(std::max(2 * delay, kPeerLook), kPeerLookMax);
   {
     MutexLock lock(&mutex_);
@@ -173,11 +193,17 @@ void QmpBackend::WatchPeer(absl::Duration delay) {
 }
 
 // Behind what is still held of the connection that has ended.
-void QmpBackend::EndJobs() {
-  Take([self = shared_from_this()] { self->keeper_->EndAll(kQemuEnded); });
+void QmpBackend::EndAll() {
+  Take([self = shared_from_this()] {
+    self->keeper_->EndAll(kQemuEnded);
+    self->exports_->EndAll();
+  });
 }
 
-void QmpBackend::Retire() { keeper_->EndAll(kRetired); }
+void QmpBackend::Retire() {
+  keeper_->EndAll(kRetired);
+  exports_->Forget();
+}
 
 void QmpBackend::StartPolling() {
   {

@@ -50,10 +50,8 @@ bool MayHaveHappened(const absl::Status& status) {
 }  // namespace
 
 std::shared_ptr<QmpBackend> QmpBackend::Create(std::string instance, BridgeContext context,
-                                               const std::vector<v1::Job>& stored,
-                                               Observer observer) {
-  std::shared_ptr<QmpBackend> backend(
-      new QmpBackend(std::move(instance), context, std::move(observer)));
+                                               const Stored& stored) {
+  std::shared_ptr<QmpBackend> backend(new QmpBackend(std::move(instance), context));
   const std::weak_ptr<QmpBackend> weak = backend;
   JobKeeper::Hooks hooks;
   hooks.dismiss = [weak](const std::string& id) {
@@ -68,14 +66,16 @@ std::shared_ptr<QmpBackend> QmpBackend::Create(std::string instance, BridgeConte
   backend->keeper_ =
       std::make_shared<JobKeeper>(backend->instance_, context.log, context.jobs, context.store,
                                   context.workers, context.clock, std::move(hooks));
-  backend->keeper_->Restore(stored);
+  backend->keeper_->Restore(stored.jobs);
+  backend->exports_ = std::make_shared<ExportKeeper>(backend->instance_, context.log, context.store,
+                                                     context.workers);
+  backend->exports_->Restore(stored.exports);
   return backend;
 }
 
-QmpBackend::QmpBackend(std::string instance, BridgeContext context, Observer observer)
+QmpBackend::QmpBackend(std::string instance, BridgeContext context)
     : instance_(std::move(instance)),
       context_(context),
-      observer_(std::move(observer)),
       why_detached_(Error(Reason::kInstanceUnreachable,
                           absl::StrCat("Instance '", instance_, "' is not connected yet"),
                           {{"instance", instance_}})),
@@ -222,6 +222,7 @@ void QmpBackend::Finish(const PendingPtr& call, Reply reply) {
                                   "', but its reply is not understood: ", status.message()));
     }
     keeper_->Hide(call->result);
+    exports_->OnCarriedOut(*call->request);
   } else if (verb == PauseVerb::kPause) {
     keeper_->SetPauseWanted(call->paused_job, call->pause_wanted_before);
   }
@@ -339,12 +340,8 @@ void QmpBackend::Handle(const Json& json) {
 }
 
 void QmpBackend::Tell(backend::Event event) {
-  if (observer_ == nullptr) {
-    keeper_->OnEvent(std::move(event));
-    return;
-  }
-  keeper_->OnEvent(event);
-  observer_(event);
+  if (event.has_block_export_deleted()) return exports_->OnDeleted(std::move(event));
+  keeper_->OnEvent(std::move(event));
 }
 
 }  // namespace tidemark::qmp

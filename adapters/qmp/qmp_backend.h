@@ -19,6 +19,7 @@
 #include "absl/strings/string_view.h"
 #include "adapters/qmp/connection.h"
 #include "adapters/qmp/dialect.h"
+#include "adapters/qmp/export_keeper.h"
 #include "adapters/qmp/io_loop.h"
 #include "adapters/qmp/job_keeper.h"
 #include "engine/backend/backend.h"
@@ -47,13 +48,13 @@ struct BridgeContext {
 
 class QmpBackend final : public backend::Backend, public std::enable_shared_from_this<QmpBackend> {
  public:
-  // Is told of every event once it is in the log, in order.
-  using Observer = std::function<void(const backend::Event&)>;
-
-  // `stored`: the jobs that an earlier process stored for this instance.
+  // What an earlier process stored for this instance.
+  struct Stored {
+    std::vector<::tidemark::block::v1::Job> jobs;
+    std::vector<::tidemark::block::v1::BlockExportInfo> exports;
+  };
   static std::shared_ptr<QmpBackend> Create(std::string instance, BridgeContext context,
-                                            const std::vector<::tidemark::block::v1::Job>& stored,
-                                            Observer observer);
+                                            const Stored& stored);
 
   // --- Backend. Any thread; never blocks.
   void Call(const backend::Command& command, const google::protobuf::Message& request,
@@ -62,8 +63,8 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
 
   // --- For the owner, who listens to the connection. In the order of the wire, one at a time.
 
-  // Learns what QEMU understands and what became of its jobs. `done` runs once: OK when calls are
-  // taken, else why they cannot be; the owner then closes the connection.
+  // Learns what QEMU understands and what became of its jobs and exports. `done` runs once: OK when
+  // calls are taken, else why they cannot be; the owner then closes the connection.
   void Attach(std::shared_ptr<Connection> connection, const Greeting& greeting, Done done);
   // As Connection::Listener::OnEvent. From the moment of Attach on.
   void OnEvent(Json event);
@@ -71,7 +72,7 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   // `is_local`: the monitor is a socket of this machine, where a refusal means that QEMU has ended.
   void Detach(const absl::Status& why, bool is_local);
 
-  // The instance is given up: its jobs leave the books. After Detach.
+  // The instance is given up: its jobs and exports leave the books. After Detach.
   void Retire();
 
   // Members, values and events of QEMU's that the API does not have.
@@ -94,7 +95,7 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   };
   using PendingPtr = std::shared_ptr<Pending>;
 
-  QmpBackend(std::string instance, BridgeContext context, Observer observer);
+  QmpBackend(std::string instance, BridgeContext context);
 
   // Requests.
   void Submit(PendingPtr call);
@@ -114,7 +115,7 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
 
   // Connecting.
   void LearnJobs(const std::shared_ptr<Connection>& connection, bool same_qemu, Done done);
-  void BecomeReady(const Done& done);
+  void LearnExports(const std::shared_ptr<Connection>& connection, bool same_qemu, Done done);
   void AskForJobs(const std::shared_ptr<Connection>& connection,
                   std::function<void(absl::Status)> failed,
                   std::function<void(const ::tidemark::block::v1::QueryJobsResponse&,
@@ -128,13 +129,13 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   void StartPolling();
   void Poll();
   void WatchPeer(absl::Duration delay);
-  void EndJobs();
+  void EndAll();
 
   // Constant after construction.
   const std::string instance_;
   const BridgeContext context_;
-  const Observer observer_;
   std::shared_ptr<JobKeeper> keeper_;
+  std::shared_ptr<ExportKeeper> exports_;
 
   // Synchronise themselves.
   std::atomic<uint64_t> unknown_count_ = 0;

@@ -85,6 +85,7 @@ class QmpBackendTest : public ::testing::Test {
     monitor_.Answer("query-qmp-schema", Json::parse(kSchema));
     monitor_.Answer("query-jobs", Json::array());
     monitor_.Answer("query-block-jobs", Json::array());
+    monitor_.Answer("query-block-exports", Json::array());
     monitor_.Answer("job-dismiss", Json::object());
     monitor_.Answer("blockdev-backup", Json::object());
     monitor_.Answer("blockdev-del", Json::object());
@@ -149,8 +150,7 @@ class QmpBackendTest : public ::testing::Test {
   backend::JobBook jobs_{log_};
   DialectCache dialects_;
   const std::shared_ptr<QmpBackend> backend_ = QmpBackend::Create(
-      "vm", {loop_, workers_, workers_, log_, jobs_, nullptr, SystemClock(), dialects_}, {},
-      nullptr);
+      "vm", {loop_, workers_, workers_, log_, jobs_, nullptr, SystemClock(), dialects_}, {});
   std::shared_ptr<Owner> owner_;
 };
 

@@ -24,14 +24,21 @@ namespace {
 
 namespace v1 = ::tidemark::block::v1;
 
-constexpr int kSchemaVersion = 1;
+constexpr int kSchemaVersion = 2;
 constexpr char kSchema[] =
     "CREATE TABLE instances (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE jobs (instance TEXT, id TEXT, body BLOB NOT NULL,"
     "                   PRIMARY KEY (instance, id)) WITHOUT ROWID;"
     "CREATE TABLE floor (sequence INTEGER NOT NULL);"
-    "INSERT INTO floor VALUES (0);"
-    "PRAGMA user_version = 1;";
+    "INSERT INTO floor VALUES (0);";
+constexpr char kSchemaSince2[] =
+    "CREATE TABLE exports (instance TEXT, id TEXT, body BLOB NOT NULL,"
+    "                      PRIMARY KEY (instance, id)) WITHOUT ROWID;"
+    "PRAGMA user_version = 2;";
+
+// Tables of what instances have.
+constexpr absl::string_view kJobs = "jobs";
+constexpr absl::string_view kExports = "exports";
 
 constexpr char kLost[] =
     "the state folder was in use, but its database is gone or empty; instances that clients "
@@ -132,23 +139,25 @@ absl::Status StateFolder::OpenDatabase() {
                      "); use that one, or another --state_dir"));
   }
   const bool is_lost = version == 0 && access(mark_path().c_str(), F_OK) == 0;
-  if (version == 0) {
-    RETURN_IF_ERROR(MakeSchema());
-  } else {
-    RETURN_IF_ERROR(database_->Check());
-  }
+  if (version > 0) RETURN_IF_ERROR(database_->Check());
+  RETURN_IF_ERROR(BringUpSchema(version));
   events_ = std::make_unique<EventRows>(*database_, bounds_);
   if (!is_lost) return absl::OkStatus();
   was_lost_ = true;
   return StartAnew();
 }
 
-absl::Status StateFolder::MakeSchema() {
-  RETURN_IF_ERROR(database_->InTransaction([this]() -> absl::Status {
-    RETURN_IF_ERROR(database_->Run(EventRows::kSchema));
-    return database_->Run(kSchema);
+absl::Status StateFolder::BringUpSchema(int64_t from_version) {
+  if (from_version == kSchemaVersion) return absl::OkStatus();
+  RETURN_IF_ERROR(database_->InTransaction([this, from_version]() -> absl::Status {
+    if (from_version < 1) {
+      RETURN_IF_ERROR(database_->Run(EventRows::kSchema));
+      RETURN_IF_ERROR(database_->Run(kSchema));
+    }
+    return database_->Run(kSchemaSince2);
   }));
-  if (!SetMark()) return SystemError("Cannot write", mark_path());
+  // The events of an older one are as whole as they were.
+  if (from_version == 0 && !SetMark()) return SystemError("Cannot write", mark_path());
   return absl::OkStatus();
 }
 
@@ -268,16 +277,35 @@ absl::StatusOr<std::vector<v1::CreateInstanceRequest>> StateFolder::LoadInstance
   return instances;
 }
 
-absl::StatusOr<std::vector<v1::Job>> StateFolder::LoadJobs(absl::string_view instance) {
-  const std::string what = absl::StrCat("Cannot read the stored jobs of instance '", instance, "'");
+template <typename Body>
+absl::StatusOr<std::vector<Body>> StateFolder::LoadOf(absl::string_view instance,
+                                                      absl::string_view table) {
+  const std::string what =
+      absl::StrCat("Cannot read the stored ", table, " of instance '", instance, "'");
   MutexLock hold(&mutex_);
-  absl::StatusOr<Statement> select =
-      database_->Prepare("SELECT body FROM jobs WHERE instance = ? ORDER BY id");
+  absl::StatusOr<Statement> select = database_->Prepare(
+      absl::StrCat("SELECT body FROM ", table, " WHERE instance = ? ORDER BY id"));
   if (!select.ok()) return AtPort(select.status(), what);
   select->Bind(instance);
-  auto jobs = ReadBodies<v1::Job>(*std::move(select));
-  if (!jobs.ok()) return AtPort(jobs.status(), what);
-  return jobs;
+  auto bodies = ReadBodies<Body>(*std::move(select));
+  if (!bodies.ok()) return AtPort(bodies.status(), what);
+  return bodies;
+}
+
+absl::Status StateFolder::SaveOf(absl::string_view instance, absl::string_view table,
+                                 absl::string_view id, const std::string& body) {
+  return Execute(
+      absl::StrCat("Cannot store '", id, "' among the ", table, " of instance '", instance, "'"),
+      absl::StrCat("INSERT OR REPLACE INTO ", table, " VALUES (?, ?, ?)"),
+      [&](Statement& statement) { statement.Bind(instance).Bind(id).BindBlob(body); });
+}
+
+absl::Status StateFolder::DeleteOf(absl::string_view instance, absl::string_view table,
+                                   absl::string_view id) {
+  return Execute(
+      absl::StrCat("Cannot forget '", id, "' of the ", table, " of instance '", instance, "'"),
+      absl::StrCat("DELETE FROM ", table, " WHERE instance = ? AND id = ?"),
+      [&](Statement& statement) { statement.Bind(instance).Bind(id); });
 }
 
 absl::Status StateFolder::Execute(absl::string_view what, absl::string_view statement,
@@ -299,22 +327,32 @@ absl::Status StateFolder::SaveInstance(const v1::CreateInstanceRequest& instance
 absl::Status StateFolder::DeleteInstance(absl::string_view id) {
   const std::string what = absl::StrCat("Cannot forget instance '", id, "'");
   const auto bind = [id](Statement& statement) { statement.Bind(id); };
-  RETURN_IF_ERROR(Execute(what, "DELETE FROM jobs WHERE instance = ?", bind));
+  for (const absl::string_view table : {kJobs, kExports}) {
+    RETURN_IF_ERROR(
+        Execute(what, absl::StrCat("DELETE FROM ", table, " WHERE instance = ?"), bind));
+  }
   return Execute(what, "DELETE FROM instances WHERE id = ?", bind);
 }
 
+absl::StatusOr<std::vector<v1::Job>> StateFolder::LoadJobs(absl::string_view instance) {
+  return LoadOf<v1::Job>(instance, kJobs);
+}
 absl::Status StateFolder::SaveJob(const v1::Job& job) {
-  const std::string body = job.SerializeAsString();
-  return Execute(
-      absl::StrCat("Cannot store job '", job.id(), "' of instance '", job.instance(), "'"),
-      "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)",
-      [&](Statement& statement) { statement.Bind(job.instance()).Bind(job.id()).BindBlob(body); });
+  return SaveOf(job.instance(), kJobs, job.id(), job.SerializeAsString());
+}
+absl::Status StateFolder::DeleteJob(absl::string_view instance, absl::string_view id) {
+  return DeleteOf(instance, kJobs, id);
 }
 
-absl::Status StateFolder::DeleteJob(absl::string_view instance, absl::string_view id) {
-  return Execute(absl::StrCat("Cannot forget job '", id, "' of instance '", instance, "'"),
-                 "DELETE FROM jobs WHERE instance = ? AND id = ?",
-                 [&](Statement& statement) { statement.Bind(instance).Bind(id); });
+absl::StatusOr<std::vector<v1::BlockExportInfo>> StateFolder::LoadExports(
+    absl::string_view instance) {
+  return LoadOf<v1::BlockExportInfo>(instance, kExports);
+}
+absl::Status StateFolder::SaveExport(absl::string_view instance, const v1::BlockExportInfo& info) {
+  return SaveOf(instance, kExports, info.id(), info.SerializeAsString());
+}
+absl::Status StateFolder::DeleteExport(absl::string_view instance, absl::string_view id) {
+  return DeleteOf(instance, kExports, id);
 }
 
 }  // namespace tidemark::store

@@ -1,5 +1,6 @@
-// The folder that outlives the process: the newest events, the registered instances and their
-// unfinished jobs, in one SQLite database. Any thread that may block; calls wait for each other.
+// The folder that outlives the process: the newest events, the registered instances, their
+// unfinished jobs and their exports, in one SQLite database. Any thread that may block; calls wait
+// for each other.
 //
 // Promises
 //   A killed process loses nothing that a call has returned for, so of events what it appended in
@@ -58,6 +59,11 @@ class StateFolder final : public backend::EventTail, public backend::StateStore 
       absl::string_view instance) override;
   absl::Status SaveJob(const ::tidemark::block::v1::Job& job) override;
   absl::Status DeleteJob(absl::string_view instance, absl::string_view id) override;
+  absl::StatusOr<std::vector<::tidemark::block::v1::BlockExportInfo>> LoadExports(
+      absl::string_view instance) override;
+  absl::Status SaveExport(absl::string_view instance,
+                          const ::tidemark::block::v1::BlockExportInfo& info) override;
+  absl::Status DeleteExport(absl::string_view instance, absl::string_view id) override;
 
   static constexpr char kDatabaseName[] = "tidemark.db";
 
@@ -76,11 +82,17 @@ class StateFolder final : public backend::EventTail, public backend::StateStore 
   bool SetMark();
 
   absl::Status OpenDatabase() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status MakeSchema() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status BringUpSchema(int64_t from_version) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The warning that goes with it.
   absl::StatusOr<std::string> ReplaceDamaged(const absl::Status& damage)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status StartAnew() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The messages that one table holds of an instance, by id.
+  template <typename Body>
+  absl::StatusOr<std::vector<Body>> LoadOf(absl::string_view instance, absl::string_view table);
+  absl::Status SaveOf(absl::string_view instance, absl::string_view table, absl::string_view id,
+                      const std::string& body);
+  absl::Status DeleteOf(absl::string_view instance, absl::string_view table, absl::string_view id);
   absl::Status Execute(absl::string_view what, absl::string_view statement,
                        absl::FunctionRef<void(Statement&)> bind);
 

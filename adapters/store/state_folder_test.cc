@@ -349,6 +349,47 @@ TEST_F(StateFolderTest, InstancesAreStoredReplacedAndForgottenWithTheirJobs) {
   EXPECT_EQ(state->LoadJobs("b")->size(), 1u);
 }
 
+TEST_F(StateFolderTest, ExportsAreStoredReplacedAndForgotten) {
+  v1::BlockExportInfo info;
+  info.set_id("e1");
+  {
+    const auto state = Open();
+    ASSERT_TRUE(state->SaveExport("vm", info).ok());
+    info.set_node_name("disk0");
+    ASSERT_TRUE(state->SaveExport("vm", info).ok());
+    info.set_id("e2");
+    ASSERT_TRUE(state->SaveExport("vm", info).ok());
+    ASSERT_TRUE(state->DeleteExport("vm", "e2").ok());
+    ASSERT_TRUE(state->DeleteExport("vm", "e2").ok());
+    ASSERT_TRUE(state->SaveExport("other", info).ok());
+    ASSERT_TRUE(state->DeleteInstance("other").ok());
+  }
+  const auto state = Open();
+  const auto exports = *state->LoadExports("vm");
+  ASSERT_EQ(exports.size(), 1u);
+  EXPECT_EQ(exports[0].node_name(), "disk0");
+  EXPECT_THAT(*state->LoadExports("other"), IsEmpty());
+}
+
+TEST_F(StateFolderTest, TheTablesOfAnOlderTidemarkAreBroughtUp) {
+  {
+    const auto state = Open();
+    Load(*state);
+    ASSERT_TRUE(state->Save({MakeEvent(1)}).ok());
+    ASSERT_TRUE(state->SaveJob(MakeJob("vm", "j")).ok());
+  }
+  {
+    const auto older = Database::Open(database());
+    ASSERT_TRUE(older.ok()) << older.status();
+    ASSERT_TRUE((*older)->Run("DROP TABLE exports; PRAGMA user_version = 1;").ok());
+  }
+  const auto state = Open();
+  EXPECT_THAT(Load(*state), ElementsAre(1));
+  EXPECT_EQ(state->LoadJobs("vm")->size(), 1u);
+  EXPECT_TRUE(state->SaveExport("vm", v1::BlockExportInfo()).ok());
+  EXPECT_THAT(warnings_, IsEmpty());
+}
+
 TEST_F(StateFolderTest, JobsAreStoredReplacedAndForgotten) {
   {
     const auto state = Open();

@@ -1,5 +1,5 @@
 // What outlives the process beside the event log: the instances that clients registered, and the
-// jobs on virtual machines that have not ended in the books yet.
+// jobs and exports on virtual machines that have not ended in the books yet.
 #ifndef ENGINE_BACKEND_STATE_STORE_H_
 #define ENGINE_BACKEND_STATE_STORE_H_
 
@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "tidemark/block/v1/export.pb.h"
 #include "tidemark/block/v1/instance.pb.h"
 #include "tidemark/block/v1/job_info.pb.h"
 
@@ -27,7 +28,7 @@ class StateStore {
   // Adds or replaces.
   virtual absl::Status SaveInstance(
       const ::tidemark::block::v1::CreateInstanceRequest& instance) = 0;
-  // Its jobs too. What is not there is no error.
+  // Its jobs and exports too. What is not there is no error.
   virtual absl::Status DeleteInstance(absl::string_view id) = 0;
 
   // By id.
@@ -38,6 +39,15 @@ class StateStore {
   virtual absl::Status SaveJob(const ::tidemark::block::v1::Job& job) = 0;
   // What is not there is no error.
   virtual absl::Status DeleteJob(absl::string_view instance, absl::string_view id) = 0;
+
+  // By id. The instance need not be stored for these either.
+  virtual absl::StatusOr<std::vector<::tidemark::block::v1::BlockExportInfo>> LoadExports(
+      absl::string_view instance) = 0;
+  // Adds or replaces the export with this id.
+  virtual absl::Status SaveExport(absl::string_view instance,
+                                  const ::tidemark::block::v1::BlockExportInfo& info) = 0;
+  // What is not there is no error.
+  virtual absl::Status DeleteExport(absl::string_view instance, absl::string_view id) = 0;
 };
 
 }  // namespace tidemark::backend

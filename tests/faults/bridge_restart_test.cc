@@ -102,6 +102,42 @@ TEST_P(BridgeRestartTest, AJobThatStillRunsGoesOnAsIfNothingHadBeen) {
   EXPECT_EQ(jobs->jobs_size(), 0);
 }
 
+TEST_P(BridgeRestartTest, AnExportThatEndedWhileTheServiceWasDeadIsTold) {
+  ASSERT_TRUE(world_.AddNull("vm", "disk0").ok());
+  v1::NbdServerStartRequest server;
+  server.mutable_addr()->mutable_unix_socket()->set_path(world_.folder().File("nbd.sock"));
+  ASSERT_TRUE(world_.ClientOf("vm").Invoke(server).ok());
+  for (const char* const id : {"gone", "stays"}) {
+    v1::BlockExportAddRequest add;
+    add.set_id(id);
+    add.set_node_name("disk0");
+    add.mutable_nbd()->set_name(id);
+    const auto added = world_.ClientOf("vm").Invoke(add);
+    ASSERT_TRUE(added.ok()) << added;
+  }
+  EXPECT_EQ(world_.daemon().Stop(), 0);
+  {
+    RawMonitor monitor(world_.Socket("vm"));
+    ASSERT_TRUE(monitor.ready());
+    ASSERT_TRUE(monitor.Run("block-export-del", {{"id", "gone"}}).ok());
+    ASSERT_TRUE(monitor.WaitForEvent("BLOCK_EXPORT_DELETED"));
+  }
+  world_.StartDaemon();
+  const auto is_deleted = [](const v1::Event& event) { return event.has_block_export_deleted(); };
+  const std::vector<v1::Event> events = world_.EventsUntil(0, is_deleted);
+  ASSERT_FALSE(events.empty());
+  EXPECT_TRUE(events.back().recovered());
+  EXPECT_EQ(events.back().block_export_deleted().id(), "gone");
+  EXPECT_EQ(events.back().block_export_deleted().node_name(), "disk0");
+
+  world_.KillDaemon();
+  world_.KillQemu("vm");
+  world_.StartDaemon();
+  const std::vector<v1::Event> later = world_.EventsUntil(events.back().sequence(), is_deleted);
+  ASSERT_FALSE(later.empty());
+  EXPECT_EQ(later.back().block_export_deleted().id(), "stays");
+}
+
 TEST_P(BridgeRestartTest, AJobWhoseQemuDiedToo) {
   const uint64_t seen = StartAndWatch();
   world_.KillDaemon();

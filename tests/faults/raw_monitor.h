@@ -48,6 +48,9 @@ class RawMonitor {
     return reply;
   }
 
+  // Waits until it has come since the connection was made.
+  bool WaitForEvent(const std::string& event) { return recorder_->WaitFor("event " + event); }
+
   // Waits until query-jobs has told it: asks again with each event.
   bool WaitForJobStatus(const std::string& job, const std::string& status) {
     for (int count = 1;; ++count) {
