@@ -186,12 +186,15 @@ What it does at start
   --startup FILE        Send these requests to itself before it serves anybody: a JSON list of
                         {"method": "BlockdevAdd", "body": {...}}. The method is the name of an RPC,
                         with or without its service, or QMP's name of the command; the body is
-                        the request in protobuf's JSON. If one fails the service does not start.
+                        the request in protobuf's JSON. A virtual machine that cannot be reached yet
+                        is waited for, up to 30 seconds from the first request on. If a request
+                        fails the service does not start.
 
   --help                Print this.
   --version             Print the version.
 
-Stops on SIGTERM and SIGINT: cancels jobs, saves bitmaps, closes exports, then ends with status 0.
+Stops on SIGTERM and SIGINT: of the native engine it cancels jobs, saves bitmaps and closes exports;
+jobs and exports of virtual machines go on. Then it ends with status 0.
 Ends with status 1 if it cannot start, and 2 if these flags are wrong.
 
 Example

@@ -1,8 +1,8 @@
 // The one log of what happened, on all engines: every event has a sequence number, and a reader
 // that lost its place goes on from the number it last saw.
 //
-// Backends append; the gRPC front, the job book and the orchestrator read by cursor. Any thread; no
-// call blocks on I/O. `clock` and `executor` must outlive the log.
+// Backends append; the gRPC front and the job book read by cursor. Any thread; no call blocks on
+// I/O. `clock` and `executor` must outlive the log.
 //
 // Sequences start at 1 and count over all engines. A reader sees them grow but not without gaps:
 //  - an error storm (a job with policy `ignore` on a broken disk) is told as one event at once, and

@@ -1,4 +1,5 @@
-// Walking down a message by its descriptors: what validation is made of. Any thread.
+// Walking down a message by its descriptors: what validation, and the check of a request against
+// QEMU's schema, are made of. Any thread.
 #ifndef ENGINE_BACKEND_MESSAGE_WALK_H_
 #define ENGINE_BACKEND_MESSAGE_WALK_H_
 
@@ -93,7 +94,7 @@ inline bool IsSet(const google::protobuf::Message& message,
                              : message.GetReflection()->HasField(message, &field);
 }
 
-// Calls `visit(field, value, path)` for every value set in `message` itself.
+// Calls `visit(value, path)` for every value set in `message` itself.
 template <typename Visit>
 absl::Status ForEachValue(const google::protobuf::Message& message, absl::string_view path,
                           Visit visit) {

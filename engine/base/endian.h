@@ -1,4 +1,4 @@
-// Integers in the byte order of qcow2 and NBD: big-endian, at any alignment. Any thread.
+// Big-endian integers, as in qcow2, NBD and stored events, at any alignment. Any thread.
 #ifndef ENGINE_BASE_ENDIAN_H_
 #define ENGINE_BASE_ENDIAN_H_
 

@@ -14,7 +14,7 @@ constexpr int kRequestBytesMax = 4 << 20;
 constexpr int kResponseBytesMax = 64 << 20;
 // RPCs under way at once on one connection.
 constexpr int kConcurrentRpcsPerConnectionMax = 1'000;
-// Streams and waits (WatchEvents, WatchJob, WaitJob) at once over all connections.
+// Streams and waits (WatchEvents, WatchInstances, WatchJob, WaitJob) at once over all connections.
 constexpr size_t kStreamsMax = 4'000;
 
 // A connection that says nothing for this long is asked whether it lives, and closed without an
