@@ -1,14 +1,13 @@
 #include "service/startup.h"
 
-#include <fstream>
 #include <future>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/clock.h"
 #include "engine/base/error.h"
 #include "engine/base/notification.h"
+#include "engine/base/small_file.h"
 #include "engine/base/status_macros.h"
 #include "google/protobuf/util/json_util.h"
 #include "nlohmann/json.hpp"
@@ -94,16 +93,9 @@ absl::StatusOr<std::vector<StartupRequest>> ParseStartup(absl::string_view text)
 }
 
 absl::StatusOr<std::vector<StartupRequest>> ReadStartupFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return Invalid(absl::StrCat("Cannot read the startup file '", path, "'"));
-  std::string text(rpc::kStartupFileBytesMax + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(file.gcount()));
-  if (text.size() > rpc::kStartupFileBytesMax) {
-    return Invalid(absl::StrCat("The startup file '", path, "' is larger than ",
-                                rpc::kStartupFileBytesMax, " bytes"));
-  }
-  auto requests = ParseStartup(text);
+  const auto text = ReadSmallFile(path, rpc::kStartupFileBytesMax);
+  if (!text.ok()) return Annotate(text.status(), "The startup file");
+  auto requests = ParseStartup(*text);
   if (!requests.ok()) return Annotate(requests.status(), path);
   return requests;
 }

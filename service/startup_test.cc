@@ -6,6 +6,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "service/rpc/fake_backend.h"
+#include "service/rpc/map_router.h"
 #include "tidemark/block/v1/node.pb.h"
 
 namespace tidemark {

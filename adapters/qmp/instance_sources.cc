@@ -1,6 +1,4 @@
 // Where instances come from beside clients: a file, and the sockets of folders.
-#include <fstream>
-#include <iterator>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -10,6 +8,7 @@
 #include "adapters/qmp/transcoder.h"
 #include "engine/backend/validate.h"
 #include "engine/base/error.h"
+#include "engine/base/small_file.h"
 #include "engine/base/status_macros.h"
 
 namespace tidemark::qmp {
@@ -18,16 +17,10 @@ namespace {
 namespace v1 = ::tidemark::block::v1;
 
 absl::StatusOr<Json> ReadJson(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) {
-    return Error(Reason::kFileNotFound, absl::StrCat("Cannot read '", path, "'"), {{"file", path}});
-  }
-  std::string text(kInstancesFileBytesMax + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(file.gcount()));
+  ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(path, kInstancesFileBytesMax));
   Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  const bool fits = text.size() <= kInstancesFileBytesMax && json.is_object() && json.size() == 1 &&
-                    json.contains("instances") && json["instances"].is_array();
+  const bool fits = json.is_object() && json.size() == 1 && json.contains("instances") &&
+                    json["instances"].is_array();
   if (!fits) {
     return Error(Reason::kInvalidField,
                  absl::StrCat("'", path, "' is not of the form {\"instances\": [...]}"),

@@ -7,7 +7,6 @@
 #include "engine/backend/command.h"
 #include "engine/backend/limits.h"
 #include "engine/backend/message_walk.h"
-#include "engine/base/error.h"
 #include "qmp/options.pb.h"
 #include "service/rpc/limits.h"
 #include "service/rpc/proto_time.h"
@@ -66,11 +65,6 @@ void FillCapabilities(const backend::Capabilities& capabilities, const std::stri
   limits.set_node_depth(backend::kRequestDepthMax / 3);
   limits.set_streams(kStreamsMax);
   ToProto(backend::kCoalescePeriod, limits.mutable_progress_interval());
-}
-
-absl::Status UnknownInstance(absl::string_view instance) {
-  return Error(Reason::kInstanceNotFound, absl::StrCat("No instance is called '", instance, "'"),
-               {{"instance", instance}});
 }
 
 }  // namespace tidemark::rpc

@@ -4,8 +4,6 @@
 
 #include <string>
 
-#include "absl/status/status.h"
-#include "absl/strings/string_view.h"
 #include "engine/backend/capabilities.h"
 #include "tidemark/block/v1/instance.pb.h"
 
@@ -14,9 +12,6 @@ namespace tidemark::rpc {
 // The engine's own answer, completed by what follows from the protos and by the service's limits.
 void FillCapabilities(const backend::Capabilities& capabilities, const std::string& version,
                       ::tidemark::block::v1::GetCapabilitiesResponse* response);
-
-// NOT_FOUND (kInstanceNotFound).
-absl::Status UnknownInstance(absl::string_view instance);
 
 }  // namespace tidemark::rpc
 

@@ -10,7 +10,6 @@
 #include "absl/strings/str_split.h"
 #include "engine/backend/validate.h"
 #include "engine/base/error.h"
-#include "service/rpc/capabilities_response.h"
 
 namespace tidemark::rpc {
 namespace {

@@ -80,4 +80,12 @@ void AddSequence(uint64_t sequence, grpc::ServerContextBase* context) {
   context->AddTrailingMetadata(kSequenceKey, absl::StrCat(sequence));
 }
 
+grpc::ServerUnaryReactor* FinishUnary(uint64_t position, grpc::CallbackServerContext* context,
+                                      const absl::Status& status, absl::string_view instance) {
+  AddSequence(position, context);
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpcStatus(status, instance));
+  return reactor;
+}
+
 }  // namespace tidemark::rpc

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "grpcpp/server_context.h"
+#include "grpcpp/support/server_callback.h"
 #include "grpcpp/support/status.h"
 
 namespace tidemark::rpc {
@@ -21,6 +22,10 @@ inline constexpr char kSequenceKey[] = "tidemark-sequence";
 grpc::Status ToGrpcStatus(const absl::Status& status, absl::string_view instance = "");
 
 void AddSequence(uint64_t sequence, grpc::ServerContextBase* context);
+
+// Answers a unary call now, with what was true at `position` of the log, or later.
+grpc::ServerUnaryReactor* FinishUnary(uint64_t position, grpc::CallbackServerContext* context,
+                                      const absl::Status& status, absl::string_view instance);
 
 }  // namespace tidemark::rpc
 

@@ -5,20 +5,13 @@
 
 #include "engine/backend/event_subject.h"
 #include "engine/backend/validate.h"
+#include "service/rpc/filter.h"
 #include "service/rpc/limits.h"
 #include "service/rpc/proto_time.h"
 
 namespace tidemark::rpc {
-namespace {
 
 namespace v1 = ::tidemark::block::v1;
-
-template <typename List, typename Value>
-bool EmptyOrHas(const List& list, const Value& value) {
-  return list.empty() || std::find(list.begin(), list.end(), value) != list.end();
-}
-
-}  // namespace
 
 EventStream::EventStream(const Front& front, grpc::CallbackServerContext* context,
                          const v1::WatchEventsRequest& request)

@@ -23,6 +23,7 @@
 #include "service/rpc/error_status.h"
 #include "service/rpc/fake_backend.h"
 #include "service/rpc/fake_registry.h"
+#include "service/rpc/map_router.h"
 #include "service/rpc/server.h"
 
 namespace tidemark::rpc {

@@ -9,38 +9,22 @@
 #include "engine/base/error.h"
 #include "service/rpc/capabilities_response.h"
 #include "service/rpc/error_status.h"
+#include "service/rpc/filter.h"
 #include "service/rpc/instance_stream.h"
 #include "service/rpc/limits.h"
 
 namespace tidemark::rpc {
-namespace {
 
 namespace v1 = ::tidemark::block::v1;
 using grpc::CallbackServerContext;
 using grpc::ServerUnaryReactor;
-
-// Answers now what was true at `position` of the log, or later.
-ServerUnaryReactor* FinishWith(uint64_t position, CallbackServerContext* context,
-                               const absl::Status& status, absl::string_view instance) {
-  AddSequence(position, context);
-  ServerUnaryReactor* const reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(status, instance));
-  return reactor;
-}
-
-template <typename List, typename Value>
-bool EmptyOrHas(const List& list, const Value& value) {
-  return list.empty() || std::find(list.begin(), list.end(), value) != list.end();
-}
-
-}  // namespace
 
 ServerUnaryReactor* InstanceService::CreateInstance(CallbackServerContext* context,
                                                     const v1::CreateInstanceRequest* request,
                                                     v1::CreateInstanceResponse* response) {
   const uint64_t position = front_.log.position();
   if (absl::Status valid = backend::Validate(*request); !valid.ok()) {
-    return FinishWith(position, context, valid, request->id());
+    return FinishUnary(position, context, valid, request->id());
   }
   ServerUnaryReactor* const reactor = context->DefaultReactor();
   response->set_event_sequence(front_.log.position());
@@ -58,7 +42,7 @@ ServerUnaryReactor* InstanceService::DeleteInstance(CallbackServerContext* conte
                                                     v1::DeleteInstanceResponse* response) {
   const uint64_t position = front_.log.position();
   if (absl::Status valid = backend::Validate(*request); !valid.ok()) {
-    return FinishWith(position, context, valid, request->id());
+    return FinishUnary(position, context, valid, request->id());
   }
   ServerUnaryReactor* const reactor = context->DefaultReactor();
   response->set_event_sequence(front_.log.position());
@@ -80,7 +64,7 @@ ServerUnaryReactor* InstanceService::GetInstance(CallbackServerContext* context,
     status = instance.status();
     if (status.ok()) *response->mutable_instance() = *std::move(instance);
   }
-  return FinishWith(position, context, status, request->id());
+  return FinishUnary(position, context, status, request->id());
 }
 
 // The token of a page is the name of the last instance before it.
@@ -89,7 +73,7 @@ ServerUnaryReactor* InstanceService::ListInstances(CallbackServerContext* contex
                                                    v1::ListInstancesResponse* response) {
   const uint64_t position = front_.log.position();
   if (absl::Status valid = backend::Validate(*request); !valid.ok()) {
-    return FinishWith(position, context, valid, "");
+    return FinishUnary(position, context, valid, "");
   }
   const int page_size = request->page_size() == 0
                             ? kInstancesPageDefault
@@ -106,7 +90,7 @@ ServerUnaryReactor* InstanceService::ListInstances(CallbackServerContext* contex
     }
     *response->add_instances() = std::move(instance);
   }
-  return FinishWith(position, context, absl::OkStatus(), "");
+  return FinishUnary(position, context, absl::OkStatus(), "");
 }
 
 grpc::ServerWriteReactor<v1::WatchInstancesResponse>* InstanceService::WatchInstances(
@@ -132,7 +116,7 @@ ServerUnaryReactor* InstanceService::GetCapabilities(CallbackServerContext* cont
                    {{"instance", request->instance()}});
   }
   if (status.ok()) FillCapabilities(*capabilities, front_.version, response);
-  return FinishWith(position, context, status, request->instance());
+  return FinishUnary(position, context, status, request->instance());
 }
 
 }  // namespace tidemark::rpc

@@ -1,10 +1,10 @@
 #include "service/rpc/instance_stream.h"
 
-#include <algorithm>
 #include <iterator>
 #include <utility>
 
 #include "engine/backend/validate.h"
+#include "service/rpc/filter.h"
 #include "service/rpc/limits.h"
 
 namespace tidemark::rpc {
@@ -54,8 +54,7 @@ InstanceStream::Turn InstanceStream::TakeTurn(v1::WatchInstancesResponse* respon
 }
 
 bool InstanceStream::Passes(const std::string& id) const {
-  const auto& wanted = request_.instances();
-  return wanted.empty() || std::find(wanted.begin(), wanted.end(), id) != wanted.end();
+  return EmptyOrHas(request_.instances(), id);
 }
 
 }  // namespace tidemark::rpc

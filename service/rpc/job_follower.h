@@ -4,7 +4,7 @@
 #define SERVICE_RPC_JOB_FOLLOWER_H_
 
 #include <deque>
-#include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"

@@ -5,7 +5,6 @@
 
 #include "engine/backend/validate.h"
 #include "engine/base/status_macros.h"
-#include "service/rpc/capabilities_response.h"
 #include "service/rpc/limits.h"
 #include "service/rpc/proto_time.h"
 

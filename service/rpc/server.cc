@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <fstream>
 #include <memory>
 #include <utility>
 
@@ -11,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "engine/base/error.h"
+#include "engine/base/small_file.h"
 #include "engine/base/status_macros.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
@@ -25,12 +25,8 @@ namespace {
 using Credentials = std::shared_ptr<grpc::ServerCredentials>;
 
 absl::StatusOr<std::string> ReadPem(absl::string_view flag, const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text(kCertificateBytesMax + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(file.gcount()));
-  if (text.empty() || text.size() > kCertificateBytesMax ||
-      !absl::StrContains(text, "-----BEGIN")) {
+  absl::StatusOr<std::string> text = ReadSmallFile(path, kCertificateBytesMax);
+  if (!text.ok() || !absl::StrContains(*text, "-----BEGIN")) {
     return Error(Reason::kInvalidField,
                  absl::StrCat("Cannot use ", flag, " '", path, "': it is not a readable PEM file"),
                  {{"file", path}});

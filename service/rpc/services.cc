@@ -27,15 +27,6 @@ namespace v1 = ::tidemark::block::v1;
 using grpc::CallbackServerContext;
 using grpc::ServerUnaryReactor;
 
-// Answers now what was true at `position` of the log, or later.
-ServerUnaryReactor* Finish(uint64_t position, CallbackServerContext* context,
-                           const absl::Status& status, absl::string_view instance) {
-  AddSequence(position, context);
-  ServerUnaryReactor* const reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(status, instance));
-  return reactor;
-}
-
 // Sends a command on its way; the reply goes out when the engine has answered.
 ServerUnaryReactor* Forward(const Front& front, CallbackServerContext* context,
                             const google::protobuf::Message& request,
@@ -203,7 +194,7 @@ class JobService final : public v1::JobService::CallbackService {
         status = ExplainNoJob(front_, request->instance(), status);
       }
     }
-    return Finish(position, context, status, request->instance());
+    return FinishUnary(position, context, status, request->instance());
   }
 
   ServerUnaryReactor* ListJobs(CallbackServerContext* context, const v1::ListJobsRequest* request,
@@ -215,7 +206,7 @@ class JobService final : public v1::JobService::CallbackService {
       status = page.status();
       if (status.ok()) *response = *std::move(page);
     }
-    return Finish(position, context, status, "");
+    return FinishUnary(position, context, status, "");
   }
 
   ServerUnaryReactor* WaitJob(CallbackServerContext* context, const v1::WaitJobRequest* request,

@@ -1,0 +1,13 @@
+#include "service/rpc/router.h"
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/error.h"
+
+namespace tidemark::rpc {
+
+absl::Status UnknownInstance(absl::string_view instance) {
+  return Error(Reason::kInstanceNotFound, absl::StrCat("No instance is called '", instance, "'"),
+               {{"instance", instance}});
+}
+
+}  // namespace tidemark::rpc
