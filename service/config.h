@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "adapters/qmp/limits.h"
 #include "service/rpc/listen_address.h"
 #include "service/shared/default_socket.h"
 
@@ -26,7 +27,7 @@ struct Config {
   // Virtual machines.
   std::vector<std::string> instance_folders;
   std::string instances_file;
-  absl::Duration monitor_timeout = absl::Seconds(30);
+  absl::Duration monitor_timeout = qmp::kSilenceMax;
 };
 
 // `arguments` without the program's name. INVALID_ARGUMENT names the flag and says what to write.

@@ -1,6 +1,8 @@
 #include "service/config.h"
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "adapters/qmp/limits.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -19,6 +21,11 @@ absl::StatusOr<Config> Parse(const std::vector<std::string>& arguments) {
 std::string Refusal(const std::vector<std::string>& arguments) {
   const absl::StatusOr<Config> config = Parse(arguments);
   return config.ok() ? "accepted" : std::string(config.status().message());
+}
+
+TEST(Config, HelpSaysHowLongQemuMayBeSilent) {
+  EXPECT_TRUE(absl::StrContains(
+      HelpText(), absl::StrCat("Default: ", absl::ToInt64Seconds(qmp::kSilenceMax), ".\n")));
 }
 
 TEST(Config, WithoutFlagsThereIsOneUnixSocket) {

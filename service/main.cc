@@ -3,10 +3,8 @@
 #include <signal.h>
 #include <sys/stat.h>
 
-#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -34,6 +32,7 @@
 #include "service/rpc/router.h"
 #include "service/rpc/server.h"
 #include "service/rpc/stream_set.h"
+#include "service/shared/default_socket.h"
 #include "service/shared/version.h"
 #include "service/startup.h"
 
@@ -71,9 +70,8 @@ class StopSignals {
   sigset_t signals_;
 };
 
-// The folder of the default socket is ours to make; any other must exist.
 void MakeDefaultFolder(const Config& config) {
-  if (config.listen[0].socket_path == "/run/tidemark/tidemark.sock") mkdir("/run/tidemark", 0755);
+  if (config.listen[0].socket_path == kRootSocketPath) mkdir(kRootSocketFolder, 0755);
 }
 
 void Warn(const std::string& text) {
@@ -106,11 +104,6 @@ class EveryEngine final : public rpc::Router {
 
   std::shared_ptr<backend::Backend> Find(absl::string_view instance) const override {
     return instance.empty() ? native_ : instances_.Find(instance);
-  }
-  std::vector<std::string> Names() const override {
-    std::vector<std::string> names = instances_.Names();
-    names.insert(names.begin(), "");
-    return names;
   }
 
  private:
@@ -151,6 +144,31 @@ absl::StatusOr<qmp::InstancesOptions> InstancesOptionsOf(const Config& config) {
   return options;
 }
 
+// In this order: virtual machines are connected to, the startup file is carried out, clients are
+// let in.
+absl::StatusOr<std::unique_ptr<rpc::Server>> Start(const Config& config, const rpc::Front& front,
+                                                   qmp::Instances& instances) {
+  const absl::Status connecting = instances.Start();
+  EndOrphanJobs(front.log, front.jobs, [&front](const std::string& instance) {
+    return instance.empty() || front.router.Find(instance) != nullptr;
+  });
+  RETURN_IF_ERROR(connecting);
+  if (!config.startup_file.empty()) {
+    ASSIGN_OR_RETURN(const auto requests, ReadStartupFile(config.startup_file));
+    RETURN_IF_ERROR(RunStartup(requests, front.dispatcher, front.log));
+  }
+  MakeDefaultFolder(config);
+  return rpc::Server::Start(front,
+                            {config.listen, config.tls_cert, config.tls_key, config.tls_client_ca});
+}
+
+void PrintAddresses(const rpc::Server& server) {
+  for (const std::string& address : server.addresses()) {
+    std::printf("tidemarkd: listening on %s\n", address.c_str());
+  }
+  std::fflush(stdout);
+}
+
 absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   ASSIGN_OR_RETURN(const PathPolicy paths, PathPolicy::Create(config.image_roots));
   ASSIGN_OR_RETURN(qmp::InstancesOptions instances_options, InstancesOptionsOf(config));
@@ -178,42 +196,20 @@ absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   const rpc::Front front{router,  instances,     log,      jobs,    dispatcher,
                          streams, SystemClock(), executor, kVersion};
 
-  // Order matters: native jobs end and tell so, connections end (the jobs of virtual machines go
-  // on), then streams tell it and end, then the server.
-  std::unique_ptr<rpc::Server> server;
-  const auto stop = [&] {
-    dispatcher.Stop();
-    native->Shutdown();
-    instances.Shutdown();
-    log.Flush();
-    streams.EndAll();
-    if (server != nullptr) server->Stop();
-  };
-
-  absl::Status status = instances.Start();
-  EndOrphanJobs(log, jobs, [&router](const std::string& instance) {
-    return instance.empty() || router.Find(instance) != nullptr;
-  });
-  if (status.ok() && !config.startup_file.empty()) {
-    auto requests = ReadStartupFile(config.startup_file);
-    status = requests.ok() ? RunStartup(*requests, dispatcher, log) : requests.status();
-  }
-  if (status.ok()) {
-    MakeDefaultFolder(config);
-    auto started = rpc::Server::Start(
-        front, {config.listen, config.tls_cert, config.tls_key, config.tls_client_ca});
-    status = started.status();
-    if (status.ok()) server = *std::move(started);
-  }
-  if (status.ok()) {
-    for (const std::string& address : server->addresses()) {
-      std::printf("tidemarkd: listening on %s\n", address.c_str());
-    }
-    std::fflush(stdout);
+  const absl::StatusOr<std::unique_ptr<rpc::Server>> server = Start(config, front, instances);
+  if (server.ok()) {
+    PrintAddresses(**server);
     stop_signals.Wait();
   }
-  stop();
-  return status;
+  // Order matters: native jobs end and tell so, connections end (the jobs of virtual machines go
+  // on), then streams tell it and end, then the server.
+  dispatcher.Stop();
+  native->Shutdown();
+  instances.Shutdown();
+  log.Flush();
+  streams.EndAll();
+  if (server.ok()) (*server)->Stop();
+  return server.status();
 }
 
 absl::optional<std::string> FromEnvironment(absl::string_view name) {

@@ -12,7 +12,7 @@ std::string DefaultSocketPath(const Environment& environment) {
   if (geteuid() != 0 && runtime.has_value() && absl::StartsWith(*runtime, "/")) {
     return absl::StrCat(*runtime, "/tidemark.sock");
   }
-  return "/run/tidemark/tidemark.sock";
+  return kRootSocketPath;
 }
 
 }  // namespace tidemark

@@ -13,6 +13,10 @@ namespace tidemark {
 // Reads an environment variable; nullopt if it is not set.
 using Environment = std::function<absl::optional<std::string>(absl::string_view name)>;
 
+// Root's socket and its folder. The daemon makes this folder; every other must exist.
+inline constexpr char kRootSocketFolder[] = "/run/tidemark";
+inline constexpr char kRootSocketPath[] = "/run/tidemark/tidemark.sock";
+
 // The path of the unix socket: in $XDG_RUNTIME_DIR, for root in /run.
 std::string DefaultSocketPath(const Environment& environment);
 
