@@ -417,7 +417,11 @@ void Connection::Finish() {
   reader_ = LineReader();
   std::string().swap(rest_);
 
-  for (auto& [id, command] : waiting) {
+  std::vector<Waiting> in_order;
+  for (auto& [id, command] : waiting) in_order.push_back(std::move(command));
+  std::sort(in_order.begin(), in_order.end(),
+            [](const Waiting& a, const Waiting& b) { return a.begin < b.begin; });
+  for (Waiting& command : in_order) {
     const bool may_have_left = sent > command.begin;
     command.done(Reply{Error(
         Reason::kConnectionLost,

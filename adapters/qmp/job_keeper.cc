@@ -1,4 +1,4 @@
-// Requests and events. What is found after a break is in job_reconcile.cc.
+// Events. Requests are in job_intents.cc, what is found after a break in job_reconcile.cc.
 //
 // Invariants
 //  - A record exists from the job's first event, or from when it was found, to its `null`.
@@ -13,7 +13,6 @@
 #include "adapters/qmp/error_table.h"
 #include "adapters/qmp/limits.h"
 #include "engine/backend/error_reason.h"
-#include "engine/base/status_macros.h"
 
 namespace tidemark::qmp {
 namespace {
@@ -32,6 +31,14 @@ bool IsHeld(v1::JobStatus status) {
 bool IsBlockJob(v1::JobType type) {
   return type == v1::JOB_TYPE_BACKUP || type == v1::JOB_TYPE_MIRROR ||
          type == v1::JOB_TYPE_STREAM || type == v1::JOB_TYPE_COMMIT;
+}
+
+// The figures that both ends of a block job tell.
+template <typename End>
+void SetEndFigures(const End& end, v1::Job* job) {
+  job->set_type(end.type());
+  job->set_progress_bytes(end.offset());
+  job->set_total_bytes(end.len());
 }
 
 bool HasEnded(v1::JobStatus status) {
@@ -56,111 +63,17 @@ JobKeeper::JobKeeper(std::string instance, backend::EventLog& log, const backend
       clock_(clock),
       hooks_(std::move(hooks)) {}
 
-JobKeeper::Intent JobKeeper::Intend(const std::vector<Job>& jobs) {
-  MutexLock lock(&mutex_);
-  const Intent intent = next_intent_++;
-  for (const Job& job : jobs) {
-    intended_[job.id()].emplace_back(intent, Asked(job));
-    storing_.erase(job.id());
-  }
-  return intent;
-}
-
-// It begins behind what the log holds now: by that Restore tells it from earlier ones of its id.
-v1::Job JobKeeper::Asked(Job job) const {
-  job.set_start_sequence(log_.position());
-  return job;
-}
-
-absl::Status JobKeeper::Store(const std::vector<Job>& jobs) {
-  if (store_ == nullptr) return absl::OkStatus();
-  MutexLock store_lock(&store_mutex_);
-  for (const Job& asked : jobs) {
-    const Job job = Asked(asked);
-    {
-      MutexLock lock(&mutex_);
-      const auto known = records_.find(job.id());
-      if (known != records_.end() && !HasEnded(known->second.status)) continue;
-      storing_[job.id()] = job;
-    }
-    RETURN_IF_ERROR(store_->SaveJob(job));
-  }
-  return absl::OkStatus();
-}
-
-void JobKeeper::Discard(const std::vector<Job>& jobs) {
-  {
-    MutexLock lock(&mutex_);
-    for (const Job& job : jobs) storing_.erase(job.id());
-  }
-  for (const Job& job : jobs) DeleteStored(job.id());
-}
-
-void JobKeeper::Settle(Intent intent, const std::vector<Job>& jobs, bool may_begin) {
-  std::vector<std::string> forgotten;
-  {
-    MutexLock lock(&mutex_);
-    for (const Job& job : jobs) {
-      const auto record = records_.find(job.id());
-      if (record != records_.end() && record->second.intent == intent) {
-        record->second.intent = 0;
-        if (!may_begin) {  // Refused, so what began under the id is somebody else's.
-          record->second.dismissed_by_us = false;
-          record->second.job = JobOfOthers(job.id());
-          forgotten.push_back(job.id());
-        }
-        continue;
-      }
-      const auto found = intended_.find(job.id());
-      if (found == intended_.end()) continue;
-      auto& entries = found->second;
-      const auto entry = std::find_if(entries.begin(), entries.end(),
-                                      [&](const auto& other) { return other.first == intent; });
-      if (entry == entries.end()) continue;
-      if (may_begin) {
-        entry->first = 0;  // Reconcile decides.
-        continue;
-      }
-      entries.erase(entry);
-      forgotten.push_back(job.id());
-      if (entries.empty()) intended_.erase(found);
-    }
-  }
-  for (const std::string& id : forgotten) DeleteStored(id);
-}
-
-// Posted, for it may block. What an intent or a record still needs is stored again instead.
-void JobKeeper::DeleteStored(const std::string& id) {
-  if (store_ == nullptr) return;
-  workers_.Post([keeper = shared_from_this(), id] {
-    MutexLock store_lock(&keeper->store_mutex_);
-    absl::optional<Job> needed;
-    {
-      MutexLock lock(&keeper->mutex_);
-      const auto intended = keeper->intended_.find(id);
-      const auto record = keeper->records_.find(id);
-      const auto storing = keeper->storing_.find(id);
-      if (storing != keeper->storing_.end()) {
-        needed = storing->second;
-      } else if (intended != keeper->intended_.end()) {
-        needed = intended->second.front().second;
-      } else if (record != keeper->records_.end()) {
-        needed = record->second.job;
-      }
-    }
-    // If that fails the job is looked for in vain after a restart, or its result is kept in QEMU.
-    if (needed.has_value()) {
-      keeper->store_->SaveJob(*needed).IgnoreError();
-    } else {
-      keeper->store_->DeleteJob(keeper->instance_, id).IgnoreError();
-    }
-  });
-}
-
 bool JobKeeper::IsLeaving(const std::string& id) const {
   MutexLock lock(&mutex_);
   const auto found = records_.find(id);
   return found != records_.end() && found->second.dismissed_by_us && HasEnded(found->second.status);
+}
+
+bool JobKeeper::IsLeaving(const std::string& id, Generation generation) const {
+  MutexLock lock(&mutex_);
+  const auto found = records_.find(id);
+  return found != records_.end() && found->second.generation == generation &&
+         found->second.dismissed_by_us && HasEnded(found->second.status);
 }
 
 bool JobKeeper::SetPauseWanted(const std::string& id, bool wanted) {
@@ -176,30 +89,32 @@ bool JobKeeper::AnyLives() const {
 }
 
 void JobKeeper::Hide(google::protobuf::Message* answer) const {
+  auto* const jobs = dynamic_cast<v1::QueryJobsResponse*>(answer);
+  auto* const block_jobs = dynamic_cast<v1::QueryBlockJobsResponse*>(answer);
+  if (jobs == nullptr && block_jobs == nullptr) return;
   MutexLock lock(&mutex_);
   const auto is_ours_to_dismiss = [&](const std::string& id) {
     const auto found = records_.find(id);
     return found != records_.end() && found->second.dismissed_by_us;
   };
-  if (auto* const jobs = dynamic_cast<v1::QueryJobsResponse*>(answer)) {
+  const auto is_hidden = [&](const std::string& id, JobStatus status) {
+    return status == v1::JOB_STATUS_CONCLUDED && is_ours_to_dismiss(id);
+  };
+  if (jobs != nullptr) {
     auto& list = *jobs->mutable_jobs();
-    list.erase(std::remove_if(list.begin(), list.end(),
-                              [&](const v1::JobInfo& info) {
-                                return info.status() == v1::JOB_STATUS_CONCLUDED &&
-                                       is_ours_to_dismiss(info.id());
-                              }),
-               list.end());
-  } else if (auto* const block_jobs = dynamic_cast<v1::QueryBlockJobsResponse*>(answer)) {
-    auto& list = *block_jobs->mutable_jobs();
-    list.erase(std::remove_if(list.begin(), list.end(),
-                              [&](const v1::BlockJobInfo& info) {
-                                return info.status() == v1::JOB_STATUS_CONCLUDED &&
-                                       is_ours_to_dismiss(info.device());
-                              }),
-               list.end());
-    for (v1::BlockJobInfo& info : list) {
-      if (is_ours_to_dismiss(info.device())) info.set_auto_dismiss(true);
-    }
+    list.erase(
+        std::remove_if(list.begin(), list.end(),
+                       [&](const JobInfo& info) { return is_hidden(info.id(), info.status()); }),
+        list.end());
+    return;
+  }
+  auto& list = *block_jobs->mutable_jobs();
+  list.erase(std::remove_if(
+                 list.begin(), list.end(),
+                 [&](const BlockJobInfo& info) { return is_hidden(info.device(), info.status()); }),
+             list.end());
+  for (BlockJobInfo& info : list) {
+    if (is_ours_to_dismiss(info.device())) info.set_auto_dismiss(true);
   }
 }
 
@@ -213,15 +128,22 @@ v1::Job JobKeeper::JobOfOthers(const std::string& id) const {
   return job;
 }
 
-// A job's first event. What was intended under its id, oldest first, is what it was asked to be.
-JobKeeper::Record& JobKeeper::Begin(const std::string& id) {
+JobKeeper::Record& JobKeeper::Add(const std::string& id) {
   Record& record = records_[id];
   record = Record();
+  record.generation = next_generation_++;
+  return record;
+}
+
+// A job's first event. What was intended under its id, oldest first, is what it was asked to be.
+JobKeeper::Record& JobKeeper::Begin(const std::string& id) {
+  Record& record = Add(id);
   record.job = JobOfOthers(id);
   const auto intended = intended_.find(id);
   if (intended == intended_.end()) return record;
   record.intent = intended->second.front().first;
   record.job = intended->second.front().second;
+  record.is_ours = true;
   record.dismissed_by_us = record.job.auto_dismiss();
   intended->second.pop_front();
   if (intended->second.empty()) intended_.erase(intended);
@@ -232,64 +154,62 @@ void JobKeeper::OnEvent(backend::Event event) {
   After after;
   {
     MutexLock lock(&mutex_);
-    const auto known = [&](const std::string& id) -> Record* {
-      const auto found = records_.find(id);
-      return found == records_.end() ? nullptr : &found->second;
-    };
-    switch (event.payload_case()) {
-      case v1::Event::kJobStatusChange:
-        OnStatus(std::move(event), &after);
-        break;
-      case v1::Event::kBlockJobError: {
-        v1::BlockJobErrorEvent& error = *event.mutable_block_job_error();
-        error.set_count(1);
-        Record* const record = known(error.device());
-        if (record != nullptr && error.action() == v1::BLOCK_ERROR_ACTION_STOP) {
-          record->pause_wanted = true;
-        }
-        log_.Append(instance_, std::move(event));
-        break;
-      }
-      case v1::Event::kBlockJobReady:
-        if (Record* const record = known(event.block_job_ready().device())) {
-          record->ready_told = true;
-        }
-        log_.Append(instance_, std::move(event));
-        break;
-      case v1::Event::kBlockJobPending:
-        if (Record* const record = known(event.block_job_pending().id())) {
-          record->pending_told = true;
-        }
-        log_.Append(instance_, std::move(event));
-        break;
-      case v1::Event::kBlockJobCompleted: {
-        const v1::BlockJobCompletedEvent& completed = event.block_job_completed();
-        if (Record* const record = known(completed.device())) {
-          record->end_told = true;
-          record->job.set_type(completed.type());
-          record->job.set_progress_bytes(completed.offset());
-          record->job.set_total_bytes(completed.len());
-          SetError(completed.error(), &record->job);
-        }
-        log_.Append(instance_, std::move(event));
-        break;
-      }
-      case v1::Event::kBlockJobCancelled: {
-        const v1::BlockJobCancelledEvent& cancelled = event.block_job_cancelled();
-        if (Record* const record = known(cancelled.device())) {
-          record->end_told = true;
-          record->job.set_type(cancelled.type());
-          record->job.set_progress_bytes(cancelled.offset());
-          record->job.set_total_bytes(cancelled.len());
-        }
-        log_.Append(instance_, std::move(event));
-        break;
-      }
-      default:
-        log_.Append(instance_, std::move(event));
+    if (event.has_job_status_change()) {
+      OnStatus(std::move(event), &after);
+    } else {
+      Learn(&event);
+      log_.Append(instance_, std::move(event));
     }
   }
   for (const auto& then : after) then();
+}
+
+// What an event other than a change of status says of a job.
+void JobKeeper::Learn(backend::Event* event) {
+  const auto known = [&](const std::string& id) -> Record* {
+    const auto found = records_.find(id);
+    return found == records_.end() ? nullptr : &found->second;
+  };
+  switch (event->payload_case()) {
+    case v1::Event::kBlockJobError: {
+      v1::BlockJobErrorEvent& error = *event->mutable_block_job_error();
+      error.set_count(1);
+      Record* const record = known(error.device());
+      if (record != nullptr && error.action() == v1::BLOCK_ERROR_ACTION_STOP) {
+        record->pause_wanted = true;
+      }
+      break;
+    }
+    case v1::Event::kBlockJobReady:
+      if (Record* const record = known(event->block_job_ready().device())) {
+        record->ready_told = true;
+      }
+      break;
+    case v1::Event::kBlockJobPending:
+      if (Record* const record = known(event->block_job_pending().id())) {
+        record->pending_told = true;
+      }
+      break;
+    case v1::Event::kBlockJobCompleted: {
+      const v1::BlockJobCompletedEvent& completed = event->block_job_completed();
+      if (Record* const record = known(completed.device())) {
+        record->end_told = true;
+        SetEndFigures(completed, &record->job);
+        SetError(completed.error(), &record->job);
+      }
+      break;
+    }
+    case v1::Event::kBlockJobCancelled: {
+      const v1::BlockJobCancelledEvent& cancelled = event->block_job_cancelled();
+      if (Record* const record = known(cancelled.device())) {
+        record->end_told = true;
+        SetEndFigures(cancelled, &record->job);
+      }
+      break;
+    }
+    default:
+      break;
+  }
 }
 
 void JobKeeper::OnStatus(backend::Event event, After* after) {
@@ -297,11 +217,19 @@ void JobKeeper::OnStatus(backend::Event event, After* after) {
   const std::string id = change.id();
   const JobStatus status = change.status();
   const auto found = records_.find(id);
-  // `created` begins another job under the id: the end of the one before was missed.
-  const bool is_new = found == records_.end() || status == v1::JOB_STATUS_CREATED;
+  bool is_new = found == records_.end();
   // No QEMU has so many: the peer makes them up.
-  if (found == records_.end() && records_.size() >= kJobsMax) return;
+  if (is_new && records_.size() >= kJobsMax) return;
+  if (!is_new &&
+      (status == v1::JOB_STATUS_CREATED || (HasEnded(found->second.status) && !HasEnded(status)))) {
+    Lose(id, kEndedUnseen, after);  // Another job has its id now.
+    is_new = true;
+  }
   Record& record = is_new ? Begin(id) : found->second;
+  // Of a job that was started through an earlier process nothing has been told yet.
+  if (!is_new && record.status == v1::JOB_STATUS_UNSPECIFIED) {
+    TellFoundStatus(&record, v1::JOB_STATUS_CREATED);
+  }
   change.set_type(record.job.type());
   *change.mutable_node_names() = record.job.node_names();
   // To begin with and after a resume there is no error.
@@ -354,11 +282,13 @@ void JobKeeper::TellProgress(const Record& record) {
 
 void JobKeeper::DismissWhenSaved(const std::string& id, After* after) {
   const uint64_t position = log_.position();
-  after->push_back([this, position, id] {
-    log_.RunWhenSaved(position, [weak = weak_from_this(), id] {
+  const Generation generation = records_.at(id).generation;
+  after->push_back([this, position, id, generation] {
+    log_.RunWhenSaved(position, [weak = weak_from_this(), id, generation] {
       const auto keeper = weak.lock();
-      // A job that failed before it began has gone by itself; the id may be another's by now.
-      if (keeper != nullptr && keeper->IsLeaving(id)) keeper->hooks_.dismiss(id);
+      // A job that failed before it began has gone by itself.
+      if (keeper == nullptr || !keeper->IsLeaving(id, generation)) return;
+      keeper->hooks_.dismiss(id, generation);
     });
   });
 }

@@ -7,7 +7,8 @@
 // neither: not in events, not in queries.
 //
 // Calls that say so are made in the order of the wire, one at a time; all others from any thread.
-// None blocks. `log`, `jobs`, `store` and `workers` must outlive the keeper and what it has posted.
+// None but Store blocks. `log`, `jobs`, `store` and `workers` must outlive the keeper and what it
+// has posted.
 #ifndef ADAPTERS_QMP_JOB_KEEPER_H_
 #define ADAPTERS_QMP_JOB_KEEPER_H_
 
@@ -35,10 +36,12 @@ namespace tidemark::qmp {
 
 class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
  public:
+  // Tells a job from others that had or will have its id, within this process.
+  using Generation = uint64_t;
   // What the owner does for the keeper; called without locks, on any thread.
   struct Hooks {
     // Sends job-dismiss.
-    std::function<void(const std::string& id)> dismiss;
+    std::function<void(const std::string& id, Generation generation)> dismiss;
     // A job is gone: its id is free.
     std::function<void(const std::string& id)> gone;
     // A job began to live.
@@ -52,19 +55,25 @@ class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
   void Restore(const std::vector<::tidemark::block::v1::Job>& stored);
 
   // --- Requests.
-  // A request is about to be sent that starts `jobs`. Ends with Settle.
+  // A request that starts `jobs` goes through Store, Intend and Settle, or Store and Discard. Its
+  // number, never 0:
   using Intent = uint64_t;
-  Intent Intend(const std::vector<::tidemark::block::v1::Job>& jobs);
-  // Stores them, before Intend. Blocks: workers only. A job whose id lives already is not stored:
-  // QEMU will refuse it.
-  absl::Status Store(const std::vector<::tidemark::block::v1::Job>& jobs);
+  Intent NewIntent();
+  // Stores its jobs. Blocks: workers only. A job whose id is taken is not stored, for the id's row
+  // is of the job that has it.
+  absl::Status Store(Intent intent, const std::vector<::tidemark::block::v1::Job>& jobs);
+  // Whether each of them is stored, or its id is taken, so that QEMU will refuse it.
+  bool IsStored(Intent intent, const std::vector<::tidemark::block::v1::Job>& jobs) const;
   // What was stored will not be sent.
-  void Discard(const std::vector<::tidemark::block::v1::Job>& jobs);
+  void Discard(Intent intent, const std::vector<::tidemark::block::v1::Job>& jobs);
+  // It is about to be sent.
+  void Intend(Intent intent, const std::vector<::tidemark::block::v1::Job>& jobs);
   // QEMU has answered, or never will. What did not begin by then is forgotten, unless it may still
   // be told or found to have begun (`may_begin`).
   void Settle(Intent intent, const std::vector<::tidemark::block::v1::Job>& jobs, bool may_begin);
   // The job has ended and is about to be dismissed from here: its id will be free at once.
   bool IsLeaving(const std::string& id) const;
+  bool IsLeaving(const std::string& id, Generation generation) const;
   // A user holds the job, or lets it go. Returns what was so before.
   bool SetPauseWanted(const std::string& id, bool wanted);
   // Takes out of a query's answer what clients must not see.
@@ -94,8 +103,11 @@ class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
   using BlockJobInfo = ::tidemark::block::v1::BlockJobInfo;
   using JobStatus = ::tidemark::block::v1::JobStatus;
   struct Record {
+    Generation generation = 0;
     // As its starter asked; of other people's jobs, as far as known.
     Job job;
+    // It was started through us, by this process or an earlier one.
+    bool is_ours = false;
     // The request that it was taken to be of; 0: none, or it is settled.
     Intent intent = 0;
     // Its starter wants it gone when it ends, and we have made it wait.
@@ -116,7 +128,9 @@ class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
   // What follows from an event once no lock is held.
   using After = std::vector<std::function<void()>>;
 
+  void Learn(backend::Event* event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnStatus(backend::Event event, After* after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Record& Add(const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Record& Begin(const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MarkSpontaneous(::tidemark::block::v1::JobStatusChangeEvent* change, Record* record)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -127,7 +141,8 @@ class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TellEnd(Record* record, const JobInfo& info, bool is_block_job)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool IsAnother(const JobInfo& info) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool IsAnother(const JobInfo& info, const BlockJobInfo* block) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Lose(const std::string& id, absl::string_view error, After* after)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DismissWhenSaved(const std::string& id, After* after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -137,8 +152,12 @@ class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
   int64_t RateOf(Record* record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DeleteStored(const std::string& id);
   Job Asked(Job job) const;
+  void EraseStoring(Intent intent, const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Job JobOfOthers(const std::string& id) const;
   static void SetError(const std::string& error, Job* job);
+
+  static constexpr char kEndedUnseen[] =
+      "The job ended while the connection to QEMU was down, and QEMU did not keep its result";
 
   // Constant after construction.
   const std::string instance_;
@@ -155,8 +174,9 @@ class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
 
   mutable Mutex mutex_;
   Intent next_intent_ ABSL_GUARDED_BY(mutex_) = 1;
+  Generation next_generation_ ABSL_GUARDED_BY(mutex_) = 1;
   // Stored or about to be, and not intended yet.
-  std::map<std::string, Job> storing_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::pair<Intent, Job>> storing_ ABSL_GUARDED_BY(mutex_);
   // By id, in the order sent.
   std::map<std::string, std::list<std::pair<Intent, Job>>> intended_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Record> records_ ABSL_GUARDED_BY(mutex_);

@@ -25,7 +25,9 @@ class KeeperTest : public ::testing::Test {
   // As a new process does; the log lives on.
   void Restart(const std::vector<v1::Job>& stored) {
     JobKeeper::Hooks hooks;
-    hooks.dismiss = [this](const std::string& id) { dismissed_.push_back(id); };
+    hooks.dismiss = [this](const std::string& id, JobKeeper::Generation) {
+      dismissed_.push_back(id);
+    };
     hooks.gone = [this](const std::string& id) { gone_.push_back(id); };
     hooks.alive = [] {};
     keeper_ = std::make_shared<JobKeeper>("vm", log_, book_, &store_, executor_, clock_, hooks);
@@ -50,6 +52,19 @@ class KeeperTest : public ::testing::Test {
   }
   void Status(const std::string& id, const std::string& status) {
     Event(absl::StrCat("job_status_change { id: '", id, "' status: JOB_STATUS_", status, " }"));
+  }
+
+  // The way of a request: Store, Intend, and Settle with what Intend returns. Store may be left
+  // out.
+  absl::Status Store(const std::vector<v1::Job>& jobs) {
+    intent_ = keeper_->NewIntent();
+    return keeper_->Store(intent_, jobs);
+  }
+  JobKeeper::Intent Intend(const std::vector<v1::Job>& jobs) {
+    const JobKeeper::Intent intent = intent_ == 0 ? keeper_->NewIntent() : intent_;
+    intent_ = 0;
+    keeper_->Intend(intent, jobs);
+    return intent;
   }
 
   static v1::QueryJobsResponse Jobs(const std::string& text) {
@@ -106,12 +121,14 @@ class KeeperTest : public ::testing::Test {
   backend::JobBook book_{log_};
   MemoryStore store_;
   std::shared_ptr<JobKeeper> keeper_;
+  // Of what is stored and not intended.
+  JobKeeper::Intent intent_ = 0;
   std::vector<std::string> dismissed_;
   std::vector<std::string> gone_;
 };
 
 TEST_F(KeeperTest, AddsWhatTheStarterAskedFor) {
-  const auto intent = keeper_->Intend({Backup("full", /*auto_dismiss=*/false)});
+  const auto intent = Intend({Backup("full", /*auto_dismiss=*/false)});
   Status("full", "CREATED");
   Status("full", "RUNNING");
   keeper_->Settle(intent, {Backup("full", false)}, /*may_begin=*/false);
@@ -123,7 +140,7 @@ TEST_F(KeeperTest, AddsWhatTheStarterAskedFor) {
 }
 
 TEST_F(KeeperTest, DismissesAJobOfASelfDismissingStarterOnceItsEndIsSaved) {
-  keeper_->Intend({Backup("full")});
+  Intend({Backup("full")});
   Status("full", "CREATED");
   Event("block_job_completed { device: 'full' type: JOB_TYPE_BACKUP len: 9 offset: 9 }");
   Status("full", "CONCLUDED");
@@ -138,7 +155,7 @@ TEST_F(KeeperTest, DismissesAJobOfASelfDismissingStarterOnceItsEndIsSaved) {
 }
 
 TEST_F(KeeperTest, LeavesAJobToItsStarterWhoWantsToDismissIt) {
-  keeper_->Intend({Backup("full", /*auto_dismiss=*/false)});
+  Intend({Backup("full", /*auto_dismiss=*/false)});
   Status("full", "CREATED");
   Status("full", "CONCLUDED");
   executor_.RunAll();
@@ -154,7 +171,7 @@ TEST_F(KeeperTest, NeverTouchesJobsOfOtherClients) {
 }
 
 TEST_F(KeeperTest, HidesFromQueriesThatItHoldsAResult) {
-  keeper_->Intend({Backup("ours")});
+  Intend({Backup("ours")});
   Status("ours", "CREATED");
   Status("ours", "RUNNING");
   auto block_jobs = BlockJobs(
@@ -169,7 +186,7 @@ TEST_F(KeeperTest, HidesFromQueriesThatItHoldsAResult) {
 }
 
 TEST_F(KeeperTest, MarksPausesThatNobodyAskedFor) {
-  keeper_->Intend({Backup("full")});
+  Intend({Backup("full")});
   Status("full", "CREATED");
   Status("full", "RUNNING");
   Status("full", "PAUSED");
@@ -185,8 +202,8 @@ TEST_F(KeeperTest, MarksPausesThatNobodyAskedFor) {
 }
 
 TEST_F(KeeperTest, ForgetsWhatWasRefused) {
-  ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
-  const auto intent = keeper_->Intend({Backup("full")});
+  ASSERT_TRUE(Store({Backup("full")}).ok());
+  const auto intent = Intend({Backup("full")});
   keeper_->Settle(intent, {Backup("full")}, /*may_begin=*/false);
   executor_.RunAll();
   EXPECT_THAT(store_.jobs, IsEmpty());
@@ -197,13 +214,13 @@ TEST_F(KeeperTest, ForgetsWhatWasRefused) {
 }
 
 TEST_F(KeeperTest, KeepsTheStoredJobWhenASecondOneOfItsNameIsRefused) {
-  ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
-  keeper_->Settle(keeper_->Intend({Backup("other")}), {Backup("other")}, false);
-  const auto intent = keeper_->Intend({Backup("full")});
+  ASSERT_TRUE(Store({Backup("full")}).ok());
+  keeper_->Settle(Intend({Backup("other")}), {Backup("other")}, false);
+  const auto intent = Intend({Backup("full")});
   Status("full", "CREATED");
   keeper_->Settle(intent, {Backup("full")}, false);
-  ASSERT_TRUE(keeper_->Store({Backup("full", /*auto_dismiss=*/false)}).ok());
-  const auto second = keeper_->Intend({Backup("full", false)});
+  ASSERT_TRUE(Store({Backup("full", /*auto_dismiss=*/false)}).ok());
+  const auto second = Intend({Backup("full", false)});
   keeper_->Settle(second, {Backup("full", false)}, false);
   executor_.RunAll();
   ASSERT_EQ(store_.jobs.size(), 1u);
@@ -228,7 +245,7 @@ TEST_F(KeeperTest, AsksHowAJobEndedIfNoEventToldIt) {
 }
 
 TEST_F(KeeperTest, TellsAfterABreakHowAJobEnded) {
-  keeper_->Intend({Backup("full")});
+  Intend({Backup("full")});
   Status("full", "CREATED");
   Status("full", "RUNNING");
   keeper_->Reconcile(Jobs("jobs { id: 'full' type: JOB_TYPE_BACKUP status: JOB_STATUS_CONCLUDED"
@@ -242,7 +259,7 @@ TEST_F(KeeperTest, TellsAfterABreakHowAJobEnded) {
 TEST_F(KeeperTest, TellsAfterABreakThatAJobIsReady) {
   v1::Job mirror = Backup("mirror");
   mirror.set_type(v1::JOB_TYPE_MIRROR);
-  keeper_->Intend({mirror});
+  Intend({mirror});
   Status("mirror", "CREATED");
   Status("mirror", "RUNNING");
   const auto jobs = Jobs("jobs { id: 'mirror' type: JOB_TYPE_MIRROR status: JOB_STATUS_READY }");
@@ -255,7 +272,7 @@ TEST_F(KeeperTest, TellsAfterABreakThatAJobIsReady) {
 TEST_F(KeeperTest, TellsAfterABreakThatAJobIsReadyEvenIfOnlyItsStateWasTold) {
   v1::Job mirror = Backup("mirror");
   mirror.set_type(v1::JOB_TYPE_MIRROR);
-  keeper_->Intend({mirror});
+  Intend({mirror});
   Status("mirror", "CREATED");
   Status("mirror", "READY");
   keeper_->Reconcile(Jobs("jobs { id: 'mirror' type: JOB_TYPE_MIRROR status: JOB_STATUS_READY }"),
@@ -275,7 +292,7 @@ TEST_F(KeeperTest, TellsTheErrorThatWasNotTold) {
 }
 
 TEST_F(KeeperTest, DoesNotTakeAJobOfAnotherClientForItsOwn) {
-  const auto intent = keeper_->Intend({Backup("full")});
+  const auto intent = Intend({Backup("full")});
   Status("full", "CREATED");  // Theirs was faster; ours is refused.
   keeper_->Settle(intent, {Backup("full")}, /*may_begin=*/false);
   Status("full", "CONCLUDED");
@@ -284,7 +301,7 @@ TEST_F(KeeperTest, DoesNotTakeAJobOfAnotherClientForItsOwn) {
 }
 
 TEST_F(KeeperTest, TellsAJobThatLivesFromAnEndedOneOfItsName) {
-  keeper_->Intend({Backup("full")});
+  Intend({Backup("full")});
   Status("full", "CREATED");
   Event("block_job_completed { device: 'full' type: JOB_TYPE_BACKUP }");
   Status("full", "CONCLUDED");
@@ -296,21 +313,78 @@ TEST_F(KeeperTest, TellsAJobThatLivesFromAnEndedOneOfItsName) {
 }
 
 TEST_F(KeeperTest, KeepsWhatIsAboutToBeSentWhenTheJobBeforeItGoes) {
-  keeper_->Intend({Backup("full")});
+  Intend({Backup("full")});
   Status("full", "CREATED");
   Status("full", "CONCLUDED");
   executor_.RunAll();
-  ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());  // The next one waits for the id.
+  ASSERT_TRUE(Store({Backup("full")}).ok());
+  EXPECT_THAT(store_.jobs, IsEmpty()) << "the id is taken";
+  EXPECT_TRUE(keeper_->IsStored(intent_, {Backup("full")}));
   Status("full", "NULL");
+  EXPECT_FALSE(keeper_->IsStored(intent_, {Backup("full")}));
+  ASSERT_TRUE(Store({Backup("full")}).ok());
+  executor_.RunAll();  // What the end of the first one posted.
+  EXPECT_TRUE(keeper_->IsStored(intent_, {Backup("full")}));
+  EXPECT_EQ(store_.jobs.size(), 1u);
+  keeper_->Discard(intent_ + 1, {Backup("full")});  // Another's.
   executor_.RunAll();
   EXPECT_EQ(store_.jobs.size(), 1u);
-  keeper_->Discard({Backup("full")});
+  keeper_->Discard(intent_, {Backup("full")});
   executor_.RunAll();
   EXPECT_THAT(store_.jobs, IsEmpty());
 }
 
+TEST_F(KeeperTest, NeverStoresJobsOfOtherClients) {
+  const auto intent = Intend({Backup("full")});
+  Status("full", "CREATED");  // Theirs was faster; ours is refused.
+  keeper_->Settle(intent, {Backup("full")}, /*may_begin=*/false);
+  executor_.RunAll();
+  EXPECT_THAT(store_.jobs, IsEmpty());
+}
+
+TEST_F(KeeperTest, FindsAfterARestartTheJobsOfOtherClientsToo) {
+  Status("gone", "CREATED");
+  Status("gone", "RUNNING");
+  Status("waits", "CREATED");
+  Status("waits", "CONCLUDED");
+  Restart({});
+  keeper_->Reconcile(
+      Jobs("jobs { id: 'waits' type: JOB_TYPE_CREATE status: JOB_STATUS_CONCLUDED }"), {}, true);
+  EXPECT_THAT(Story(), ElementsAre("CREATED", "RUNNING", "CREATED", "CONCLUDED", "*NULL"));
+  EXPECT_EQ(Known("gone").outcome(), v1::JOB_OUTCOME_FAILED);
+  EXPECT_EQ(Known("waits").outcome(), v1::JOB_OUTCOME_SUCCEEDED);
+  EXPECT_THAT(dismissed_, IsEmpty());
+}
+
+TEST_F(KeeperTest, DoesNotTakeAJobThatGoesByItselfForOneItStored) {
+  ASSERT_TRUE(Store({Backup("full")}).ok());
+  Restart(*store_.LoadJobs("vm"));
+  keeper_->Reconcile(
+      Jobs("jobs { id: 'full' type: JOB_TYPE_BACKUP status: JOB_STATUS_RUNNING }"),
+      BlockJobs("jobs { device: 'full' status: JOB_STATUS_RUNNING auto_dismiss: true }"), true);
+  EXPECT_THAT(Story(), ElementsAre("*CREATED", "*NULL", "*CREATED", "*RUNNING"));
+  Status("full", "CONCLUDED");
+  executor_.RunAll();
+  EXPECT_THAT(dismissed_, IsEmpty());
+}
+
+TEST_F(KeeperTest, TellsOfARestoredJobThatItBeganBeforeWhatItDoes) {
+  ASSERT_TRUE(Store({Backup("full")}).ok());
+  Restart(*store_.LoadJobs("vm"));
+  Status("full", "CONCLUDED");  // Before anything could be asked.
+  EXPECT_THAT(Story(), ElementsAre("*CREATED", "CONCLUDED"));
+  EXPECT_THAT(dismissed_, ElementsAre("full"));
+}
+
+TEST_F(KeeperTest, TellsTheEndOfAJobWhoseIdIsAnothersNow) {
+  Status("full", "CREATED");
+  Status("full", "RUNNING");
+  Status("full", "CREATED");
+  EXPECT_THAT(Story(), ElementsAre("CREATED", "RUNNING", "*NULL", "CREATED"));
+}
+
 TEST_F(KeeperTest, EndsTheJobsOfAQemuThatIsAnotherProcessNow) {
-  keeper_->Intend({Backup("full")});
+  Intend({Backup("full")});
   Status("full", "CREATED");
   Status("full", "RUNNING");
   keeper_->Reconcile({}, {}, /*same_qemu=*/false);
@@ -321,7 +395,7 @@ TEST_F(KeeperTest, EndsTheJobsOfAQemuThatIsAnotherProcessNow) {
 }
 
 TEST_F(KeeperTest, FindsAJobWhoseStartWasNeverAnswered) {
-  const auto intent = keeper_->Intend({Backup("full")});
+  const auto intent = Intend({Backup("full")});
   keeper_->Settle(intent, {Backup("full")}, /*may_begin=*/true);
   keeper_->Reconcile(Jobs("jobs { id: 'full' type: JOB_TYPE_BACKUP status: JOB_STATUS_CONCLUDED }"),
                      BlockJobs("jobs { device: 'full' status: JOB_STATUS_CONCLUDED }"), true);
@@ -330,8 +404,8 @@ TEST_F(KeeperTest, FindsAJobWhoseStartWasNeverAnswered) {
 }
 
 TEST_F(KeeperTest, ForgetsAJobThatNeverBegan) {
-  ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
-  const auto intent = keeper_->Intend({Backup("full")});
+  ASSERT_TRUE(Store({Backup("full")}).ok());
+  const auto intent = Intend({Backup("full")});
   keeper_->Settle(intent, {Backup("full")}, /*may_begin=*/true);
   keeper_->Reconcile({}, {}, true);
   EXPECT_THAT(Story(), IsEmpty());
@@ -339,8 +413,8 @@ TEST_F(KeeperTest, ForgetsAJobThatNeverBegan) {
 }
 
 TEST_F(KeeperTest, GoesOnAfterARestartWithWhatWasStored) {
-  ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
-  keeper_->Intend({Backup("full")});
+  ASSERT_TRUE(Store({Backup("full")}).ok());
+  Intend({Backup("full")});
   Status("full", "CREATED");
   Status("full", "RUNNING");
   executor_.RunAll();
@@ -356,7 +430,7 @@ TEST_F(KeeperTest, GoesOnAfterARestartWithWhatWasStored) {
 }
 
 TEST_F(KeeperTest, DoesNotKeepSilentAfterARestartAboutAJobWhoseBeginningWasNotSaved) {
-  ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
+  ASSERT_TRUE(Store({Backup("full")}).ok());
   Restart(*store_.LoadJobs("vm"));
   keeper_->EndAll("QEMU has gone");
   EXPECT_THAT(Story(), ElementsAre("*CREATED", "*NULL"));
@@ -367,8 +441,8 @@ TEST_F(KeeperTest, DoesNotKeepSilentAfterARestartAboutAJobWhoseBeginningWasNotSa
 }
 
 TEST_F(KeeperTest, LeavesAJobInPeaceAfterARestartWhoseWholeStoryIsInTheLog) {
-  ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
-  keeper_->Intend({Backup("full")});
+  ASSERT_TRUE(Store({Backup("full")}).ok());
+  Intend({Backup("full")});
   Status("full", "CREATED");
   Event("block_job_completed { device: 'full' type: JOB_TYPE_BACKUP }");
   Status("full", "CONCLUDED");
@@ -383,12 +457,12 @@ TEST_F(KeeperTest, LeavesAJobInPeaceAfterARestartWhoseWholeStoryIsInTheLog) {
 }
 
 TEST_F(KeeperTest, TellsAStoredJobFromTheOneOfItsNameThatEndedBeforeIt) {
-  keeper_->Intend({Backup("full")});
+  Intend({Backup("full")});
   Status("full", "CREATED");
   Event("block_job_completed { device: 'full' type: JOB_TYPE_BACKUP }");
   Status("full", "CONCLUDED");
   Status("full", "NULL");
-  ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
+  ASSERT_TRUE(Store({Backup("full")}).ok());
   Restart(*store_.LoadJobs("vm"));
   keeper_->Reconcile({}, {}, /*same_qemu=*/true);
   EXPECT_THAT(Story(),
@@ -397,8 +471,8 @@ TEST_F(KeeperTest, TellsAStoredJobFromTheOneOfItsNameThatEndedBeforeIt) {
 }
 
 TEST_F(KeeperTest, DismissesAfterARestartWhatHadEndedBefore) {
-  ASSERT_TRUE(keeper_->Store({Backup("full")}).ok());
-  keeper_->Intend({Backup("full")});
+  ASSERT_TRUE(Store({Backup("full")}).ok());
+  Intend({Backup("full")});
   Status("full", "CREATED");
   Event("block_job_completed { device: 'full' type: JOB_TYPE_BACKUP }");
   Status("full", "CONCLUDED");

@@ -2,6 +2,8 @@
 // is told from here is marked as recovered; it may repeat what had been told before the break, but
 // leaves nothing out that a client waits for.
 #include <algorithm>
+#include <map>
+#include <set>
 #include <utility>
 
 #include "adapters/qmp/job_keeper.h"
@@ -15,10 +17,8 @@ namespace v1 = ::tidemark::block::v1;
 // QEMU's word for it.
 constexpr char kCancelledText[] = "Operation canceled";
 constexpr char kRestarted[] = "QEMU ended or was replaced while the job ran";
-constexpr char kEndedUnseen[] =
-    "The job ended while the connection to QEMU was down, and QEMU did not keep its result";
 constexpr char kBeginUnsaved[] =
-    "The service ended before it had saved whether the job began, and QEMU does not have the job";
+    "The service ended before it had saved what became of the job, and QEMU does not have it";
 
 bool IsReadyOrLater(v1::JobStatus status) {
   return status == v1::JOB_STATUS_READY || status == v1::JOB_STATUS_STANDBY;
@@ -26,27 +26,35 @@ bool IsReadyOrLater(v1::JobStatus status) {
 
 }  // namespace
 
+// What the log tells of jobs that have not gone, whoever started them, and what was stored of ours.
 void JobKeeper::Restore(const std::vector<Job>& stored) {
   MutexLock lock(&mutex_);
-  for (const Job& job : stored) {
-    Record& record = records_[job.id()];
-    record.job = job;
-    record.job.set_instance(instance_);
-    record.dismissed_by_us = job.auto_dismiss();
-    // What the log knows of it. A job that began before this one was asked for is an earlier one.
-    const auto entry = jobs_.Find(instance_, job.id());
-    if (!entry.ok() || entry->view.job().start_sequence() <= job.start_sequence()) continue;
-    const Job& told = entry->view.job();
-    if (told.status() == v1::JOB_STATUS_NULL) {  // Only the store had not been told yet.
-      records_.erase(job.id());
-      DeleteStored(job.id());
-      continue;
-    }
+  for (const Job& told : jobs_.Remaining(instance_)) {
+    Record& record = Add(told.id());
+    record.job = told;
     record.status = told.status();
     record.pause_wanted =
         told.status() == v1::JOB_STATUS_PAUSED || told.status() == v1::JOB_STATUS_STANDBY;
-    record.job.set_error(told.error());
-    record.job.set_error_reason(told.error_reason());
+  }
+  for (const Job& job : stored) {
+    const auto entry = jobs_.Find(instance_, job.id());
+    const bool is_told = entry.ok() && entry->view.job().start_sequence() > job.start_sequence();
+    const auto told = records_.find(job.id());
+    if (is_told && told == records_.end()) {  // Gone; only the store had not been told yet.
+      DeleteStored(job.id());
+      continue;
+    }
+    // One that began before this one was asked for is an earlier one, and has gone.
+    if (!is_told && told != records_.end()) TellFoundStatus(&told->second, v1::JOB_STATUS_NULL);
+    Record& record = is_told ? told->second : Add(job.id());
+    const std::string error = record.job.error();
+    const v1::ErrorReason reason = record.job.error_reason();
+    record.job = job;
+    record.job.set_instance(instance_);
+    record.job.set_error(error);
+    record.job.set_error_reason(reason);
+    record.is_ours = true;
+    record.dismissed_by_us = job.auto_dismiss();
   }
 }
 
@@ -137,13 +145,15 @@ void JobKeeper::CatchUp(Record* record, const JobInfo& info, const BlockJobInfo*
   TellProgress(*record);
 }
 
-// Whether the id is that of another job by now: one that had ended lives, or is of another type.
-bool JobKeeper::IsAnother(const JobInfo& info) const {
+// Whether the id is that of another job by now: one that had ended lives, or is of another type, or
+// ours would go by itself.
+bool JobKeeper::IsAnother(const JobInfo& info, const BlockJobInfo* block) const {
   const auto found = records_.find(info.id());
   if (found == records_.end()) return false;
   const Record& record = found->second;
   const bool had_ended = record.status == v1::JOB_STATUS_CONCLUDED;
   return (had_ended && info.status() != v1::JOB_STATUS_CONCLUDED) ||
+         (record.is_ours && block != nullptr && block->auto_dismiss()) ||
          (record.job.type() != v1::JOB_TYPE_UNSPECIFIED &&
           info.type() != v1::JOB_TYPE_UNSPECIFIED && record.job.type() != info.type());
 }
@@ -180,8 +190,8 @@ void JobKeeper::EndAll(absl::string_view error) {
 void JobKeeper::Reconcile(const v1::QueryJobsResponse& jobs,
                           const v1::QueryBlockJobsResponse& block_jobs, bool same_qemu) {
   if (!same_qemu) EndAll(kRestarted);
-  std::map<std::string, const JobInfo*> listed;
-  for (const JobInfo& info : jobs.jobs()) listed[info.id()] = &info;
+  std::set<std::string> listed;
+  for (const JobInfo& info : jobs.jobs()) listed.insert(info.id());
   std::map<std::string, const BlockJobInfo*> block;
   for (const BlockJobInfo& info : block_jobs.jobs()) block[info.device()] = &info;
 
@@ -196,12 +206,13 @@ void JobKeeper::Reconcile(const v1::QueryJobsResponse& jobs,
     // Oldest first: QEMU lists the newest first.
     for (int i = jobs.jobs_size() - 1; i >= 0; --i) {
       const JobInfo& info = jobs.jobs(i);
-      if (IsAnother(info)) Lose(info.id(), kEndedUnseen, &after);
+      const auto figures = block.find(info.id());
+      const BlockJobInfo* const of_block = figures == block.end() ? nullptr : figures->second;
+      if (IsAnother(info, of_block)) Lose(info.id(), kEndedUnseen, &after);
       const auto found = records_.find(info.id());
       if (found == records_.end() && records_.size() >= kJobsMax) continue;
       Record& record = found == records_.end() ? Begin(info.id()) : found->second;
-      const auto figures = block.find(info.id());
-      CatchUp(&record, info, figures == block.end() ? nullptr : figures->second);
+      CatchUp(&record, info, of_block);
       if (record.status == v1::JOB_STATUS_CONCLUDED && record.dismissed_by_us) {
         DismissWhenSaved(info.id(), &after);
       }

@@ -62,6 +62,8 @@ inline constexpr absl::Duration kSteadyMin = absl::Seconds(10);
 // long. Beyond it the peer is not what it says it is.
 inline constexpr size_t kHeldMax = 10'000;
 inline constexpr absl::Duration kHeldMaxTime = absl::Seconds(60);
+// What can be done only once events are saved waits so long for it.
+inline constexpr absl::Duration kSavedWaitMax = absl::Seconds(10);
 // Jobs and exports of one virtual machine that are kept in the books at a time.
 inline constexpr size_t kJobsMax = 10'000;
 inline constexpr size_t kExportsMax = 10'000;

@@ -42,8 +42,10 @@ void QmpBackend::Attach(std::shared_ptr<Connection> connection, const Greeting& 
   {
     MutexLock lock(&mutex_);
     if (connection_ != nullptr && connection_->peer_has_exited()) same_qemu = false;
-    const pid_t before = greeting_.peer_pid;
-    if (before != 0 && greeting.peer_pid != 0 && before != greeting.peer_pid) same_qemu = false;
+    // Others than QEMU itself may have been started anew in between, and QEMU not.
+    const bool are_known =
+        connection_ != nullptr && connection_->peer_is_watched() && connection->peer_is_watched();
+    if (are_known && greeting_.peer_pid != greeting.peer_pid) same_qemu = false;
     connection_ = connection;
     greeting_ = greeting;
     state_ = State::kAttaching;
@@ -151,11 +153,13 @@ void QmpBackend::Detach(const absl::Status& why, bool is_local) {
                     {});
     if (was != State::kDetached) detached_since_ = context_.clock.Elapsed();
     // One whose process is watched has ended when that has: WatchPeer sees to it. Of others it is
-    // believed when the kernel says that nobody holds the socket, or after a while.
+    // believed when the kernel says that nobody holds the socket, or after a while: always that
+    // where some other program lies between.
     const bool is_watched = connection_ != nullptr && connection_->peer_is_watched();
+    const bool is_proxied = !is_watched && greeting_.peer_pid != 0;
     const bool is_long = context_.clock.Elapsed() - detached_since_ >= kGoneAfter;
     const std::string cause = MetadataOf(why, "cause");
-    has_ended = !is_watched && ((is_local && cause == "refused") ||
+    has_ended = !is_watched && ((is_local && !is_proxied && cause == "refused") ||
                                 (is_long && (cause == "refused" || cause == "absent")));
     refusal = NotReady();
     calls.assign(queue_.begin(), queue_.end());

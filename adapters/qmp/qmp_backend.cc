@@ -34,6 +34,10 @@ PauseVerb PauseVerbOf(absl::string_view command) {
   return PauseVerb::kNone;
 }
 
+bool IsDismissal(absl::string_view command) {
+  return command == "job-dismiss" || command == "block-job-dismiss";
+}
+
 // The job that a verb is for: `id`, or by its historical name `device`.
 std::string JobOfVerb(const google::protobuf::Message& request) {
   for (const char* const name : {"id", "device"}) {
@@ -54,8 +58,8 @@ std::shared_ptr<QmpBackend> QmpBackend::Create(std::string instance, BridgeConte
   std::shared_ptr<QmpBackend> backend(new QmpBackend(std::move(instance), context));
   const std::weak_ptr<QmpBackend> weak = backend;
   JobKeeper::Hooks hooks;
-  hooks.dismiss = [weak](const std::string& id) {
-    if (const auto self = weak.lock()) self->Dismiss(id);
+  hooks.dismiss = [weak](const std::string& id, JobKeeper::Generation generation) {
+    if (const auto self = weak.lock()) self->Dismiss(id, generation);
   };
   hooks.gone = [weak](const std::string& id) {
     if (const auto self = weak.lock()) self->OnJobGone(id);
@@ -112,15 +116,38 @@ void QmpBackend::Call(const backend::Command& command, const google::protobuf::M
   call->jobs = JobsStartedBy(request, instance_);
   if (PauseVerbOf(command.qmp_name) != PauseVerb::kNone) call->paused_job = JobOfVerb(request);
   if (command.kind == backend::CommandKind::kJobVerb && AnswerAsGone(*call)) return;
+  if (IsDismissal(command.qmp_name)) call->dismissed_job = JobOfVerb(request);
   if (call->jobs.empty()) {
     call->arguments = ToJson(request);
   } else {
+    call->intent = keeper_->NewIntent();
     const std::unique_ptr<google::protobuf::Message> kept(request.New());
     kept->CopyFrom(request);
     KeepResults(kept.get());
     call->arguments = ToJson(*kept);
   }
-  Submit(std::move(call));
+  if (!call->dismissed_job.empty() && context_.store != nullptr) {
+    SubmitWhenSaved(std::move(call));
+  } else {
+    Submit(std::move(call));
+  }
+}
+
+// With the job goes its result, which until then must be in QEMU or in what is saved.
+void QmpBackend::SubmitWhenSaved(PendingPtr call) {
+  auto is_taken = std::make_shared<std::atomic<bool>>(false);
+  context_.loop.RunAfter(kSavedWaitMax, [call, is_taken, instance = instance_] {
+    if (is_taken->exchange(true)) return;
+    call->done(
+        Error(Reason::kIoError,
+              absl::StrCat("Job '", call->dismissed_job, "' of '", instance,
+                           "' is not dismissed: its result cannot be saved for now"),
+              {{"job", call->dismissed_job}, {"instance", instance}, {"outcome", "not-sent"}}));
+  });
+  context_.log.RunWhenSaved(context_.log.position(),
+                            [self = shared_from_this(), call, is_taken]() mutable {
+                              if (!is_taken->exchange(true)) self->Submit(std::move(call));
+                            });
 }
 
 // For its starter a job that we are about to dismiss has gone: what QEMU would say then.
@@ -143,11 +170,7 @@ void QmpBackend::Submit(PendingPtr call) {
     MutexLock lock(&mutex_);
     status = NotReady();
     if (status.ok()) {
-      for (const v1::Job& job : call->jobs) {
-        if (!keeper_->IsLeaving(job.id())) continue;
-        leaving_[job.id()].push_back(std::move(call));
-        return;
-      }
+      if (WaitsForId(call)) return;
       const bool must_be_stored = !call->jobs.empty() && context_.store != nullptr;
       const bool waits = call->command->kind == backend::CommandKind::kGraph && !queue_.empty();
       if (!must_be_stored && !waits) return Send(call);
@@ -156,6 +179,37 @@ void QmpBackend::Submit(PendingPtr call) {
       return;
     }
   }
+  call->done(WithMetadata(status, "instance", instance_));
+}
+
+// Until the job that has its id, and is about to go, is gone; but not for ever, for that waits for
+// a disk.
+bool QmpBackend::WaitsForId(const PendingPtr& call) {
+  for (const v1::Job& job : call->jobs) {
+    const std::string& id = job.id();
+    if (!keeper_->IsLeaving(id) && dismissing_.count(id) == 0) continue;
+    leaving_[id].push_back(call);
+    context_.loop.RunAfter(kSavedWaitMax,
+                           [weak = weak_from_this(), id, waiting = std::weak_ptr<Pending>(call)] {
+                             const auto self = weak.lock();
+                             const auto call = waiting.lock();
+                             if (self != nullptr && call != nullptr) self->GiveUpWaiting(id, call);
+                           });
+    return true;
+  }
+  return false;
+}
+
+void QmpBackend::GiveUpWaiting(const std::string& id, const PendingPtr& call) {
+  {
+    MutexLock lock(&mutex_);
+    const auto found = leaving_.find(id);
+    if (found == leaving_.end() || std::erase(found->second, call) == 0) return;
+    if (found->second.empty()) leaving_.erase(found);
+  }
+  const absl::Status status =
+      FromQemu("GenericError", absl::StrCat("Job ID '", id, "' already in use"),
+               call->command->qmp_name, *call->request);
   call->done(WithMetadata(status, "instance", instance_));
 }
 
@@ -172,20 +226,26 @@ void QmpBackend::StoreFront() {
     if (queue_.empty()) return;  // Detached meanwhile.
     front = queue_.front();
   }
-  const absl::Status stored = keeper_->Store(front->jobs);
+  const absl::Status stored = keeper_->Store(front->intent, front->jobs);
   bool is_detached = false;
+  bool waits = false;
   {
     MutexLock lock(&mutex_);
     is_detached = queue_.empty() || queue_.front() != front;
+    // An id that was taken has become free meanwhile.
+    if (!is_detached && stored.ok() && !keeper_->IsStored(front->intent, front->jobs)) {
+      return PostStore();
+    }
     if (!is_detached) queue_.pop_front();
-    if (!is_detached && stored.ok()) Send(front);
+    waits = !is_detached && stored.ok() && WaitsForId(front);
+    if (!is_detached && stored.ok() && !waits) Send(front);
     while (!is_detached && !queue_.empty() && queue_.front()->jobs.empty()) {
       Send(queue_.front());
       queue_.pop_front();
     }
     if (!is_detached && !queue_.empty()) PostStore();
   }
-  if (is_detached || !stored.ok()) keeper_->Discard(front->jobs);
+  if (is_detached || waits || !stored.ok()) keeper_->Discard(front->intent, front->jobs);
   if (!is_detached && !stored.ok()) {
     front->done(Annotate(
         stored, absl::StrCat("The job cannot be recorded before it starts on '", instance_, "'")));
@@ -193,7 +253,8 @@ void QmpBackend::StoreFront() {
 }
 
 void QmpBackend::Send(const PendingPtr& call) {
-  call->intent = call->jobs.empty() ? 0 : keeper_->Intend(call->jobs);
+  if (!call->jobs.empty()) keeper_->Intend(call->intent, call->jobs);
+  if (!call->dismissed_job.empty()) dismissing_.insert(call->dismissed_job);
   if (PauseVerbOf(call->command->qmp_name) == PauseVerb::kPause) {
     call->pause_wanted_before = keeper_->SetPauseWanted(call->paused_job, true);
   }
@@ -231,6 +292,12 @@ void QmpBackend::Finish(const PendingPtr& call, Reply reply) {
                       *call->request);
   }
   call->done(status.ok() ? status : WithMetadata(status, "instance", instance_));
+  if (call->dismissed_job.empty()) return;
+  {
+    MutexLock lock(&mutex_);
+    dismissing_.erase(dismissing_.find(call->dismissed_job));
+  }
+  OnJobGone(call->dismissed_job);  // Or not: who waits for it finds out.
 }
 
 void QmpBackend::OnJobGone(const std::string& id) {
@@ -245,20 +312,20 @@ void QmpBackend::OnJobGone(const std::string& id) {
   for (PendingPtr& call : calls) Submit(std::move(call));
 }
 
-void QmpBackend::Dismiss(const std::string& id) {
+void QmpBackend::Dismiss(const std::string& id, JobKeeper::Generation generation) {
   MutexLock lock(&mutex_);
   // Found again when the connection is back.
   if (state_ == State::kDetached) return;
   connection_->Execute("job-dismiss", Json{{"id", id}},
-                       [weak = weak_from_this(), id](const Reply& reply) {
+                       [weak = weak_from_this(), id, generation](const Reply& reply) {
                          const auto self = weak.lock();
                          // Not sent, for too much waits to be sent. A broken connection comes back
                          // to it by itself.
                          if (self == nullptr || reply.status.ok()) return;
-                         self->context_.loop.RunAfter(kDismissAgain, [weak, id] {
+                         self->context_.loop.RunAfter(kDismissAgain, [weak, id, generation] {
                            const auto later = weak.lock();
-                           if (later != nullptr && later->keeper_->IsLeaving(id))
-                             later->Dismiss(id);
+                           if (later != nullptr && later->keeper_->IsLeaving(id, generation))
+                             later->Dismiss(id, generation);
                          });
                        });
 }

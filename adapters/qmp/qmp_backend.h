@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -91,7 +92,10 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
     // Of a verb that pauses a job or lets it go on: which job, and what was wanted before.
     std::string paused_job;
     bool pause_wanted_before = false;
+    // Of one that starts jobs.
     JobKeeper::Intent intent = 0;
+    // Of one that dismisses a job.
+    std::string dismissed_job;
   };
   using PendingPtr = std::shared_ptr<Pending>;
 
@@ -99,6 +103,9 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
 
   // Requests.
   void Submit(PendingPtr call);
+  void SubmitWhenSaved(PendingPtr call);
+  bool WaitsForId(const PendingPtr& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void GiveUpWaiting(const std::string& id, const PendingPtr& call);
   void Send(const PendingPtr& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void StoreFront();
   void PostStore() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -124,7 +131,7 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
 
   // Jobs.
   void OnJobGone(const std::string& id);
-  void Dismiss(const std::string& id);
+  void Dismiss(const std::string& id, JobKeeper::Generation generation);
   bool AnswerAsGone(const Pending& call);
   void StartPolling();
   void Poll();
@@ -153,6 +160,8 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   std::deque<PendingPtr> queue_ ABSL_GUARDED_BY(mutex_);
   // Calls that start a job whose id is about to be free, by that id.
   std::map<std::string, std::vector<PendingPtr>> leaving_ ABSL_GUARDED_BY(mutex_);
+  // Jobs whose dismissal clients have asked for and QEMU has not answered.
+  std::multiset<std::string> dismissing_ ABSL_GUARDED_BY(mutex_);
   bool polling_ ABSL_GUARDED_BY(mutex_) = false;
   bool watching_peer_ ABSL_GUARDED_BY(mutex_) = false;
 

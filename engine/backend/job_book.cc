@@ -106,6 +106,18 @@ class JobBook::Core : public std::enable_shared_from_this<JobBook::Core> {
     return Entry{jobs_.at(found->second), position_};
   }
 
+  std::vector<v1::Job> Remaining(absl::string_view instance) {
+    MutexLock lock(&mutex_);
+    CatchUp();
+    std::vector<v1::Job> remaining;
+    for (auto name = newest_.lower_bound(Key(instance, ""));
+         name != newest_.end() && name->first.first == instance; ++name) {
+      const v1::Job& job = jobs_.at(name->second).job();
+      if (job.status() != v1::JOB_STATUS_NULL) remaining.push_back(job);
+    }
+    return remaining;
+  }
+
   bool WorksOn(absl::string_view instance, absl::string_view id, uint64_t sequence,
                const google::protobuf::RepeatedPtrField<std::string>& node_names) {
     MutexLock lock(&mutex_);
@@ -228,6 +240,9 @@ JobBook::~JobBook() { core_->Stop(); }
 absl::StatusOr<JobBook::Entry> JobBook::Find(absl::string_view instance,
                                              absl::string_view id) const {
   return core_->Find(instance, id);
+}
+std::vector<v1::Job> JobBook::Remaining(absl::string_view instance) const {
+  return core_->Remaining(instance);
 }
 bool JobBook::WorksOn(absl::string_view instance, absl::string_view id, uint64_t sequence,
                       const google::protobuf::RepeatedPtrField<std::string>& node_names) const {

@@ -36,6 +36,9 @@ class JobBook {
   // The newest job of this id. NOT_FOUND (kJobNotFound): none runs or is remembered.
   absl::StatusOr<Entry> Find(absl::string_view instance, absl::string_view id) const;
 
+  // The newest job of each id, unless it has gone (NULL).
+  std::vector<::tidemark::block::v1::Job> Remaining(absl::string_view instance) const;
+
   // Whether the job that had this id when event `sequence` happened works on one of `node_names`,
   // as far as known.
   bool WorksOn(absl::string_view instance, absl::string_view id, uint64_t sequence,
