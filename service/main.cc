@@ -85,11 +85,15 @@ absl::StatusOr<std::shared_ptr<store::StateFolder>> OpenState(const Config& conf
 }
 
 // The log goes on where that of the process before us ended.
+// `history`: what is saved from before a gap.
 absl::StatusOr<backend::EventLogOptions> LogOptions(std::shared_ptr<store::StateFolder> state,
-                                                    Executor& saver) {
+                                                    Executor& saver,
+                                                    std::vector<backend::EventPtr>* history) {
   backend::EventLogOptions options;
   if (state == nullptr) return options;
-  ASSIGN_OR_RETURN(options.kept, state->Load());
+  ASSIGN_OR_RETURN(backend::EventTail::Saved saved, state->Load());
+  options.kept = std::move(saved.events);
+  *history = std::move(saved.before_gap);
   options.start_after = state->start_after();
   options.tail = std::move(state);
   options.saver = &saver;
@@ -175,9 +179,10 @@ absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   WorkerPool executor("front", kFrontThreads);
   ASSIGN_OR_RETURN(const std::shared_ptr<store::StateFolder> state, OpenState(config));
   SerialExecutor saver("store", WorkerPool::Urgency::kBackground);
-  ASSIGN_OR_RETURN(backend::EventLogOptions log_options, LogOptions(state, saver));
+  std::vector<backend::EventPtr> history;
+  ASSIGN_OR_RETURN(backend::EventLogOptions log_options, LogOptions(state, saver, &history));
   backend::EventLog log(SystemClock(), executor, std::move(log_options));
-  backend::JobBook jobs(log);
+  backend::JobBook jobs(log, std::exchange(history, {}));
   EndOrphanJobs(log, jobs, [](const std::string& instance) { return !instance.empty(); });
   const auto native = std::make_shared<native::NativeBackend>(
       native::NativeBackend::Options{kVersion, paths}, &log, &SystemClock());

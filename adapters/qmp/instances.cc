@@ -85,6 +85,7 @@ class Instances::Core : public std::enable_shared_from_this<Instances::Core> {
   void EndWatch() { watch_ = nullptr; }
 
  private:
+  absl::Status ForgetOthers();
   struct Entry {
     std::shared_ptr<MonitoredInstance> instance;
     v1::InstanceOrigin origin;
@@ -167,6 +168,17 @@ absl::Status Instances::Core::Start() {
   for (const std::string& folder : options_.folders) {
     RETURN_IF_ERROR(watch_->Add(folder));
     LookAtAll(folder);
+  }
+  return ForgetOthers();
+}
+
+// What an earlier process stored of virtual machines of a file or folder that are there no more.
+// One that gets the name later is another one.
+absl::Status Instances::Core::ForgetOthers() {
+  if (context_.store == nullptr) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::vector<std::string> ids, context_.store->LoadOtherInstanceIds());
+  for (const std::string& id : ids) {
+    if (EntryOf(id) == nullptr) RETURN_IF_ERROR(context_.store->DeleteInstance(id));
   }
   return absl::OkStatus();
 }

@@ -262,6 +262,19 @@ TEST_F(InstancesTest, RegisteredOnesComeBackAfterARestartAndOthersDoNot) {
   EXPECT_EQ(WaitFor("vm", v1::INSTANCE_STATE_READY).origin(), v1::INSTANCE_ORIGIN_API);
 }
 
+TEST_F(InstancesTest, WhatWasStoredOfVirtualMachinesThatAreThereNoMoreIsForgotten) {
+  for (const char* const instance : {"vm", "of-a-folder"}) {
+    v1::Job job;
+    job.set_instance(instance);
+    job.set_id("job");
+    ASSERT_TRUE(store_.SaveJob(job).ok());
+  }
+  ASSERT_TRUE(store_.SaveInstance(Request("vm", folder_.File("vm.qmp"))).ok());
+  ASSERT_TRUE(Start().ok());
+  EXPECT_TRUE(store_.LoadJobs("of-a-folder")->empty());
+  EXPECT_EQ(store_.LoadJobs("vm")->size(), 1u);
+}
+
 TEST_F(InstancesTest, WhatCannotBeStoredIsNotRegisteredAndNotForgotten) {
   ASSERT_TRUE(Start().ok());
   ASSERT_TRUE(Create("kept", folder_.File("kept")).ok());

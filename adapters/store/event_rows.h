@@ -29,28 +29,30 @@ class EventRows {
   // `database` must outlive this.
   EventRows(Database& database, EventBounds bounds) : database_(database), bounds_(bounds) {}
 
-  // What is saved, by rising sequence. What comes before a damaged or missing row is left out:
-  // those before it are not to be shown as if nothing were missing.
-  absl::StatusOr<std::vector<backend::EventPtr>> Load();
+  // What is saved. A damaged or missing row is a gap, too.
+  absl::StatusOr<backend::EventTail::Saved> Load();
 
   // Adds events, JOB_PROGRESS left out but for a job's last, and drops the oldest beyond the
-  // bounds; with `anew`, all that were there before.
-  absl::Status Save(const std::vector<backend::EventPtr>& events, bool anew);
+  // bounds. `is_behind_gap`: events are missing before them.
+  absl::Status Save(const std::vector<backend::EventPtr>& events, bool is_behind_gap);
 
   // The newest sequence saved, damaged or not; 0 if there is none.
   uint64_t newest() const { return rows_.empty() ? 0 : rows_.back().sequence; }
 
-  // Drops all. For a transaction.
-  absl::Status Clear();
+  // Events up to `sequence` are missing. For a transaction.
+  absl::Status AddGap(uint64_t sequence);
 
  private:
-  absl::Status RaiseFloor(uint64_t told, bool at_once);
-
   // What is known of a saved row.
   struct Row {
     uint64_t sequence;
     size_t bytes;
   };
+
+  absl::Status Insert(const std::vector<backend::EventPtr>& events, bool is_behind_gap,
+                      std::vector<Row>* added);
+  absl::Status DropOldest(const std::vector<Row>& added, size_t* count);
+  absl::Status RaiseFloor(uint64_t told);
 
   Database& database_;
   const EventBounds bounds_;

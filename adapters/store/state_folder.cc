@@ -1,7 +1,7 @@
 // Where sequences go on. Normally behind the newest event saved, by kRestartGap. Where that is not
 // known any more (a damaged database, a full disk), at the number of microseconds since 1970: no
-// log makes a million events a second for years, so it lies behind all that was ever told. It is
-// stored as the floor, for a process that is killed before it has saved an event.
+// log makes a million events a second for years, so it lies behind all that was ever told. The
+// floor is stored, for a process that is killed before it has saved an event.
 #include "adapters/store/state_folder.h"
 
 #include <fcntl.h>
@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -202,10 +203,15 @@ absl::Status StateFolder::StartAnew() {
   start_after_ = std::max(
       start_after_, static_cast<uint64_t>(std::max<int64_t>(absl::ToUnixMicros(clock_.Now()), 0)));
   return database_->InTransaction([this]() -> absl::Status {
-    RETURN_IF_ERROR(events_->Clear());
-    ASSIGN_OR_RETURN(Statement update, database_->Prepare("UPDATE floor SET sequence = ?"));
-    return update.Bind(static_cast<int64_t>(start_after_)).Run();
+    RETURN_IF_ERROR(events_->AddGap(start_after_));
+    return RaiseFloor(start_after_);
   });
+}
+
+absl::Status StateFolder::RaiseFloor(uint64_t sequence) {
+  ASSIGN_OR_RETURN(Statement update,
+                   database_->Prepare("UPDATE floor SET sequence = max(sequence, ?)"));
+  return update.Bind(static_cast<int64_t>(sequence)).Run();
 }
 
 bool StateFolder::SetMark() {
@@ -215,52 +221,59 @@ bool StateFolder::SetMark() {
   return true;
 }
 
-absl::StatusOr<std::vector<backend::EventPtr>> StateFolder::Load() {
+absl::StatusOr<StateFolder::Saved> StateFolder::Load() {
   MutexLock hold(&mutex_);
-  absl::StatusOr<std::vector<backend::EventPtr>> events = events_->Load();
+  absl::StatusOr<Saved> saved = events_->Load();
   const auto floor = database_->Ask("SELECT sequence FROM floor");
-  if (!events.ok()) return AtPort(events.status(), "Cannot read the saved events");
+  if (!saved.ok()) return AtPort(saved.status(), "Cannot read the saved events");
   if (!floor.ok()) return AtPort(floor.status(), "Cannot read the saved events");
   start_after_ = static_cast<uint64_t>(*floor);
   if (events_->newest() > 0) start_after_ = std::max(start_after_, events_->newest() + kRestartGap);
-  if (access(mark_path().c_str(), F_OK) == 0) return events;
-  // The process before us could not save all that it told.
-  events->clear();
-  given_up_ = true;
-  if (StartAnew().ok() && SetMark()) given_up_ = false;
-  return events;
+  if (access(mark_path().c_str(), F_OK) != 0) {
+    // The process before us could not save all that it told.
+    std::move(saved->events.begin(), saved->events.end(), std::back_inserter(saved->before_gap));
+    saved->events.clear();
+    has_gap_ = !StartAnew().ok() || !SetMark();
+  }
+  // For a process that is killed before it has saved an event. Without space it goes on all the
+  // same.
+  RaiseFloor(start_after_ + kRestartGap).IgnoreError();
+  return saved;
 }
 
 absl::Status StateFolder::Save(const std::vector<backend::EventPtr>& events) {
   absl::Status saved;
   bool was_unmarked = false;
+  bool is_unmarked = false;
   {
     MutexLock hold(&mutex_);
-    was_unmarked = given_up_ || is_unmarked_;
-    saved = events_->Save(events, given_up_);
+    was_unmarked = has_gap_ || is_unmarked_;
+    saved = events_->Save(events, has_gap_);
     if (!saved.ok()) {
       // If the process ends before a later try succeeds, they are lost.
       unlink(mark_path().c_str());
       is_unmarked_ = true;
-    } else if (was_unmarked && SetMark()) {
-      given_up_ = is_unmarked_ = false;
+    } else {
+      has_gap_ = false;
+      if (was_unmarked) is_unmarked_ = !SetMark();
     }
+    is_unmarked = is_unmarked_;
   }
   if (!saved.ok() && !was_unmarked) {
     warn_(
         absl::StrCat("events cannot be saved for now; if the service ends before they can, none "
-                     "from before will be shown: ",
+                     "from before will be replayed: ",
                      saved.message()));
-  } else if (saved.ok() && was_unmarked) {
+  } else if (was_unmarked && !is_unmarked) {
     warn_("events are saved again");
   }
   return saved;
 }
 
-void StateFolder::GiveUp() {
+void StateFolder::AddGap() {
   MutexLock hold(&mutex_);
   unlink(mark_path().c_str());
-  given_up_ = true;
+  has_gap_ = true;
 }
 
 uint64_t StateFolder::start_after() const {
@@ -322,6 +335,24 @@ absl::Status StateFolder::SaveInstance(const v1::CreateInstanceRequest& instance
   return Execute(absl::StrCat("Cannot store instance '", instance.id(), "'"),
                  "INSERT OR REPLACE INTO instances VALUES (?, ?)",
                  [&](Statement& statement) { statement.Bind(instance.id()).BindBlob(body); });
+}
+
+absl::StatusOr<std::vector<std::string>> StateFolder::LoadOtherInstanceIds() {
+  MutexLock hold(&mutex_);
+  const auto read = [this]() -> absl::StatusOr<std::vector<std::string>> {
+    ASSIGN_OR_RETURN(Statement select,
+                     database_->Prepare("SELECT instance FROM jobs UNION SELECT instance FROM "
+                                        "exports EXCEPT SELECT id FROM instances"));
+    std::vector<std::string> ids;
+    for (;;) {
+      ASSIGN_OR_RETURN(const bool row, select.Step());
+      if (!row) return ids;
+      ids.emplace_back(select.Bytes(0));
+    }
+  };
+  absl::StatusOr<std::vector<std::string>> ids = read();
+  if (!ids.ok()) return AtPort(ids.status(), "Cannot read whose jobs are stored");
+  return ids;
 }
 
 absl::Status StateFolder::DeleteInstance(absl::string_view id) {

@@ -5,9 +5,10 @@
 // Promises
 //   A killed process loses nothing that a call has returned for, so of events what it appended in
 //   its last moment; a crashed machine perhaps the last seconds.
-//   Sequences are never used twice, and events that were given up are never passed over in silence:
-//   a watcher that comes back is shown all that was saved since, or told that some are gone. So
-//   while the disk is full a mark is missing, without which the next process begins anew.
+//   Sequences are never used twice, and events that are missing are never passed over in silence: a
+//   watcher that comes back is shown all that was saved since, or told that some are gone. So while
+//   the disk is full a mark is missing, without which the next process takes it that some are.
+//   How jobs ended stays known: what was saved before a gap is still there.
 //   A damaged database does not keep the service from starting: it is moved aside, and what can
 //   still be read of instances and jobs is taken over.
 #ifndef ADAPTERS_STORE_STATE_FOLDER_H_
@@ -44,9 +45,9 @@ class StateFolder final : public backend::EventTail, public backend::StateStore 
   ~StateFolder() override;
 
   // EventTail. Load comes first.
-  absl::StatusOr<std::vector<backend::EventPtr>> Load() override;
+  absl::StatusOr<Saved> Load() override;
   absl::Status Save(const std::vector<backend::EventPtr>& events) override;
-  void GiveUp() override;
+  void AddGap() override;
   // Behind every sequence that was ever told: EventLogOptions::start_after. After Load.
   uint64_t start_after() const;
 
@@ -54,6 +55,7 @@ class StateFolder final : public backend::EventTail, public backend::StateStore 
   absl::StatusOr<std::vector<::tidemark::block::v1::CreateInstanceRequest>> LoadInstances()
       override;
   absl::Status SaveInstance(const ::tidemark::block::v1::CreateInstanceRequest& instance) override;
+  absl::StatusOr<std::vector<std::string>> LoadOtherInstanceIds() override;
   absl::Status DeleteInstance(absl::string_view id) override;
   absl::StatusOr<std::vector<::tidemark::block::v1::Job>> LoadJobs(
       absl::string_view instance) override;
@@ -86,6 +88,7 @@ class StateFolder final : public backend::EventTail, public backend::StateStore 
   // The warning that goes with it.
   absl::StatusOr<std::string> ReplaceDamaged(const absl::Status& damage)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status RaiseFloor(uint64_t sequence) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status StartAnew() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The messages that one table holds of an instance, by id.
   template <typename Body>
@@ -107,8 +110,8 @@ class StateFolder final : public backend::EventTail, public backend::StateStore 
   mutable Mutex mutex_;
   std::unique_ptr<Database> database_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<EventRows> events_ ABSL_GUARDED_BY(mutex_);
-  // Events are missing behind those saved: these go with the next save.
-  bool given_up_ ABSL_GUARDED_BY(mutex_) = false;
+  // Events are missing behind those saved: the next save says so.
+  bool has_gap_ ABSL_GUARDED_BY(mutex_) = false;
   // A save failed and was not repeated with success yet: the mark is missing.
   bool is_unmarked_ ABSL_GUARDED_BY(mutex_) = false;
   // There was a mark, but no database.

@@ -70,7 +70,7 @@ class StateFolderTest : public testing::Test {
     EXPECT_TRUE(events.ok()) << events.status();
     std::vector<uint64_t> sequences;
     if (!events.ok()) return sequences;
-    for (const EventPtr& event : *events) sequences.push_back(event->sequence());
+    for (const EventPtr& event : events->events) sequences.push_back(event->sequence());
     return sequences;
   }
   std::string database() const { return folder_ + "/" + StateFolder::kDatabaseName; }
@@ -275,7 +275,7 @@ TEST_F(StateFolderTest, GivenUpEventsAreNotShownByTheNextProcess) {
     const auto state = Open();
     Load(*state);
     EXPECT_TRUE(state->Save({MakeEvent(1)}).ok());
-    state->GiveUp();
+    state->AddGap();
   }
   uint64_t anew = 0;
   {
@@ -290,12 +290,54 @@ TEST_F(StateFolderTest, GivenUpEventsAreNotShownByTheNextProcess) {
   EXPECT_GE(state->start_after(), anew);
 }
 
+TEST_F(StateFolderTest, WhatWasSavedBeforeAGapIsKeptForTheHistory) {
+  const auto before_gap = [](StateFolder& state) {
+    const auto saved = state.Load();
+    std::vector<uint64_t> sequences;
+    for (const EventPtr& event : saved->before_gap) sequences.push_back(event->sequence());
+    return sequences;
+  };
+  {
+    const auto state = Open();
+    Load(*state);
+    EXPECT_TRUE(state->Save({MakeEvent(1), MakeEvent(2)}).ok());
+    state->AddGap();  // And the process ends.
+  }
+  uint64_t anew = 0;
+  {
+    const auto state = Open();
+    EXPECT_THAT(before_gap(*state), ElementsAre(1, 2));
+    anew = state->start_after() + 1;
+    EXPECT_TRUE(state->Save({MakeEvent(anew)}).ok());
+    state->AddGap();
+    auto progress = std::make_shared<backend::Event>();
+    progress->set_sequence(anew + 5);
+    progress->mutable_job_progress()->set_id("j");
+    EXPECT_TRUE(state->Save({progress}).ok()) << "nothing of it is kept but the gap";
+  }
+  const auto state = Open();
+  EXPECT_THAT(before_gap(*state), ElementsAre(1, 2, anew));
+  EXPECT_THAT(Load(*state), IsEmpty());
+  EXPECT_GT(state->start_after(), anew + 5);
+}
+
+TEST_F(StateFolderTest, AProcessThatSavedNothingHasUsedItsSequencesAllTheSame) {
+  {
+    const auto state = Open();
+    Load(*state);
+    EXPECT_EQ(state->start_after(), 0u);
+  }
+  const auto state = Open();
+  Load(*state);
+  EXPECT_GE(state->start_after(), kRestartGap);
+}
+
 TEST_F(StateFolderTest, AfterEventsWereGivenUpSavingBeginsAnew) {
   {
     const auto state = Open();
     Load(*state);
     EXPECT_TRUE(state->Save({MakeEvent(1)}).ok());
-    state->GiveUp();
+    state->AddGap();
     EXPECT_TRUE(state->Save({MakeEvent(5)}).ok());
     EXPECT_TRUE(state->Save({MakeEvent(6)}).ok());
   }
@@ -369,6 +411,16 @@ TEST_F(StateFolderTest, ExportsAreStoredReplacedAndForgotten) {
   ASSERT_EQ(exports.size(), 1u);
   EXPECT_EQ(exports[0].node_name(), "disk0");
   EXPECT_THAT(*state->LoadExports("other"), IsEmpty());
+}
+
+TEST_F(StateFolderTest, InstancesThatOnlyJobsOrExportsNameAreKnown) {
+  const auto state = Open();
+  ASSERT_TRUE(state->SaveInstance(MakeInstance("stored")).ok());
+  ASSERT_TRUE(state->SaveJob(MakeJob("stored", "j")).ok());
+  ASSERT_TRUE(state->SaveJob(MakeJob("of-jobs", "j1")).ok());
+  ASSERT_TRUE(state->SaveJob(MakeJob("of-jobs", "j2")).ok());
+  ASSERT_TRUE(state->SaveExport("of-exports", v1::BlockExportInfo()).ok());
+  EXPECT_THAT(*state->LoadOtherInstanceIds(), ElementsAre("of-exports", "of-jobs"));
 }
 
 TEST_F(StateFolderTest, TheTablesOfAnOlderTidemarkAreBroughtUp) {

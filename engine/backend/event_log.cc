@@ -334,7 +334,7 @@ void EventLog::Core::SaveAll() {
     unsaved_bytes_ = 0;
     have_hole = std::exchange(unsaved_have_hole_, false);
   }
-  if (have_hole) options_.tail->GiveUp();
+  if (have_hole) options_.tail->AddGap();
   if (!options_.tail->Save(events).ok()) return SaveAgain(std::move(events));
   std::vector<std::function<void()>> due;
   bool is_more = false;

@@ -36,15 +36,19 @@ using EventPtr = std::shared_ptr<const Event>;
 class EventTail {
  public:
   virtual ~EventTail() = default;
-  // What was saved, by rising sequence: for EventLogOptions::kept.
-  virtual absl::StatusOr<std::vector<EventPtr>> Load() = 0;
+  // What was saved, by rising sequence. Behind a gap, where events are missing, begins what a log
+  // may show: EventLogOptions::kept. What lies before it still tells how jobs ended: JobBook.
+  struct Saved {
+    std::vector<EventPtr> before_gap;
+    std::vector<EventPtr> events;
+  };
+  virtual absl::StatusOr<Saved> Load() = 0;
   // Adds events that follow those saved before; if it fails, none of them. Called on
   // EventLogOptions::saver, one call at a time, and again for the same events if it failed; may
   // block.
   virtual absl::Status Save(const std::vector<EventPtr>& events) = 0;
-  // Events are missing between those saved and those that come next: gives up what was saved, so
-  // that a hole never looks like none. Called as Save is.
-  virtual void GiveUp() = 0;
+  // Events are missing between those saved and those that come next. Called as Save is.
+  virtual void AddGap() = 0;
 };
 
 struct EventLogOptions {

@@ -325,13 +325,13 @@ TEST_F(EventLogTest, ATimerThatOutlivesTheLogDoesNothing) {
 
 class MemoryTail final : public EventTail {
  public:
-  absl::StatusOr<std::vector<EventPtr>> Load() override { return saved_; }
+  absl::StatusOr<Saved> Load() override { return Saved{{}, saved_}; }
   absl::Status Save(const std::vector<EventPtr>& events) override {
     if (fails_-- > 0) return absl::UnavailableError("the disk is full");
     saved_.insert(saved_.end(), events.begin(), events.end());
     return absl::OkStatus();
   }
-  void GiveUp() override { saved_.clear(); }
+  void AddGap() override { saved_.clear(); }
 
   // So many saves will fail.
   int fails_ = 0;
@@ -347,7 +347,7 @@ TEST_F(EventLogTest, ALogGoesOnWhereTheSavedTailEnds) {
   for (int i = 0; i < 3; ++i) log_->Append("", StatusChange("j", v1::JOB_STATUS_RUNNING));
   log_.reset();
   executor_.RunReady();
-  options.kept = *options.tail->Load();
+  options.kept = options.tail->Load()->events;
   options.kept.erase(options.kept.begin());
   Make(options);
   EXPECT_EQ(log_->position(), 3u);
@@ -364,7 +364,7 @@ TEST_F(EventLogTest, WhatWaitsForAnEventToBeSavedRunsOnceItIs) {
   Make(options);
   const uint64_t first = log_->Append("", StatusChange("j", v1::JOB_STATUS_RUNNING));
   std::vector<size_t> saved_counts;
-  const auto count = [&] { saved_counts.push_back(tail->Load()->size()); };
+  const auto count = [&] { saved_counts.push_back(tail->Load()->events.size()); };
   log_->RunWhenSaved(first, count);
   log_->RunWhenSaved(first + 1, count);
   EXPECT_TRUE(saved_counts.empty());
@@ -395,7 +395,7 @@ TEST_F(EventLogTest, WhatCouldNotBeSavedIsSavedAgainAndWaitedFor) {
   EXPECT_FALSE(is_saved);
   executor_.Advance(kSaveAgain);
   EXPECT_TRUE(is_saved);
-  EXPECT_EQ(tail->Load()->size(), 2u);
+  EXPECT_EQ(tail->Load()->events.size(), 2u);
 }
 
 TEST_F(EventLogTest, WithoutATailNothingWaitsToBeSaved) {
@@ -415,7 +415,7 @@ TEST_F(EventLogTest, ATailThatFallsBehindIsGivenUpRatherThanLeftWithAHole) {
   executor_.RunReady();
   for (int i = 0; i < 3; ++i) log_->Append("", StatusChange("j", v1::JOB_STATUS_RUNNING));
   executor_.RunReady();
-  const auto saved = *options.tail->Load();
+  const auto saved = options.tail->Load()->events;
   ASSERT_EQ(saved.size(), 2u);
   EXPECT_EQ(saved[0]->sequence(), 3u);
 }

@@ -73,7 +73,11 @@ absl::StatusOr<uint64_t> ReadToken(const v1::ListJobsRequest& request) {
 
 class JobBook::Core : public std::enable_shared_from_this<JobBook::Core> {
  public:
-  Core(EventLog& log, size_t ended_jobs_max) : log_(log), ended_jobs_max_(ended_jobs_max) {}
+  Core(EventLog& log, const std::vector<EventPtr>& history, size_t ended_jobs_max)
+      : log_(log), ended_jobs_max_(ended_jobs_max) {
+    MutexLock lock(&mutex_);
+    for (const EventPtr& event : history) Apply(*event);
+  }
 
   // Reads on whenever there are events, until the book ends.
   void Follow() {
@@ -179,25 +183,17 @@ class JobBook::Core : public std::enable_shared_from_this<JobBook::Core> {
     }
   }
 
-  // Whether `event` is of a new job and not of the `known` one that has the same id.
-  static bool Begins(const Event& event, const v1::Job& known) {
-    if (known.status() == v1::JOB_STATUS_NULL) return true;
-    // Of a job whose status is not known, only figures have been told so far.
-    return event.has_job_status_change() &&
-           event.job_status_change().status() == v1::JOB_STATUS_CREATED &&
-           known.status() != v1::JOB_STATUS_UNSPECIFIED;
-  }
-
   void Apply(const Event& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const absl::string_view id = JobIdOf(event);
     if (id.empty()) return;
     const NameKey key = Key(event.instance(), id);
     const auto newest = newest_.find(key);
-    const bool is_new = newest == newest_.end() || Begins(event, jobs_.at(newest->second).job());
+    const bool is_new = newest == newest_.end() || jobs_.at(newest->second).IsOfAnother(event);
     if (is_new) {
-      // Of a job that used the id before and whose end was missed, nothing more will come.
-      if (newest != newest_.end() && !jobs_.at(newest->second).ended()) {
-        ended_.push_back(newest->second);
+      if (newest != newest_.end()) {
+        JobView& before = jobs_.at(newest->second);
+        if (!before.ended()) ended_.push_back(newest->second);
+        before.Supersede(event);
       }
       const auto added = jobs_.emplace(event.sequence(), JobView(event)).first;
       newest_[key] = event.sequence();
@@ -231,8 +227,8 @@ class JobBook::Core : public std::enable_shared_from_this<JobBook::Core> {
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-JobBook::JobBook(EventLog& log, size_t ended_jobs_max)
-    : core_(std::make_shared<Core>(log, ended_jobs_max)) {
+JobBook::JobBook(EventLog& log, const std::vector<EventPtr>& history, size_t ended_jobs_max)
+    : core_(std::make_shared<Core>(log, history, ended_jobs_max)) {
   core_->Follow();
 }
 JobBook::~JobBook() { core_->Stop(); }

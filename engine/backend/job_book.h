@@ -27,8 +27,9 @@ class JobBook {
     uint64_t position;
   };
 
-  // `log` must outlive the book.
-  explicit JobBook(EventLog& log, size_t ended_jobs_max = kEndedJobsMax);
+  // `log` must outlive the book. `history`: events from before a gap that the log begins behind.
+  explicit JobBook(EventLog& log, const std::vector<EventPtr>& history = {},
+                   size_t ended_jobs_max = kEndedJobsMax);
   ~JobBook();
   JobBook(const JobBook&) = delete;
   JobBook& operator=(const JobBook&) = delete;

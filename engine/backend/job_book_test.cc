@@ -73,7 +73,7 @@ class JobBookTest : public testing::Test {
   ManualClock clock_;
   ManualExecutor executor_;
   EventLog log_{clock_, executor_};
-  JobBook book_{log_, 3};
+  JobBook book_{log_, {}, 3};
 };
 
 TEST_F(JobBookTest, AJobThatNobodyStartedIsNotFound) {
@@ -276,6 +276,43 @@ TEST_F(JobBookTest, ABookThatFellBehindGoesOnWithWhatIsLeft) {
   }
   EXPECT_FALSE(book.Find("", "a").ok());
   EXPECT_TRUE(book.Find("", "c").ok());
+}
+
+TEST_F(JobBookTest, AJobWhoseIdAnotherTakesHasEnded) {
+  Append("job_status_change { id: 'j' status: JOB_STATUS_CREATED }");
+  Append("job_status_change { id: 'j' status: JOB_STATUS_RUNNING }");
+  Append("job_status_change { id: 'j' status: JOB_STATUS_CREATED }");
+  v1::ListJobsRequest request;
+  request.set_ended(true);
+  const auto ended = book_.List(request);
+  ASSERT_EQ(ended->jobs_size(), 1);
+  EXPECT_EQ(ended->jobs(0).outcome(), v1::JOB_OUTCOME_FAILED);
+  EXPECT_EQ(ended->jobs(0).error_reason(), v1::ERROR_REASON_CONNECTION_LOST);
+  EXPECT_EQ(ended->jobs(0).status(), v1::JOB_STATUS_NULL);
+}
+
+TEST_F(JobBookTest, WhatRemainsOfAnInstanceIsItsJobsThatHaveNotGone) {
+  Append("job_status_change { id: 'runs' status: JOB_STATUS_RUNNING }");
+  Append("job_status_change { id: 'concluded' status: JOB_STATUS_CONCLUDED }");
+  Append("job_status_change { id: 'gone' status: JOB_STATUS_CREATED }");
+  Append("job_status_change { id: 'gone' status: JOB_STATUS_NULL }");
+  std::vector<std::string> remaining;
+  for (const v1::Job& job : book_.Remaining("")) remaining.push_back(job.id());
+  EXPECT_THAT(remaining, ElementsAre("concluded", "runs"));
+  EXPECT_TRUE(book_.Remaining("other").empty());
+}
+
+TEST_F(JobBookTest, HistoryFromBeforeAGapTellsHowJobsEnded) {
+  auto event = std::make_shared<Event>();
+  event->set_sequence(5);
+  event->mutable_job_status_change()->set_id("old");
+  event->mutable_job_status_change()->set_status(v1::JOB_STATUS_CONCLUDED);
+  EventLogOptions options;
+  options.start_after = 100;
+  EventLog log(clock_, executor_, options);
+  const JobBook book(log, {event});
+  EXPECT_EQ(book.Find("", "old")->view.job().outcome(), v1::JOB_OUTCOME_SUCCEEDED);
+  EXPECT_FALSE(log.Read(5).ok()) << "watchers are told of the gap";
 }
 
 TEST_F(JobBookTest, AWakeThatOutlivesTheBookDoesNothing) {

@@ -11,6 +11,8 @@ namespace v1 = ::tidemark::block::v1;
 
 constexpr char kCancelled[] = "The job was cancelled";
 
+constexpr char kLost[] = "The job ended unseen, and another one has its id now";
+
 // Below this, a rate over the whole run says nothing.
 constexpr double kShortestRunSeconds = 0.001;
 
@@ -30,6 +32,25 @@ JobView::JobView(const v1::Event& first) {
   *job_.mutable_start_time() = first.time();
   job_.set_start_sequence(first.sequence());
   Apply(first);
+}
+
+bool JobView::IsOfAnother(const v1::Event& event) const {
+  if (job_.status() == v1::JOB_STATUS_NULL) return true;
+  // Of a job whose status is not known, only figures have been told so far.
+  return event.has_job_status_change() &&
+         event.job_status_change().status() == v1::JOB_STATUS_CREATED &&
+         job_.status() != v1::JOB_STATUS_UNSPECIFIED;
+}
+
+void JobView::Supersede(const v1::Event& event) {
+  job_.set_event_sequence(event.sequence());
+  job_.set_status(v1::JOB_STATUS_NULL);
+  if (ended()) return;
+  if (coming_outcome_ == v1::JOB_OUTCOME_UNSPECIFIED) {
+    job_.set_error(kLost);
+    job_.set_error_reason(v1::ERROR_REASON_CONNECTION_LOST);
+  }
+  End(event);
 }
 
 void JobView::Apply(const v1::Event& event) {

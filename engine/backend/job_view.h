@@ -12,8 +12,15 @@ class JobView {
   // Begins with the first event seen of the job: `created`, unless it began before we listened.
   explicit JobView(const ::tidemark::block::v1::Event& first);
 
+  // Whether `event`, which names the same id, is of a later job that has it now.
+  bool IsOfAnother(const ::tidemark::block::v1::Event& event) const;
+
   // Takes in the job's next event.
   void Apply(const ::tidemark::block::v1::Event& event);
+
+  // Another job has the id since `event`, so this one is gone. If its end was not told, it counts
+  // as lost.
+  void Supersede(const ::tidemark::block::v1::Event& event);
 
   const ::tidemark::block::v1::Job& job() const { return job_; }
 

@@ -3,6 +3,7 @@
 #ifndef ENGINE_BACKEND_STATE_STORE_H_
 #define ENGINE_BACKEND_STATE_STORE_H_
 
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -28,6 +29,8 @@ class StateStore {
   // Adds or replaces.
   virtual absl::Status SaveInstance(
       const ::tidemark::block::v1::CreateInstanceRequest& instance) = 0;
+  // Of instances that are not stored but have jobs or exports that are.
+  virtual absl::StatusOr<std::vector<std::string>> LoadOtherInstanceIds() = 0;
   // Its jobs and exports too. What is not there is no error.
   virtual absl::Status DeleteInstance(absl::string_view id) = 0;
 

@@ -34,6 +34,10 @@ absl::StatusOr<JobFollower::Change> JobFollower::Advance() {
     read_.pop_front();
     entry_.position = event->sequence();
     if (event->instance() != job().instance() || backend::JobIdOf(*event) != job().id()) continue;
+    if (entry_.view.IsOfAnother(*event)) {
+      entry_.view.Supersede(*event);
+      return Change::kState;
+    }
     entry_.view.Apply(*event);
     if (event->has_job_status_change()) return Change::kState;
     figures_changed = true;

@@ -3,6 +3,7 @@
 #define ADAPTERS_QMP_TESTING_MEMORY_STORE_H_
 
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,8 +29,18 @@ class MemoryStore final : public backend::StateStore {
     if (failure.ok()) instances[instance.id()] = instance;
     return failure;
   }
+  absl::StatusOr<std::vector<std::string>> LoadOtherInstanceIds() override {
+    std::set<std::string> ids;
+    for (const auto& [key, job] : jobs) ids.insert(key.first);
+    for (const auto& [key, info] : exports) ids.insert(key.first);
+    for (const auto& [id, instance] : instances) ids.erase(id);
+    return std::vector<std::string>(ids.begin(), ids.end());
+  }
   absl::Status DeleteInstance(absl::string_view id) override {
-    if (failure.ok()) instances.erase(std::string(id));
+    if (!failure.ok()) return failure;
+    instances.erase(std::string(id));
+    std::erase_if(jobs, [&](const auto& entry) { return entry.first.first == id; });
+    std::erase_if(exports, [&](const auto& entry) { return entry.first.first == id; });
     return failure;
   }
 
