@@ -138,6 +138,37 @@ TEST_P(BridgeRestartTest, AnExportThatEndedWhileTheServiceWasDeadIsTold) {
   EXPECT_EQ(later.back().block_export_deleted().id(), "stays");
 }
 
+TEST_P(BridgeRestartTest, AJobOfAnotherClientIsNotForgottenEither) {
+  ASSERT_TRUE(world_.AddNull("vm", "source").ok());
+  ASSERT_TRUE(world_.AddNull("vm", "target").ok());
+  EXPECT_EQ(world_.daemon().Stop(), 0);
+  {
+    RawMonitor monitor(world_.Socket("vm"));
+    ASSERT_TRUE(monitor.ready());
+    ASSERT_TRUE(monitor
+                    .Run("blockdev-backup", {{"job-id", "job"},
+                                             {"device", "source"},
+                                             {"target", "target"},
+                                             {"sync", "full"},
+                                             {"speed", 1024}})
+                    .ok());
+  }
+  world_.StartDaemon();
+  const auto running = world_.EventsUntil(
+      0, [](const v1::Event& event) { return IsStatus(event, "job", v1::JOB_STATUS_RUNNING); });
+  ASSERT_FALSE(running.empty());
+  EXPECT_EQ(world_.daemon().Stop(), 0);
+  {
+    RawMonitor monitor(world_.Socket("vm"));
+    ASSERT_TRUE(monitor.ready());
+    ASSERT_TRUE(monitor.Run("block-job-set-speed", {{"device", "job"}, {"speed", 0}}).ok());
+    ASSERT_TRUE(monitor.WaitForEvent("BLOCK_JOB_COMPLETED"));
+  }
+  world_.StartDaemon();
+  RestOfTheStory(running.back().sequence());
+  EXPECT_EQ(GetJob().error_reason(), v1::ERROR_REASON_CONNECTION_LOST);
+}
+
 TEST_P(BridgeRestartTest, AJobWhoseQemuDiedToo) {
   const uint64_t seen = StartAndWatch();
   world_.KillDaemon();
