@@ -175,6 +175,8 @@ bool Client::WaitUntilServing(absl::Duration timeout) {
   while (absl::Now() < deadline) {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(1));
+    // Connecting goes on only while a call waits for it: no other thread looks after the channel.
+    context.set_wait_for_ready(true);
     const grpc::Slice nothing;
     grpc::ByteBuffer request(&nothing, 1);
     grpc::ByteBuffer response;
