@@ -110,7 +110,7 @@ def run_incremental(arguments, folder, daemons):
             def backup(peer=peer):
                 peer.call("blockdev-backup", {"job-id": "backup", "device": "source",
                                               "target": "target", "sync": "incremental",
-                                              "bitmap": "b", **getattr(peer, "extra", {})})
+                                              "bitmap": "b"})
                 return peer.job_seconds("backup")
 
             samples.setdefault(peer.name, []).append(peer.measure(backup, target))

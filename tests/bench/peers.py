@@ -46,13 +46,10 @@ def fsync(path):
     os.close(descriptor)
 
 
-def create(path, size_bytes, file_format, backing=None):
+def create(path, size_bytes, file_format):
     if os.path.exists(path):
         os.unlink(path)
-    command = ["qemu-img", "create", "-q", "-f", file_format, path, str(size_bytes)]
-    if backing:
-        command[3:3] = ["-b", backing, "-F", "qcow2"]
-    subprocess.run(command, check=True)
+    subprocess.run(["qemu-img", "create", "-q", "-f", file_format, path, str(size_bytes)], check=True)
 
 
 class Daemon:
@@ -110,12 +107,11 @@ class StorageDaemon(Daemon):
 
     name = "qsd"
 
-    def __init__(self, folder, extra=None):
+    def __init__(self, folder):
         self.socket = f"{folder}/qmp-{self.name}.sock"
         super().__init__(["qemu-storage-daemon", "--chardev",
                           f"socket,id=c,path={self.socket},server=on,wait=off",
                           "--monitor", "chardev=c"], self.socket)
-        self.extra = extra or {}
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(self.socket)
         self.stream = connection.makefile("rw")
@@ -163,11 +159,11 @@ def timestamp(text):
     return moment.timestamp() + float("0." + (fraction or "0"))
 
 
-def node(name, path, file_format, read_only=False, backing=None):
-    options = {"driver": file_format, "node-name": name, "read-only": read_only, "discard": "unmap",
+def node(name, path, file_format):
+    options = {"driver": file_format, "node-name": name, "read-only": False, "discard": "unmap",
                "file": {"driver": "file", "filename": path}}
-    if file_format == "qcow2" and backing != "header":
-        options["backing"] = backing
+    if file_format == "qcow2":
+        options["backing"] = None
     return options
 
 
@@ -179,7 +175,7 @@ def full_backup(peer, source_path, target_path, size_bytes, file_format):
 
     def backup():
         peer.call("blockdev-backup", {"job-id": "backup", "device": "source", "target": "target",
-                                      "sync": "full", **getattr(peer, "extra", {})})
+                                      "sync": "full"})
         return peer.job_seconds("backup")
 
     sample = peer.measure(backup, target_path)
