@@ -6,14 +6,10 @@
 // names the service's binary.
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
-#include <fstream>
 #include <functional>
 #include <memory>
 #include <string>
@@ -31,6 +27,8 @@
 #include "nlohmann/json.hpp"
 #include "tests/faults/bridge_world.h"
 #include "tests/faults/raw_monitor.h"
+#include "tests/support/proc_file.h"
+#include "tests/support/qmp_client.h"
 #include "tidemark/block/v1/event.grpc.pb.h"
 #include "tidemark/block/v1/job.grpc.pb.h"
 
@@ -43,57 +41,14 @@ using Samples = std::vector<double>;
 constexpr int kThreads = 8;
 constexpr char kQuery[] = "{\"execute\": \"query-block-jobs\"}\n";
 
-// A QMP client as plain as can be: what the bridge is measured against.
-class RawClient {
- public:
-  explicit RawClient(const std::string& path) : fd_(socket(AF_UNIX, SOCK_STREAM, 0)) {
-    sockaddr_un address = {};
-    address.sun_family = AF_UNIX;
-    CHECK(path.size() < sizeof(address.sun_path));
-    path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-    CHECK(connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0);
-    ReadLine();
-    RoundTrip("{\"execute\": \"qmp_capabilities\"}\n");
-  }
-  ~RawClient() { close(fd_); }
-  RawClient(const RawClient&) = delete;
-  RawClient& operator=(const RawClient&) = delete;
-
-  void Send(const std::string& line) {
-    CHECK(write(fd_, line.data(), line.size()) == static_cast<ssize_t>(line.size()));
-  }
-  std::string ReadLine() {
-    size_t end;
-    while ((end = unread_.find('\n')) == std::string::npos) {
-      char buffer[4096];
-      const ssize_t count = read(fd_, buffer, sizeof(buffer));
-      CHECK(count > 0);
-      unread_.append(buffer, static_cast<size_t>(count));
-    }
-    std::string line = unread_.substr(0, end);
-    unread_.erase(0, end + 1);
-    return line;
-  }
-  // The reply; events before it are passed over.
-  std::string RoundTrip(const std::string& line) {
-    Send(line);
-    std::string reply = ReadLine();
-    while (absl::StrContains(reply, "\"event\"")) reply = ReadLine();
-    CHECK(absl::StrContains(reply, "\"return\""));
-    return reply;
-  }
-
- private:
-  const int fd_;
-  std::string unread_;
-};
-
 // No figure is worth anything after a failed call.
 void CheckOk(const grpc::Status& status) {
   if (status.ok()) return;
   std::fprintf(stderr, "a call failed: %s\n", status.error_message().c_str());
   std::abort();
 }
+
+void CheckReturned(absl::string_view reply) { CHECK(absl::StartsWith(reply, "{\"return\"")); }
 
 double Microseconds(absl::Duration duration) { return absl::ToDoubleMicroseconds(duration); }
 
@@ -129,17 +84,6 @@ double Throughput(int count, const std::function<void(int thread, int call)>& ca
   return count / absl::ToDoubleSeconds(absl::Now() - start);
 }
 
-int64_t ResidentKib(pid_t pid) {
-  std::ifstream file(absl::StrCat("/proc/", pid, "/status"));
-  std::string word;
-  while (file >> word) {
-    if (word == "VmRSS:") break;
-  }
-  int64_t kib = 0;
-  file >> kib;
-  return kib;
-}
-
 void Print(const std::string& what, const Samples& samples, const std::string& target) {
   std::printf("%-52s %8.0f %8.0f   %s\n", what.c_str(), Percentile(samples, 0.5),
               Percentile(samples, 0.99), target.c_str());
@@ -150,7 +94,7 @@ void PrintOne(const std::string& what, double value, const std::string& target) 
 }
 
 // How old events are, by QEMU's clock, when a plain client has them: two for each pause.
-Samples RawEventAges(RawClient* client, int count) {
+Samples RawEventAges(QmpClient* client, int count) {
   Samples ages;
   for (int i = 0; i < count; ++i) {
     const char* const verb = i % 2 == 0 ? "job-pause" : "job-resume";
@@ -232,8 +176,8 @@ class Bench {
 
  private:
   void RoundTrips() {
-    RawClient raw(world_.Socket("raw"));
-    const Samples plain = Measure(calls_, [&] { raw.RoundTrip(kQuery); });
+    QmpClient raw(world_.Socket("raw"));
+    const Samples plain = Measure(calls_, [&] { CheckReturned(raw.RoundTrip(kQuery)); });
     Print("QMP round trip (query-block-jobs), raw", plain, "");
     {
       RawMonitor wire(world_.Socket("wire"));
@@ -298,14 +242,14 @@ class Bench {
   }
 
   void Events() {
-    RawClient raw(world_.Socket("raw"));
+    QmpClient raw(world_.Socket("raw"));
     for (const char* node : {"source", "target"}) {
-      raw.RoundTrip(absl::StrCat("{\"execute\": \"blockdev-add\", \"arguments\": {\"driver\": ",
-                                 "\"null-co\", \"node-name\": \"", node, "\"}}\n"));
+      raw.Run("blockdev-add",
+              absl::StrCat(R"({"driver": "null-co", "node-name": ")", node, R"("})"));
     }
-    raw.RoundTrip(
-        "{\"execute\": \"blockdev-backup\", \"arguments\": {\"job-id\": \"job\", \"device\": "
-        "\"source\", \"target\": \"target\", \"sync\": \"full\", \"speed\": 1024}}\n");
+    raw.Run("blockdev-backup",
+            R"({"job-id": "job", "device": "source", "target": "target", "sync": "full",
+                "speed": 1024})");
     const int count = std::min(calls_, 1'000);
     Print("event, QEMU's emit to a plain client's receive", RawEventAges(&raw, count), "");
     Print("event, QEMU's emit to the stream's receive", BridgedEventAges(&world_, "vm", count),
@@ -315,16 +259,16 @@ class Bench {
   void Many() {
     for (int i = 0; i < instances_; ++i) world_.StartQemu(program_, Name(i));
     {
-      std::vector<std::unique_ptr<RawClient>> raw;
+      std::vector<std::unique_ptr<QmpClient>> raw;
       for (int i = 0; i < instances_; ++i) {
-        raw.push_back(std::make_unique<RawClient>(world_.Socket(Name(i))));
+        raw.push_back(std::make_unique<QmpClient>(world_.Socket(Name(i))));
       }
       // Each thread has its own share of the machines.
       PrintOne(absl::StrCat("commands per second over ", instances_, " machines, raw"),
                Throughput(4 * calls_,
                           [&](int thread, int call) {
                             const int share = instances_ / kThreads;
-                            raw[thread * share + call % share]->RoundTrip(kQuery);
+                            CheckReturned(raw[thread * share + call % share]->RoundTrip(kQuery));
                           }),
                "");
     }

@@ -15,14 +15,6 @@ std::unique_ptr<World> MakeNative(std::vector<std::string> flags) {
   return std::make_unique<World>(std::move(flags));
 }
 
-std::unique_ptr<World> MakeInstalledQemu(std::vector<std::string> flags) {
-  return std::make_unique<QemuWorld>(QemuBuild::Installed(), std::move(flags));
-}
-
-std::unique_ptr<World> MakeNewerQemu(std::vector<std::string> flags) {
-  return std::make_unique<QemuWorld>(QemuBuild::Newer(), std::move(flags));
-}
-
 }  // namespace
 
 bool World::Start() {
@@ -51,10 +43,13 @@ void World::Crash() { daemon_->Kill(); }
 std::string World::Log() { return daemon_ == nullptr ? "" : daemon_->Log(); }
 
 const std::vector<Backend>& Backends() {
-  static const auto* backends =
-      new std::vector<Backend>{{"Native", &MakeNative, ""},
-                               {"Qemu72", &MakeInstalledQemu, QemuBuild::Installed().Missing()},
-                               {"Qemu100", &MakeNewerQemu, QemuBuild::Newer().Missing()}};
+  static const auto* backends = [] {
+    auto* all = new std::vector<Backend>{{"Native", &MakeNative, ""}};
+    for (const QemuBuild& qemu : QemuBuild::All()) {
+      all->push_back({qemu.name(), WorldOf<QemuWorld>(qemu), qemu.Missing()});
+    }
+    return all;
+  }();
   return *backends;
 }
 

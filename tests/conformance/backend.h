@@ -3,6 +3,7 @@
 #ifndef TESTS_CONFORMANCE_BACKEND_H_
 #define TESTS_CONFORMANCE_BACKEND_H_
 
+#include <functional>
 #include <memory>
 #include <ostream>
 #include <string>
@@ -60,7 +61,7 @@ class World {
 struct Backend {
   std::string name;
   // A world with that engine; `flags` are for the service.
-  std::unique_ptr<World> (*make)(std::vector<std::string> flags) = nullptr;
+  std::function<std::unique_ptr<World>(std::vector<std::string> flags)> make;
   // Why it cannot be had here; empty if it can.
   std::string missing;
 

@@ -5,16 +5,10 @@
 
 #include "tests/conformance/conformance.h"
 #include "tests/support/process.h"
+#include "tests/support/storage_daemon_process.h"
 
 namespace tidemark::test {
 namespace {
-
-v1::CreateInstanceRequest Create(const std::string& id, const std::string& path) {
-  v1::CreateInstanceRequest request;
-  request.set_id(id);
-  request.mutable_address()->mutable_unix_socket()->set_path(path);
-  return request;
-}
 
 v1::GetInstanceRequest Get(const std::string& id) {
   v1::GetInstanceRequest request;
@@ -42,11 +36,8 @@ class InstanceScenarios : public ::testing::Test {
   }
   // A QEMU whose monitor listens at `path`.
   std::unique_ptr<Process> Qemu(const std::string& path) {
-    return std::make_unique<Process>(
-        std::vector<std::string>{"qemu-storage-daemon", "--chardev",
-                                 "socket,path=" + path + ",server=on,wait=off,id=qmp", "--monitor",
-                                 "chardev=qmp"},
-        folder_.File("qemu.log"));
+    return std::make_unique<Process>(StorageDaemonCommand(QemuBuild::Installed(), path),
+                                     folder_.File("qemu.log"));
   }
   static bool HasQemu() { return HasTool("qemu-storage-daemon"); }
 
@@ -58,16 +49,16 @@ class InstanceScenarios : public ::testing::Test {
 TEST_F(InstanceScenarios, AreRegisteredListedAndForgotten) {
   Serve();
   const std::string path = folder_.File("nobody.sock");
-  const auto created = client_->Invoke(Create("vm1", path));
+  const auto created = client_->Invoke(CreateInstance("vm1", path));
   ASSERT_TRUE(created.ok()) << created;
   EXPECT_EQ(created->instance().id(), "vm1");
   EXPECT_EQ(created->instance().origin(), v1::INSTANCE_ORIGIN_API);
-  EXPECT_TRUE(client_->Invoke(Create("vm1", path)).ok()) << "the same again";
-  EXPECT_THAT(client_->Invoke(Create("vm1", path + "2")),
+  EXPECT_TRUE(client_->Invoke(CreateInstance("vm1", path)).ok()) << "the same again";
+  EXPECT_THAT(client_->Invoke(CreateInstance("vm1", path + "2")),
               Refused(v1::ERROR_REASON_INSTANCE_EXISTS, Mentions{"vm1", path, path + "2"}));
   EXPECT_EQ(client_->Invoke(Get("vm1"))->instance().address().unix_socket().path(), path);
   for (int i = 2; i < 5; ++i) {
-    ASSERT_TRUE(client_->Invoke(Create("vm" + std::to_string(i), path)).ok());
+    ASSERT_TRUE(client_->Invoke(CreateInstance("vm" + std::to_string(i), path)).ok());
   }
   v1::ListInstancesRequest list;
   list.set_page_size(2);
@@ -88,26 +79,26 @@ TEST_F(InstanceScenarios, AreRegisteredListedAndForgotten) {
 
 TEST_F(InstanceScenarios, WhatIsNoNameOrNoPlaceIsRefused) {
   Serve();
-  EXPECT_THAT(client_->Invoke(Create("", folder_.File("s"))),
+  EXPECT_THAT(client_->Invoke(CreateInstance("", folder_.File("s"))),
               Refused(v1::ERROR_REASON_INVALID_FIELD, Mentions{"id"}));
-  EXPECT_THAT(client_->Invoke(Create("no/name", folder_.File("s"))),
+  EXPECT_THAT(client_->Invoke(CreateInstance("no/name", folder_.File("s"))),
               Refused(v1::ERROR_REASON_INVALID_FIELD, Mentions{"no/name"}));
-  EXPECT_THAT(client_->Invoke(Create("vm", "relative")),
+  EXPECT_THAT(client_->Invoke(CreateInstance("vm", "relative")),
               Refused(v1::ERROR_REASON_INVALID_FIELD, Mentions{"relative"}));
-  EXPECT_THAT(client_->Invoke(Create("vm", std::string(108, 'x'))),
+  EXPECT_THAT(client_->Invoke(CreateInstance("vm", std::string(108, 'x'))),
               Refused(v1::ERROR_REASON_INVALID_FIELD, Mentions{}));
   v1::CreateInstanceRequest nowhere;
   nowhere.set_id("vm");
   EXPECT_THAT(client_->Invoke(nowhere), Refused(v1::ERROR_REASON_INVALID_FIELD, Mentions{}));
-  EXPECT_THAT(client_->Invoke(Create("vm", "/run/of-somebody-else.sock")),
+  EXPECT_THAT(client_->Invoke(CreateInstance("vm", "/run/of-somebody-else.sock")),
               Refused(v1::ERROR_REASON_PATH_FORBIDDEN, Mentions{"/run/of-somebody-else.sock"}));
   EXPECT_EQ(client_->Invoke(v1::ListInstancesRequest())->instances_size(), 0);
 }
 
 TEST_F(InstanceScenarios, AWatcherSeesAllAndThenEachChange) {
   Serve();
-  ASSERT_TRUE(client_->Invoke(Create("vm1", folder_.File("a"))).ok());
-  ASSERT_TRUE(client_->Invoke(Create("vm2", folder_.File("b"))).ok());
+  ASSERT_TRUE(client_->Invoke(CreateInstance("vm1", folder_.File("a"))).ok());
+  ASSERT_TRUE(client_->Invoke(CreateInstance("vm2", folder_.File("b"))).ok());
   std::set<std::string> first;
   bool complete = false;
   const Refusal end = client_->WatchInstances({}, [&](const v1::WatchInstancesResponse& response) {
@@ -126,7 +117,7 @@ TEST_F(InstanceScenarios, AQemuIsReachedLostAndReachedAgain) {
   if (!HasQemu()) GTEST_SKIP() << "qemu-storage-daemon is not installed";
   Serve();
   auto qemu = Qemu(folder_.File("vm.qmp"));
-  ASSERT_TRUE(client_->Invoke(Create("vm", folder_.File("vm.qmp"))).ok());
+  ASSERT_TRUE(client_->Invoke(CreateInstance("vm", folder_.File("vm.qmp"))).ok());
   const v1::Instance ready = client_->WaitForInstance("vm", v1::INSTANCE_STATE_READY);
   EXPECT_EQ(ready.kind(), v1::INSTANCE_KIND_STORAGE_DAEMON);
   EXPECT_NE(ready.qemu_version(), "");
@@ -146,7 +137,7 @@ TEST_F(InstanceScenarios, AQemuIsReachedLostAndReachedAgain) {
 
 TEST_F(InstanceScenarios, StatesAreEventsToo) {
   Serve();
-  const auto created = client_->Invoke(Create("vm", folder_.File("vm.qmp")));
+  const auto created = client_->Invoke(CreateInstance("vm", folder_.File("vm.qmp")));
   client_->WaitForInstance("vm", v1::INSTANCE_STATE_UNREACHABLE);
   v1::WatchEventsRequest watch;
   watch.set_after(created->event_sequence());
@@ -164,9 +155,9 @@ TEST_F(InstanceScenarios, RegisteredOnesOutliveTheService) {
   if (!HasQemu()) GTEST_SKIP() << "qemu-storage-daemon is not installed";
   const auto qemu = Qemu(folder_.File("vm.qmp"));
   Serve();
-  const auto created = client_->Invoke(Create("vm", folder_.File("vm.qmp")));
+  const auto created = client_->Invoke(CreateInstance("vm", folder_.File("vm.qmp")));
   ASSERT_TRUE(created.ok()) << created;
-  ASSERT_TRUE(client_->Invoke(Create("gone", folder_.File("gone"))).ok());
+  ASSERT_TRUE(client_->Invoke(CreateInstance("gone", folder_.File("gone"))).ok());
   ASSERT_TRUE(client_->Invoke(Delete("gone")).ok());
   client_->WaitForInstance("vm", v1::INSTANCE_STATE_READY);
   for (const bool crash : {true, false}) {
@@ -215,7 +206,7 @@ TEST_F(InstanceScenarios, AQemuIsHeldToTheImageFolders) {
   if (!HasQemu()) GTEST_SKIP() << "qemu-storage-daemon is not installed";
   const auto qemu = Qemu(folder_.File("vm.qmp"));
   Serve();
-  ASSERT_TRUE(client_->Invoke(Create("vm", folder_.File("vm.qmp"))).ok());
+  ASSERT_TRUE(client_->Invoke(CreateInstance("vm", folder_.File("vm.qmp"))).ok());
   ASSERT_EQ(client_->WaitForInstance("vm", v1::INSTANCE_STATE_READY).id(), "vm");
   Client vm(daemon_->address(), "vm");
   // What QEMU would take for something else than a file in the folder.

@@ -4,23 +4,18 @@
 #include <signal.h>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "tests/conformance/requests.h"
+#include "tests/support/storage_daemon_process.h"
 
 namespace tidemark::test {
 namespace {
 
-constexpr absl::Duration kReadyTimeout = absl::Seconds(60);
 constexpr absl::Duration kEndTimeout = absl::Seconds(60);
 
 }  // namespace
 
 std::vector<std::string> QemuWorld::EngineCommand() {
-  std::vector<std::string> command = qemu_.Command("qemu-storage-daemon");
-  command.insert(command.end(),
-                 {"--chardev",
-                  absl::StrCat("socket,path=", monitor_socket(), ",server=on,wait=off,id=monitor"),
-                  "--monitor", "chardev=monitor"});
-  return command;
+  return StorageDaemonCommand(qemu_, monitor_socket());
 }
 
 bool QemuWorld::StartEngine() {
@@ -30,22 +25,13 @@ bool QemuWorld::StartEngine() {
 
 bool QemuWorld::IntroduceEngine() {
   // After a restart the service knows it already; then this changes nothing.
-  v1::CreateInstanceRequest create;
-  create.set_id(instance());
-  create.mutable_address()->mutable_unix_socket()->set_path(monitor_socket());
-  const auto created = client().Invoke(create);
+  const auto created = client().Invoke(CreateInstance(instance(), monitor_socket()));
   EXPECT_TRUE(created.ok()) << created;
   if (!created.ok()) return false;
-  v1::GetInstanceRequest get;
-  get.set_id(instance());
-  const absl::Time deadline = absl::Now() + kReadyTimeout;
-  v1::Instance seen = created->instance();
-  while (seen.state() != v1::INSTANCE_STATE_READY && absl::Now() < deadline) {
-    absl::SleepFor(absl::Milliseconds(5));
-    seen = client().Invoke(get)->instance();
-  }
-  EXPECT_EQ(seen.state(), v1::INSTANCE_STATE_READY) << seen.ShortDebugString() << engine_->Log();
-  return seen.state() == v1::INSTANCE_STATE_READY;
+  const bool ready =
+      client().WaitForInstance(instance(), v1::INSTANCE_STATE_READY).id() == instance();
+  EXPECT_TRUE(ready) << engine_->Log();
+  return ready;
 }
 
 void QemuWorld::BeginStop() { engine_->Signal(SIGTERM); }

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/conformance/backend.h"
@@ -36,6 +37,14 @@ class QemuWorld : public World {
   const QemuBuild qemu_;
   std::unique_ptr<Process> engine_;
 };
+
+// What makes a QemuWorld, or one like it, of this build.
+template <class Made>
+auto WorldOf(const QemuBuild& qemu) {
+  return [qemu](std::vector<std::string> flags) -> std::unique_ptr<World> {
+    return std::make_unique<Made>(qemu, std::move(flags));
+  };
+}
 
 }  // namespace tidemark::test
 

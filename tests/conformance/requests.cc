@@ -47,6 +47,13 @@ Request BackupOf(const BackupOptions& options) {
 
 }  // namespace
 
+v1::CreateInstanceRequest CreateInstance(const std::string& id, const std::string& path) {
+  v1::CreateInstanceRequest request;
+  request.set_id(id);
+  request.mutable_address()->mutable_unix_socket()->set_path(path);
+  return request;
+}
+
 v1::BlockdevOptions FileOptions(const std::string& path, const std::string& node) {
   v1::BlockdevOptions options;
   options.set_node_name(node);

@@ -29,6 +29,9 @@ constexpr v1::BlockdevOnError kAuto = v1::BLOCKDEV_ON_ERROR_AUTO;
 // Slow enough that a copy moves a chunk or two and then stands until the speed is raised.
 constexpr int64_t kHold = 1;
 
+// Instances: virtual machines by the unix socket of their monitor.
+v1::CreateInstanceRequest CreateInstance(const std::string& id, const std::string& path);
+
 // Nodes. `node` may be empty for inline ones.
 v1::BlockdevOptions FileOptions(const std::string& path, const std::string& node = "");
 // A qcow2 image over an inline file, discards honoured.

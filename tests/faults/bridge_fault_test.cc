@@ -8,7 +8,6 @@
 #include "tests/faults/bridge_world.h"
 #include "tests/faults/monitor_proxy.h"
 #include "tests/faults/raw_monitor.h"
-#include "tests/support/matchers.h"
 
 namespace tidemark::test {
 namespace {

@@ -1,16 +1,13 @@
 // Two hundred virtual machines at once, with a job on each.
 #include <atomic>
-#include <fstream>
 #include <set>
 #include <thread>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/faults/bridge_world.h"
-#include "tests/support/matchers.h"
+#include "tests/support/proc_file.h"
 
 namespace tidemark::test {
 namespace {
@@ -25,17 +22,6 @@ constexpr int64_t kInstanceKibMax = 8 * 1024;  // Freed memory is kept to find i
 #else
 constexpr int64_t kInstanceKibMax = 1024;
 #endif
-
-// The figure behind `name` in a file of /proc, in KiB; 0 if it is not there.
-int64_t KibOf(const std::string& path, const std::string& name) {
-  std::ifstream file(path);
-  std::string word;
-  int64_t value = 0;
-  while (file >> word) {
-    if (word == name && file >> value) return value;
-  }
-  return 0;
-}
 
 std::string NameOf(int number) { return absl::StrFormat("vm%03d", number); }
 
@@ -56,12 +42,12 @@ class BridgeManyTest : public ::testing::TestWithParam<qmp::QemuProgram> {};
 
 TEST_P(BridgeManyTest, EveryJobOfTwoHundredMachinesEndsWithItsResult) {
   if (GetParam().path.empty()) GTEST_SKIP() << GetParam().name << ": no qemu-storage-daemon";
-  if (KibOf("/proc/meminfo", "MemAvailable:") < kMemoryKibMin) {
+  if (AvailableKib() < kMemoryKibMin) {
     GTEST_SKIP() << "less than " << kMemoryKibMin << " KiB of memory";
   }
   BridgeWorld world;
-  const std::string status_file = absl::StrCat("/proc/", world.daemon().process().pid(), "/status");
-  const int64_t before_kib = KibOf(status_file, "VmRSS:");
+  const pid_t pid = world.daemon().process().pid();
+  const int64_t before_kib = ResidentKib(pid);
   // One at a time: each is waited for.
   for (int i = 0; i < kInstances; ++i) {
     world.StartQemu(GetParam(), NameOf(i));
@@ -71,7 +57,7 @@ TEST_P(BridgeManyTest, EveryJobOfTwoHundredMachinesEndsWithItsResult) {
   for (int i = 0; i < kInstances; ++i) {
     ASSERT_TRUE(world.WaitForState(NameOf(i), v1::INSTANCE_STATE_READY)) << NameOf(i);
   }
-  const int64_t ready_kib = KibOf(status_file, "VmRSS:");
+  const int64_t ready_kib = ResidentKib(pid);
   const uint64_t before = world.ClientOf("").Invoke(v1::ListInstancesRequest()).sequence;
 
   std::atomic<int> refused = 0;
@@ -98,7 +84,7 @@ TEST_P(BridgeManyTest, EveryJobOfTwoHundredMachinesEndsWithItsResult) {
     EXPECT_EQ(job.outcome(), v1::JOB_OUTCOME_SUCCEEDED) << job.ShortDebugString();
   }
 
-  const int64_t end_kib = KibOf(status_file, "VmRSS:");
+  const int64_t end_kib = ResidentKib(pid);
   std::printf("tidemarkd: %d KiB alone, %d KiB more for each ready instance, %d after its job\n",
               static_cast<int>(before_kib), static_cast<int>((ready_kib - before_kib) / kInstances),
               static_cast<int>((end_kib - before_kib) / kInstances));
@@ -107,7 +93,7 @@ TEST_P(BridgeManyTest, EveryJobOfTwoHundredMachinesEndsWithItsResult) {
 
 TEST_P(BridgeManyTest, AQuarterOfThemKilledAtOnceLeavesTheOthersAlone) {
   if (GetParam().path.empty()) GTEST_SKIP() << GetParam().name << ": no qemu-storage-daemon";
-  if (KibOf("/proc/meminfo", "MemAvailable:") < kMemoryKibMin) {
+  if (AvailableKib() < kMemoryKibMin) {
     GTEST_SKIP() << "less than " << kMemoryKibMin << " KiB of memory";
   }
   BridgeWorld world;

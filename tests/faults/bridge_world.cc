@@ -1,23 +1,15 @@
 #include "tests/faults/bridge_world.h"
 
-#include <grpcpp/channel.h>
-#include <grpcpp/client_context.h>
-
-#include <chrono>
+#include <cstdio>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
-#include "tests/support/refusal.h"
-#include "tidemark/block/v1/event.grpc.pb.h"
-#include "tidemark/block/v1/instance.grpc.pb.h"
+#include "tests/conformance/requests.h"
 
 namespace tidemark::test {
 namespace {
 
-void SetDeadline(grpc::ClientContext* context) {
-  context->set_deadline(std::chrono::system_clock::now() + absl::ToChronoSeconds(kPatience));
-}
+constexpr int64_t kDiskBytes = 64 << 20;
 
 }  // namespace
 
@@ -46,32 +38,23 @@ Client& BridgeWorld::ClientOf(const std::string& instance) {
 }
 
 Refusal BridgeWorld::Register(const std::string& instance, const std::string& path) {
-  v1::CreateInstanceRequest request;
-  request.set_id(instance);
-  request.mutable_address()->mutable_unix_socket()->set_path(path.empty() ? Socket(instance)
-                                                                          : path);
-  return ClientOf("").Invoke(request).refusal;
+  return ClientOf("")
+      .Invoke(CreateInstance(instance, path.empty() ? Socket(instance) : path))
+      .refusal;
 }
 
 std::pair<bool, v1::Instance> BridgeWorld::WaitFor(
     const std::string& instance, const std::function<bool(const v1::Instance&)>& condition) {
-  const auto stub = v1::InstanceService::NewStub(ClientOf("").channel());
-  grpc::ClientContext context;
-  SetDeadline(&context);
-  context.set_wait_for_ready(true);
   v1::WatchInstancesRequest request;
   request.add_instances(instance);
-  const auto stream = stub->WatchInstances(&context, request);
-  v1::WatchInstancesResponse response;
   v1::Instance last;
-  while (stream->Read(&response)) {
-    if (!response.has_instance()) continue;
-    last = response.instance();
-    if (!condition(last)) continue;
-    context.TryCancel();
-    return {true, last};
-  }
-  return {false, last};
+  const Refusal end =
+      ClientOf("").WatchInstances(request, [&](const v1::WatchInstancesResponse& response) {
+        if (!response.has_instance()) return false;
+        last = response.instance();
+        return condition(last);
+      });
+  return {end.ok(), last};
 }
 
 bool BridgeWorld::WaitForState(const std::string& instance, v1::InstanceState state) {
@@ -81,14 +64,8 @@ bool BridgeWorld::WaitForState(const std::string& instance, v1::InstanceState st
   return came;
 }
 
-Refusal BridgeWorld::AddNull(const std::string& instance, const std::string& node,
-                             int64_t size_bytes) {
-  v1::BlockdevAddRequest request;
-  v1::BlockdevOptions& options = *request.mutable_options();
-  options.set_node_name(node);
-  options.mutable_null_co()->set_size(size_bytes);
-  options.mutable_null_co()->set_read_zeroes(true);
-  return ClientOf(instance).Invoke(request).refusal;
+Refusal BridgeWorld::AddNull(const std::string& instance, const std::string& node) {
+  return ClientOf(instance).Invoke(Add(NullOptions(node, kDiskBytes))).refusal;
 }
 
 Refusal BridgeWorld::StartBackup(const std::string& instance, const std::string& job, bool slow) {
@@ -106,26 +83,18 @@ Refusal BridgeWorld::StartBackup(const std::string& instance, const std::string&
 
 std::vector<v1::Event> BridgeWorld::EventsUntil(
     uint64_t after, const std::function<bool(const v1::Event&)>& condition, Refusal* refusal) {
-  const auto stub = v1::EventService::NewStub(ClientOf("").channel());
-  grpc::ClientContext context;
-  SetDeadline(&context);
-  context.set_wait_for_ready(true);
   v1::WatchEventsRequest request;
   request.set_after(after);
-  const auto stream = stub->WatchEvents(&context, request);
   std::vector<v1::Event> events;
-  v1::WatchEventsResponse response;
-  while (stream->Read(&response)) {
-    if (!response.has_event()) continue;
-    events.push_back(response.event());
-    if (!condition(response.event())) continue;
-    context.TryCancel();
-    return events;
-  }
-  const grpc::Status status = stream->Finish();
-  if (refusal != nullptr) *refusal = RefusalOf(status);
-  std::fprintf(stderr, "no such event after %zu others: %s\n", events.size(),
-               status.error_message().c_str());
+  const Refusal end =
+      ClientOf("").WatchEvents(request, [&](const v1::WatchEventsResponse& response) {
+        if (!response.has_event()) return false;
+        events.push_back(response.event());
+        return condition(events.back());
+      });
+  if (end.ok()) return events;
+  if (refusal != nullptr) *refusal = end;
+  std::fprintf(stderr, "no such event after %zu others: %s\n", events.size(), end.message.c_str());
   for (const v1::Event& event : events) {
     std::fprintf(stderr, "  %s\n", event.ShortDebugString().c_str());
   }

@@ -9,16 +9,12 @@
 #include <string>
 #include <vector>
 
-#include "absl/time/time.h"
 #include "adapters/qmp/testing/storage_daemon.h"
 #include "tests/support/client.h"
 #include "tests/support/daemon.h"
 #include "tests/support/temp_folder.h"
 
 namespace tidemark::test {
-
-// Every wait ends with false after this.
-constexpr absl::Duration kPatience = absl::Minutes(2);
 
 class BridgeWorld {
  public:
@@ -49,8 +45,7 @@ class BridgeWorld {
   bool WaitForState(const std::string& instance, v1::InstanceState state);
 
   // A node of nothing but zeroes.
-  Refusal AddNull(const std::string& instance, const std::string& node,
-                  int64_t size_bytes = 64 << 20);
+  Refusal AddNull(const std::string& instance, const std::string& node);
   // Starts a full backup from "source" to "target", which it adds. Slow: one that does not end by
   // itself within hours.
   Refusal StartBackup(const std::string& instance, const std::string& job, bool slow);

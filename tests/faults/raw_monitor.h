@@ -14,9 +14,9 @@ namespace tidemark::test {
 class RawMonitor {
  public:
   // Connects, and waits until that has succeeded or failed.
-  explicit RawMonitor(const std::string& path, absl::Duration handshake_max = absl::Seconds(2)) {
+  explicit RawMonitor(const std::string& path) {
     qmp::ConnectionLimits limits;
-    limits.handshake_max = handshake_max;
+    limits.handshake_max = absl::Seconds(2);
     connection_ = qmp::Connection::Open(
         loop_, workers_, *qmp::MonitorAddress::Parse("unix:" + path), recorder_, limits);
     recorder_->WaitForAny({"ready", "closed"});

@@ -7,18 +7,14 @@
 
 namespace tidemark::test {
 
-std::vector<Qemu> Qemus() {
-  return {{"Qemu7", QemuBuild::Installed()}, {"Qemu10", QemuBuild::Newer()}};
-}
-
-std::string WhyNoGuest(const Qemu& qemu) {
+std::string WhyNoGuest(const QemuBuild& qemu) {
   if (GuestKernelFolder().empty()) {
     return "TIDEMARK_GUEST_KERNEL names no kernel: see tests/fetch_guest";
   }
-  for (const char* tool : {"qemu-system-x86_64", "busybox", "cpio", "qemu-img"}) {
+  for (const char* tool : {"busybox", "cpio", "qemu-img"}) {
     if (!HasTool(tool)) return absl::StrCat(tool, " is not installed");
   }
-  return qemu.build.Missing();
+  return qemu.Missing("qemu-system-x86_64");
 }
 
 std::string GuestKernelFolder() {

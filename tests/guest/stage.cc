@@ -26,10 +26,7 @@ void GuestStory::SetUp() {
   client_ = std::make_unique<Client>(daemon_->address(), kInstance);
   events_ = std::make_unique<EventRecorder>(client_.get());
 
-  v1::CreateInstanceRequest create;
-  create.set_id(kInstance);
-  create.mutable_address()->mutable_unix_socket()->set_path(vm_->monitor());
-  Do(create);
+  Do(CreateInstance(kInstance, vm_->monitor()));
   ASSERT_TRUE(events_->WaitUntil([](const std::vector<v1::Event>& events) {
     return std::any_of(events.begin(), events.end(), [](const v1::Event& event) {
       return event.has_instance_state_change() &&

@@ -30,7 +30,7 @@ using Newest = std::array<uint64_t, 2>;
 
 constexpr uint64_t kGuestDiskBytes = 64 << 20;
 
-class GuestStory : public ::testing::TestWithParam<Qemu> {
+class GuestStory : public ::testing::TestWithParam<QemuBuild> {
  protected:
   // Boots the guest and registers it. Skips, with the reason, where no guest can be had.
   void SetUp() override;
@@ -83,9 +83,9 @@ class GuestStory : public ::testing::TestWithParam<Qemu> {
 };
 
 // Puts `fixture` on every QEMU.
-#define ON_EVERY_QEMU(fixture)                                        \
-  INSTANTIATE_TEST_SUITE_P(On, fixture, ::testing::ValuesIn(Qemus()), \
-                           [](const auto& info) { return info.param.name; })
+#define ON_EVERY_QEMU(fixture)                                                 \
+  INSTANTIATE_TEST_SUITE_P(On, fixture, ::testing::ValuesIn(QemuBuild::All()), \
+                           [](const auto& info) { return info.param.name(); })
 
 }  // namespace tidemark::test
 

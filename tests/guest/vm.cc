@@ -67,10 +67,10 @@ guest::Contents ExamineImage(int disk, const std::string& image) {
 
 }  // namespace
 
-Vm::Vm(const TempFolder* folder, const Qemu& qemu, const std::string& name, Role role,
+Vm::Vm(const TempFolder* folder, const QemuBuild& qemu, const std::string& name, Role role,
        const std::array<std::string, 2>& images, const std::vector<std::string>& devices)
     : folder_(folder), name_(name) {
-  std::vector<std::string> command = qemu.build.Command("qemu-system-x86_64");
+  std::vector<std::string> command = qemu.Command("qemu-system-x86_64");
   command.insert(command.end(), {"-machine",
                                  "pc,accel=tcg",
                                  "-m",

@@ -24,7 +24,7 @@ class Vm {
  public:
   // Boots it on two qcow2 images; its files in `folder` begin with `name`. `devices` are further
   // arguments for QEMU.
-  Vm(const TempFolder* folder, const Qemu& qemu, const std::string& name, Role role,
+  Vm(const TempFolder* folder, const QemuBuild& qemu, const std::string& name, Role role,
      const std::array<std::string, 2>& images, const std::vector<std::string>& devices = {});
   Vm(const Vm&) = delete;
   Vm& operator=(const Vm&) = delete;

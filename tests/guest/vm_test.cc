@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint64_t kDiskBytes = 16 << 20;
 
-class VmTest : public ::testing::TestWithParam<Qemu> {
+class VmTest : public ::testing::TestWithParam<QemuBuild> {
  protected:
   void SetUp() override {
     const std::string why_not = WhyNoGuest(GetParam());
@@ -55,8 +55,8 @@ TEST_P(VmTest, ACopyOfTwoMomentsIsFoundOut) {
   EXPECT_NONFATAL_FAILURE(verifier.AwaitVerdict(), "records: bad: ");
 }
 
-INSTANTIATE_TEST_SUITE_P(On, VmTest, ::testing::ValuesIn(Qemus()),
-                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(On, VmTest, ::testing::ValuesIn(QemuBuild::All()),
+                         [](const auto& info) { return info.param.name(); });
 
 }  // namespace
 }  // namespace tidemark::test

@@ -60,9 +60,9 @@ struct Judgement {
   std::vector<Findings> findings;
 };
 
-Judgement Judge(absl::optional<QemuPrograms> (*find)(std::string*)) {
+Judgement Judge(const QemuBuild& build) {
   Judgement judgement;
-  absl::optional<QemuPrograms> qemu = find(&judgement.why_not);
+  absl::optional<QemuPrograms> qemu = AskQemu(build, &judgement.why_not);
   if (!qemu.has_value()) return judgement;
   judgement.qemu = *std::move(qemu);
   // The daemon's names come first; the emulator is asked for the same, and for its own.
@@ -81,12 +81,12 @@ Judgement Judge(absl::optional<QemuPrograms> (*find)(std::string*)) {
 }
 
 const Judgement& OfInstalled() {
-  static const Judgement* const judgement = new Judgement(Judge(InstalledQemu));
+  static const Judgement* const judgement = new Judgement(Judge(QemuBuild::Installed()));
   return *judgement;
 }
 
 const Judgement& Of10() {
-  static const Judgement* const judgement = new Judgement(Judge(Qemu10));
+  static const Judgement* const judgement = new Judgement(Judge(QemuBuild::Newer()));
   return *judgement;
 }
 

@@ -1,11 +1,7 @@
 #include "tests/schema/qemu_schema.h"
 
-#include <unistd.h>
-
-#include <cstdlib>
-#include <utility>
-
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "engine/base/check.h"
 #include "tests/support/process.h"
@@ -13,41 +9,25 @@
 namespace tidemark::test {
 namespace {
 
+struct Program {
+  const char* name;
+  // As a shell has them: QMP on its standard input and output.
+  const char* arguments;
+};
+constexpr Program kPrograms[] = {
+    {"qemu-storage-daemon", "--chardev stdio,id=qmp --monitor chardev=qmp"},
+    {"qemu-system-x86_64", "-machine none -nodefaults -accel tcg -display none -qmp stdio"}};
+
 constexpr char kQuestions[] =
     R"({"execute":"qmp_capabilities"}{"execute":"query-qmp-schema"}{"execute":"quit"})";
 
-absl::optional<QemuPrograms> Ask(const std::string& bin, const std::string& environment,
-                                 const std::string& machine_arguments, std::string* why_not) {
-  QemuPrograms qemu;
-  qemu.programs.emplace_back(bin + "qemu-storage-daemon", environment,
-                             "--chardev stdio,id=qmp --monitor chardev=qmp");
-  qemu.programs.emplace_back(
-      bin + "qemu-system-x86_64", environment,
-      absl::StrCat("-machine none -nodefaults -accel tcg -display none -qmp stdio",
-                   machine_arguments));
-  for (const QemuSchema& program : qemu.programs) {
-    if (!program.read()) {
-      *why_not = program.errors();
-      return absl::nullopt;
-    }
-    qemu.version = program.version();
-  }
-  return qemu;
-}
-
 }  // namespace
 
-QemuSchema::QemuSchema(const std::string& program, const std::string& environment,
-                       const std::string& arguments) {
-  if (!HasTool(program) && access(program.c_str(), X_OK) != 0) {
-    errors_ = absl::StrCat(program, " is not installed");
-    return;
-  }
-  const ToolResult result = RunTool(
-      {"sh", "-c",
-       absl::StrCat("echo '", kQuestions, "' | ", environment, " ", program, " ", arguments)});
+QemuSchema::QemuSchema(const std::vector<std::string>& command) {
+  const std::string line = absl::StrJoin(command, " ");
+  const ToolResult result = RunTool({"sh", "-c", absl::StrCat("echo '", kQuestions, "' | ", line)});
   Parse(result.output);
-  if (!read()) errors_ = absl::StrCat(program, " gave no schema: ", result.errors);
+  if (!read()) errors_ = absl::StrCat("no schema from ", line, ": ", result.errors);
 }
 
 void QemuSchema::Parse(const std::string& lines) {
@@ -73,19 +53,21 @@ const Json& QemuSchema::Type(absl::string_view name) const {
   return found->second;
 }
 
-absl::optional<QemuPrograms> InstalledQemu(std::string* why_not) {
-  return Ask("", "", "", why_not);
-}
-
-absl::optional<QemuPrograms> Qemu10(std::string* why_not) {
-  const char* const folder = std::getenv("TIDEMARK_QEMU_10");
-  if (folder == nullptr || *folder == '\0') {
-    *why_not = "TIDEMARK_QEMU_10 names no folder with QEMU 10";
-    return absl::nullopt;
+absl::optional<QemuPrograms> AskQemu(const QemuBuild& build, std::string* why_not) {
+  QemuPrograms qemu;
+  for (const Program& program : kPrograms) {
+    *why_not = build.Missing(program.name);
+    if (!why_not->empty()) return absl::nullopt;
+    std::vector<std::string> command = build.Command(program.name);
+    command.emplace_back(program.arguments);
+    const QemuSchema& schema = qemu.programs.emplace_back(command);
+    if (!schema.read()) {
+      *why_not = schema.errors();
+      return absl::nullopt;
+    }
+    qemu.version = schema.version();
   }
-  const std::string usr = absl::StrCat(folder, "/usr/");
-  return Ask(usr + "bin/", absl::StrCat("QEMU_MODULE_DIR=", usr, "lib/x86_64-linux-gnu/qemu"),
-             absl::StrCat(" -L ", usr, "share/qemu -L ", usr, "share/seabios"), why_not);
+  return qemu;
 }
 
 }  // namespace tidemark::test

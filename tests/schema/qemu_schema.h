@@ -9,6 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
 #include "nlohmann/json.hpp"
+#include "tests/support/qemu_build.h"
 
 namespace tidemark::test {
 
@@ -18,10 +19,9 @@ using Json = nlohmann::ordered_json;
 // "meta-type".
 class QemuSchema {
  public:
-  // Starts the program, asks it, and lets it end. `environment` is put before the command line as a
-  // shell has it ("NAME=value "). Without a good answer the object is `!read()`.
-  QemuSchema(const std::string& program, const std::string& environment,
-             const std::string& arguments);
+  // Starts the program, asks it on its standard input, and lets it end. Without a good answer the
+  // object is `!read()`.
+  explicit QemuSchema(const std::vector<std::string>& command);
 
   bool read() const { return !types_.empty(); }
   // What it printed instead of an answer.
@@ -51,10 +51,8 @@ struct QemuPrograms {
   std::vector<QemuSchema> programs;
 };
 
-// The one that is installed.
-absl::optional<QemuPrograms> InstalledQemu(std::string* why_not);
-// QEMU 10, unpacked in the folder that the environment variable TIDEMARK_QEMU_10 names.
-absl::optional<QemuPrograms> Qemu10(std::string* why_not);
+// Nothing, and the reason, if it cannot be asked.
+absl::optional<QemuPrograms> AskQemu(const QemuBuild& build, std::string* why_not);
 
 }  // namespace tidemark::test
 

@@ -24,6 +24,7 @@ namespace {
 
 // Long enough for a loaded machine: a call that takes longer hangs.
 constexpr std::chrono::seconds kDeadline(60);
+constexpr std::chrono::seconds kStreamDeadline(120);
 
 std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
   // Between calls nobody looks at a channel but gRPC itself, unless told else every five seconds: a
@@ -67,10 +68,24 @@ grpc::Status Unary(grpc::TemplatedGenericStub<Request, Response>* stub,
   return status;
 }
 
-template <class Stream, class Response>
-void ReadAll(Stream* stream, size_t count, std::vector<Response>* responses) {
+// Streams also outlast a service that is being started anew.
+void PrepareForStream(grpc::ClientContext* context) {
+  context->set_deadline(std::chrono::system_clock::now() + kStreamDeadline);
+  context->set_wait_for_ready(true);
+}
+
+// Until `enough`, which sees each response, or until the stream has ended; how it ended.
+template <class Response>
+Refusal ReadUntil(grpc::ClientContext* context, grpc::ClientReader<Response>* stream,
+                  const std::function<bool(const Response&)>& enough) {
   Response response;
-  while (responses->size() < count && stream->Read(&response)) responses->push_back(response);
+  while (stream->Read(&response)) {
+    if (!enough(response)) continue;
+    context->TryCancel();
+    stream->Finish();
+    return Refusal();
+  }
+  return RefusalOf(stream->Finish());
 }
 
 }  // namespace
@@ -118,7 +133,7 @@ std::pair<std::vector<v1::Job>, Refusal> Client::WatchJob(v1::WatchJobRequest re
   request.set_instance(instance_);
   const auto stub = v1::JobService::NewStub(channel_);
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + kDeadline);
+  PrepareForStream(&context);
   const auto stream = stub->WatchJob(&context, request);
   std::vector<v1::Job> jobs;
   v1::WatchJobResponse response;
@@ -126,20 +141,22 @@ std::pair<std::vector<v1::Job>, Refusal> Client::WatchJob(v1::WatchJobRequest re
   return {std::move(jobs), RefusalOf(stream->Finish())};
 }
 
-std::pair<std::vector<v1::WatchEventsResponse>, Refusal> Client::WatchEvents(
-    const v1::WatchEventsRequest& request, size_t count) {
+Refusal Client::WatchEvents(const v1::WatchEventsRequest& request,
+                            const std::function<bool(const v1::WatchEventsResponse&)>& enough) {
   const auto stub = v1::EventService::NewStub(channel_);
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + kDeadline);
-  const auto stream = stub->WatchEvents(&context, request);
+  PrepareForStream(&context);
+  return ReadUntil(&context, stub->WatchEvents(&context, request).get(), enough);
+}
+
+std::pair<std::vector<v1::WatchEventsResponse>, Refusal> Client::WatchEvents(
+    const v1::WatchEventsRequest& request, size_t count) {
   std::vector<v1::WatchEventsResponse> responses;
-  ReadAll(stream.get(), count, &responses);
-  if (responses.size() == count) {
-    context.TryCancel();
-    stream->Finish();
-    return {std::move(responses), Refusal()};
-  }
-  return {std::move(responses), RefusalOf(stream->Finish())};
+  Refusal end = WatchEvents(request, [&](const v1::WatchEventsResponse& response) {
+    responses.push_back(response);
+    return responses.size() == count;
+  });
+  return {std::move(responses), std::move(end)};
 }
 
 Refusal Client::WatchInstances(
@@ -147,16 +164,8 @@ Refusal Client::WatchInstances(
     const std::function<bool(const v1::WatchInstancesResponse&)>& enough) {
   const auto stub = v1::InstanceService::NewStub(channel_);
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + kDeadline);
-  const auto stream = stub->WatchInstances(&context, request);
-  v1::WatchInstancesResponse response;
-  while (stream->Read(&response)) {
-    if (!enough(response)) continue;
-    context.TryCancel();
-    stream->Finish();
-    return Refusal();
-  }
-  return RefusalOf(stream->Finish());
+  PrepareForStream(&context);
+  return ReadUntil(&context, stub->WatchInstances(&context, request).get(), enough);
 }
 
 v1::Instance Client::WaitForInstance(const std::string& id, v1::InstanceState state) {

@@ -76,12 +76,15 @@ class Client {
   // Follows a job to its end; what the stream gave, and how it ended.
   std::pair<std::vector<v1::Job>, Refusal> WatchJob(v1::WatchJobRequest request);
 
-  // Reads a stream of events until `count` responses have come or it has ended.
+  // Reads a stream of events until `enough`, which sees each response, or until it has ended; how
+  // it ended.
+  Refusal WatchEvents(const v1::WatchEventsRequest& request,
+                      const std::function<bool(const v1::WatchEventsResponse&)>& enough);
+  // The same until `count` responses have come; they too.
   std::pair<std::vector<v1::WatchEventsResponse>, Refusal> WatchEvents(
       const v1::WatchEventsRequest& request, size_t count);
 
-  // Reads a stream of instances until `enough`, which sees each response, or until it has ended;
-  // how it ended.
+  // The same with a stream of instances.
   Refusal WatchInstances(const v1::WatchInstancesRequest& request,
                          const std::function<bool(const v1::WatchInstancesResponse&)>& enough);
   // Follows one instance until it is in `state`; as it is then. Without an id: that took too long.

@@ -12,6 +12,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "engine/backend/event_subject.h"
 #include "engine/base/check.h"
 #include "tidemark/block/v1/event.grpc.pb.h"
 
@@ -87,26 +88,8 @@ Story WithoutFlapping(Story story, const std::vector<std::string>& subjects) {
 }  // namespace
 
 std::string SubjectOf(const v1::Event& event) {
-  switch (event.payload_case()) {
-    case v1::Event::kJobStatusChange:
-      return event.job_status_change().id();
-    case v1::Event::kBlockJobCompleted:
-      return event.block_job_completed().device();
-    case v1::Event::kBlockJobCancelled:
-      return event.block_job_cancelled().device();
-    case v1::Event::kBlockJobPending:
-      return event.block_job_pending().id();
-    case v1::Event::kBlockJobReady:
-      return event.block_job_ready().device();
-    case v1::Event::kBlockJobError:
-      return event.block_job_error().device();
-    case v1::Event::kBlockExportDeleted:
-      return event.block_export_deleted().id();
-    case v1::Event::kJobProgress:
-      return event.job_progress().id();
-    default:
-      return "";
-  }
+  if (event.has_block_export_deleted()) return event.block_export_deleted().id();
+  return std::string(backend::JobIdOf(event));
 }
 
 EventRecorder::EventRecorder(Client* client) : stream_(std::make_unique<Stream>()) {

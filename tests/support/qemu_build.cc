@@ -13,23 +13,23 @@ constexpr char kFolderVariable[] = "TIDEMARK_QEMU_10";
 
 }  // namespace
 
-QemuBuild QemuBuild::Installed() { return QemuBuild("7.2", ""); }
+QemuBuild QemuBuild::Installed() { return QemuBuild("Qemu72", "7.2", ""); }
 
 QemuBuild QemuBuild::Newer() {
   const char* folder = getenv(kFolderVariable);
-  return QemuBuild("10.0", folder == nullptr || *folder == '\0' ? "none" : folder);
+  return QemuBuild("Qemu100", "10.0", folder == nullptr || *folder == '\0' ? "none" : folder);
 }
 
-std::string QemuBuild::Missing() const {
+std::string QemuBuild::Missing(absl::string_view program) const {
   if (prefix_ == "none") return absl::StrCat(kFolderVariable, " names no folder with QEMU 10.0.2");
-  std::vector<std::string> command = Command("qemu-storage-daemon");
+  std::vector<std::string> command = Command(program);
   command.emplace_back("--version");
   const ToolResult said = RunTool(command);
   if (said.exit_status != 0) {
-    return absl::StrCat("qemu-storage-daemon ", version_, " cannot be run: ", said.errors);
+    return absl::StrCat(program, " ", version_, " cannot be run: ", said.errors);
   }
   if (!absl::StrContains(said.output, absl::StrCat("version ", version_, "."))) {
-    return absl::StrCat("qemu-storage-daemon is not ", version_, ": ", said.output);
+    return absl::StrCat(program, " is not ", version_, ": ", said.output);
   }
   return "";
 }

@@ -7,6 +7,7 @@
 
 #include "absl/strings/string_view.h"
 #include "tests/support/process.h"
+#include "tests/support/qmp_client.h"
 #include "tests/support/temp_folder.h"
 
 namespace tidemark::test {
@@ -15,16 +16,18 @@ class StorageDaemon {
  public:
   // Starts it with its sockets in `folder` and negotiates QMP; `started` says whether that worked.
   explicit StorageDaemon(const TempFolder* folder);
-  ~StorageDaemon();
   StorageDaemon(const StorageDaemon&) = delete;
   StorageDaemon& operator=(const StorageDaemon&) = delete;
 
-  bool started() const { return started_; }
+  bool started() const { return client_->connected(); }
 
-  // Runs a QMP command; `arguments` are JSON. The error's text, empty if it succeeded.
-  std::string Try(absl::string_view command, absl::string_view arguments);
-  // The same of a command that should succeed; what it returned, as JSON.
-  std::string Run(absl::string_view command, absl::string_view arguments);
+  // As QmpClient's.
+  std::string Try(absl::string_view command, absl::string_view arguments) {
+    return client_->Try(command, arguments);
+  }
+  std::string Run(absl::string_view command, absl::string_view arguments) {
+    return client_->Run(command, arguments);
+  }
 
   // Opens a qcow2 image under a node name; the error's text, empty if it succeeded.
   std::string Open(const std::string& node, const std::string& path, bool read_only = false);
@@ -39,15 +42,10 @@ class StorageDaemon {
   void Kill();
 
  private:
-  // The next line from the socket that is no event.
-  std::string ReadReply();
-
   const TempFolder* const folder_;
   std::unique_ptr<Process> process_;
-  int socket_ = -1;
-  std::string unread_;
+  std::unique_ptr<QmpClient> client_;
   bool nbd_runs_ = false;
-  bool started_ = false;
 };
 
 }  // namespace tidemark::test
