@@ -4,6 +4,8 @@
 #include <utility>
 #include <vector>
 
+#include "engine/backend/job_events.h"
+
 namespace tidemark {
 namespace {
 
@@ -32,29 +34,13 @@ void EndOrphanJobs(backend::EventLog& log, const backend::JobBook& jobs,
                    const std::function<bool(const std::string& instance)>& is_cared_for) {
   for (const v1::Job& job : LivingJobs(jobs)) {
     if (is_cared_for(job.instance())) continue;
-    backend::Event last;
-    v1::JobProgressEvent& progress = *last.mutable_job_progress();
-    progress.set_id(job.id());
-    progress.set_type(job.type());
-    progress.set_status(v1::JOB_STATUS_NULL);
-    progress.set_progress_bytes(job.progress_bytes());
-    progress.set_total_bytes(job.total_bytes());
-    progress.set_speed_bytes_per_second(job.speed_bytes_per_second());
-    progress.set_io_status(job.io_status());
-    *progress.mutable_node_names() = job.node_names();
-    progress.set_auto_finalize(job.auto_finalize());
-    progress.set_auto_dismiss(job.auto_dismiss());
-    progress.set_error(job.instance().empty() ? kError : kGone);
-    last.set_recovered(true);
-    log.Append(job.instance(), std::move(last));
-    backend::Event end;
-    v1::JobStatusChangeEvent& change = *end.mutable_job_status_change();
-    change.set_id(job.id());
-    change.set_status(v1::JOB_STATUS_NULL);
-    change.set_type(job.type());
-    *change.mutable_node_names() = job.node_names();
-    end.set_recovered(true);
-    log.Append(job.instance(), std::move(end));
+    v1::Job ended = job;
+    ended.set_error(job.instance().empty() ? kError : kGone);
+    for (backend::Event event : {backend::ProgressOf(ended, v1::JOB_STATUS_NULL),
+                                 backend::StatusChangeOf(ended, v1::JOB_STATUS_NULL)}) {
+      event.set_recovered(true);
+      log.Append(job.instance(), std::move(event));
+    }
   }
 }
 

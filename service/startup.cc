@@ -74,11 +74,6 @@ absl::Status Send(const StartupRequest& request, const rpc::Dispatcher& dispatch
   return answer.get();
 }
 
-bool IsUnreachable(const absl::Status& status) {
-  const auto details = DetailsOf(status);
-  return details.has_value() && details->reason == Reason::kInstanceUnreachable;
-}
-
 }  // namespace
 
 absl::StatusOr<std::vector<StartupRequest>> ParseStartup(absl::string_view text) {
@@ -109,7 +104,7 @@ absl::Status RunStartup(const std::vector<StartupRequest>& requests,
     do {
       const uint64_t position = log.position();
       status = Send(requests[i], dispatcher);
-      if (!IsUnreachable(status)) break;
+      if (!HasReason(status, Reason::kInstanceUnreachable)) break;
       // What makes it reachable is told by an event.
       const auto woken = std::make_shared<Notification>();
       const uint64_t wake = log.WakeAfter(position, [woken] { woken->Notify(); });

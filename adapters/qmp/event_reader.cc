@@ -4,7 +4,7 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "engine/backend/event_subject.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "qmp/options.pb.h"
@@ -15,8 +15,6 @@ namespace {
 namespace v1 = ::tidemark::block::v1;
 using google::protobuf::FieldDescriptor;
 
-// A case of Event.payload has the number of its kind plus this.
-constexpr int kPayloadOffset = 20;
 // An event without a usable time gets that of its arrival.
 constexpr int64_t kSecondsMax = int64_t{1} << 40;
 
@@ -47,11 +45,11 @@ void ReadTime(const Json& json, backend::Event* event) {
     return;
   }
   // QEMU sends -1 if it could not read its clock.
-  const int64_t s = seconds->get<int64_t>();
-  const int64_t us = microseconds->get<int64_t>();
-  if (s < 0 || s > kSecondsMax || us < 0 || us >= 1'000'000) return;
-  event->mutable_time()->set_seconds(s);
-  event->mutable_time()->set_nanos(static_cast<int32_t>(us * 1'000));
+  const int64_t whole = seconds->get<int64_t>();
+  const int64_t rest = microseconds->get<int64_t>();
+  if (whole < 0 || whole > kSecondsMax || rest < 0 || rest >= 1'000'000) return;
+  event->mutable_time()->set_seconds(whole);
+  event->mutable_time()->set_nanos(static_cast<int32_t>(rest * 1'000));
 }
 
 }  // namespace
@@ -83,7 +81,7 @@ std::vector<v1::EventKind> KindsOf(const Schema& schema) {
     const auto& options = field.message_type()->options();
     const std::string& name = options.GetExtension(::qmp::event);
     if (options.GetExtension(::qmp::local_event) || schema.FindEvent(name) != nullptr) {
-      kinds.push_back(static_cast<v1::EventKind>(field.number() - kPayloadOffset));
+      kinds.push_back(static_cast<v1::EventKind>(field.number() - backend::kPayloadOffset));
     }
   }
   return kinds;

@@ -7,6 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "adapters/qmp/limits.h"
 #include "adapters/qmp/transcoder.h"
 #include "adapters/qmp/well_known.h"
 #include "engine/base/error.h"
@@ -27,8 +28,6 @@ using google::protobuf::Reflection;
 constexpr int kDepthMax = 64;
 // In a reply a chain of images is told nested. Readers of protobuf stop at 100 levels.
 constexpr int kReplyDepthMax = 90;
-// How much of an offending value an error shows.
-constexpr size_t kShownBytesMax = 80;
 
 std::string Shown(const Json& json) {
   std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -287,9 +286,8 @@ class Reader {
                             int depth) {
     const Descriptor& type = *message->GetDescriptor();
     if (IsWellKnown(type)) return WellKnown(json, message, path);
-    if (type.oneof_decl_count() == 1 &&
-        type.oneof_decl(0)->options().GetExtension(::qmp::alternate)) {
-      return Alternate(json, *type.oneof_decl(0), message, path, depth);
+    if (const OneofDescriptor* const oneof = AlternateOf(type)) {
+      return Alternate(json, *oneof, message, path, depth);
     }
     return Object(json, message, path, depth);
   }

@@ -13,6 +13,7 @@
 #include "adapters/qmp/error_table.h"
 #include "adapters/qmp/limits.h"
 #include "engine/backend/error_reason.h"
+#include "engine/backend/job_events.h"
 
 namespace tidemark::qmp {
 namespace {
@@ -261,23 +262,7 @@ void JobKeeper::MarkSpontaneous(v1::JobStatusChangeEvent* change, Record* record
 }
 
 void JobKeeper::TellProgress(const Record& record) {
-  backend::Event event;
-  v1::JobProgressEvent& progress = *event.mutable_job_progress();
-  const Job& job = record.job;
-  progress.set_id(job.id());
-  progress.set_type(job.type());
-  progress.set_status(record.status);
-  progress.set_progress_bytes(job.progress_bytes());
-  progress.set_total_bytes(job.total_bytes());
-  progress.set_rate_bytes_per_second(job.rate_bytes_per_second());
-  progress.set_speed_bytes_per_second(job.speed_bytes_per_second());
-  progress.set_io_status(job.io_status());
-  *progress.mutable_node_names() = job.node_names();
-  progress.set_auto_finalize(job.auto_finalize());
-  progress.set_auto_dismiss(job.auto_dismiss());
-  progress.set_error(job.error());
-  progress.set_error_reason(job.error_reason());
-  log_.Append(instance_, std::move(event));
+  log_.Append(instance_, backend::ProgressOf(record.job, record.status));
 }
 
 void JobKeeper::DismissWhenSaved(const std::string& id, After* after) {

@@ -8,6 +8,7 @@
 
 #include "adapters/qmp/job_keeper.h"
 #include "adapters/qmp/limits.h"
+#include "engine/backend/job_events.h"
 
 namespace tidemark::qmp {
 namespace {
@@ -22,6 +23,16 @@ constexpr char kBeginUnsaved[] =
 
 bool IsReadyOrLater(v1::JobStatus status) {
   return status == v1::JOB_STATUS_READY || status == v1::JOB_STATUS_STANDBY;
+}
+
+// What BLOCK_JOB_READY, _COMPLETED and _CANCELLED have in common.
+template <typename Event>
+void FillFigures(const v1::Job& job, Event* event) {
+  event->set_type(job.type());
+  event->set_device(job.id());
+  event->set_len(job.total_bytes());
+  event->set_offset(job.progress_bytes());
+  event->set_speed(job.speed_bytes_per_second());
 }
 
 }  // namespace
@@ -64,14 +75,8 @@ void JobKeeper::TellFound(backend::Event event) {
 }
 
 void JobKeeper::TellFoundStatus(Record* record, JobStatus status) {
-  backend::Event event;
-  v1::JobStatusChangeEvent& change = *event.mutable_job_status_change();
-  change.set_id(record->job.id());
-  change.set_status(status);
-  change.set_type(record->job.type());
-  *change.mutable_node_names() = record->job.node_names();
   record->status = status;
-  TellFound(std::move(event));
+  TellFound(backend::StatusChangeOf(record->job, status));
 }
 
 void JobKeeper::TellEnd(Record* record, const JobInfo& info, bool is_block_job) {
@@ -81,20 +86,10 @@ void JobKeeper::TellEnd(Record* record, const JobInfo& info, bool is_block_job) 
   if (is_block_job && !record->end_told) {
     backend::Event event;
     if (info.error() == kCancelledText) {
-      v1::BlockJobCancelledEvent& cancelled = *event.mutable_block_job_cancelled();
-      cancelled.set_type(job.type());
-      cancelled.set_device(job.id());
-      cancelled.set_len(job.total_bytes());
-      cancelled.set_offset(job.progress_bytes());
-      cancelled.set_speed(job.speed_bytes_per_second());
+      FillFigures(job, event.mutable_block_job_cancelled());
     } else {
-      v1::BlockJobCompletedEvent& completed = *event.mutable_block_job_completed();
-      completed.set_type(job.type());
-      completed.set_device(job.id());
-      completed.set_len(job.total_bytes());
-      completed.set_offset(job.progress_bytes());
-      completed.set_speed(job.speed_bytes_per_second());
-      completed.set_error(info.error());
+      FillFigures(job, event.mutable_block_job_completed());
+      event.mutable_block_job_completed()->set_error(info.error());
     }
     record->end_told = true;
     TellFound(std::move(event));
@@ -123,12 +118,7 @@ void JobKeeper::CatchUp(Record* record, const JobInfo& info, const BlockJobInfo*
   }
   if (IsReadyOrLater(now) && !record->ready_told) {
     backend::Event event;
-    v1::BlockJobReadyEvent& ready = *event.mutable_block_job_ready();
-    ready.set_type(record->job.type());
-    ready.set_device(record->job.id());
-    ready.set_len(record->job.total_bytes());
-    ready.set_offset(record->job.progress_bytes());
-    ready.set_speed(record->job.speed_bytes_per_second());
+    FillFigures(record->job, event.mutable_block_job_ready());
     record->ready_told = true;
     if (!IsReadyOrLater(record->status)) TellFoundStatus(record, v1::JOB_STATUS_READY);
     TellFound(std::move(event));

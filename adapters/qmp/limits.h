@@ -30,7 +30,7 @@ inline constexpr size_t kJsonValuesMax = size_t{2} << 20;
 // Events that came before the monitor had taken qmp_capabilities: QEMU sends none or a few.
 inline constexpr size_t kEarlyEventsMax = 256;
 
-// How much of a peer's text a message shows.
+// How much of a peer's or client's text a message shows.
 inline constexpr size_t kShownBytesMax = 120;
 
 // Names of a refused request that its error repeats: how many, from how deep, how much of each.

@@ -41,11 +41,6 @@ bool IsTooOld(absl::string_view version) {
   return major < kOldestMajor || (major == kOldestMajor && minor < kOldestMinor);
 }
 
-bool IsUnusable(const absl::Status& why) {
-  const auto details = DetailsOf(why);
-  return details.has_value() && details->reason == Reason::kInstanceUnusable;
-}
-
 void SetTime(absl::Time time, google::protobuf::Timestamp* timestamp) {
   const int64_t seconds = absl::ToUnixSeconds(time);
   timestamp->set_seconds(seconds);
@@ -55,9 +50,8 @@ void SetTime(absl::Time time, google::protobuf::Timestamp* timestamp) {
 
 // A member that is a string; empty if there is none.
 std::string Text(const Json& object, const char* member) {
-  const auto found = object.is_object() ? object.find(member) : object.end();
-  if (!object.is_object() || found == object.end() || !found->is_string()) return "";
-  return found->get<std::string>();
+  const std::string* const text = StringMember(object, member);
+  return text == nullptr ? "" : *text;
 }
 
 v1::RunState RunStateOf(const std::string& qmp_name) {
@@ -283,7 +277,7 @@ absl::Duration MonitoredInstance::NextState(const absl::Status& why) {
     v1::InstanceCounters& counters = *shown_.mutable_counters();
     counters.set_failed_attempts(counters.failed_attempts() + 1);
   }
-  if (IsUnusable(why) && !was_ready) {
+  if (HasReason(why, Reason::kInstanceUnusable) && !was_ready) {
     SetState(v1::INSTANCE_STATE_FAILED, why);
     delay = kReconnectUnusable;
   } else {

@@ -35,6 +35,12 @@ std::string ValueName(const google::protobuf::EnumValueDescriptor& value) {
   return Kebab(known ? value.name().substr(prefix) : value.name());
 }
 
+const google::protobuf::OneofDescriptor* AlternateOf(const google::protobuf::Descriptor& message) {
+  if (message.oneof_decl_count() != 1) return nullptr;
+  const auto* const oneof = message.oneof_decl(0);
+  return oneof->options().GetExtension(::qmp::alternate) ? oneof : nullptr;
+}
+
 const FieldDescriptor* WholeField(const google::protobuf::Descriptor& message) {
   for (int i = 0; i < message.field_count(); ++i) {
     if (message.field(i)->options().GetExtension(::qmp::whole)) return message.field(i);

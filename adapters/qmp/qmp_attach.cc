@@ -23,12 +23,6 @@ constexpr absl::Duration kPeerLookMax = absl::Seconds(5);
 constexpr char kQemuEnded[] = "QEMU ended while the job ran";
 constexpr char kRetired[] = "The instance was deleted while the job ran; QEMU may go on with it";
 
-// Whether what listens there is no QEMU that can be worked with.
-bool IsUnusable(const absl::Status& why) {
-  const auto details = DetailsOf(why);
-  return details.has_value() && details->reason == Reason::kInstanceUnusable;
-}
-
 absl::Status StatusOf(const Reply& reply) {
   return reply.error.has_value() ? FromQemu(reply.error->error_class, reply.error->desc)
                                  : reply.status;
@@ -146,7 +140,7 @@ void QmpBackend::Detach(const absl::Status& why, bool is_local) {
     MutexLock lock(&mutex_);
     const State was = std::exchange(state_, State::kDetached);
     why_detached_ =
-        IsUnusable(why)
+        HasReason(why, Reason::kInstanceUnusable)
             ? why
             : Error(Reason::kInstanceUnreachable,
                     absl::StrCat("Instance '", instance_, "' cannot be reached: ", why.message()),

@@ -15,11 +15,9 @@ absl::Status Malformed(absl::string_view what) {
 }
 
 absl::StatusOr<std::string> Text(const Json& object, const char* key) {
-  const auto found = object.is_object() ? object.find(key) : object.end();
-  if (found == object.end() || !found->is_string()) {
-    return Malformed(absl::StrCat("an element has no text '", key, "'"));
-  }
-  return found->get<std::string>();
+  const std::string* const text = StringMember(object, key);
+  if (text == nullptr) return Malformed(absl::StrCat("an element has no text '", key, "'"));
+  return *text;
 }
 
 // The list under `key`; empty if there is none.

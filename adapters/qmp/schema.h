@@ -63,9 +63,6 @@ class Schema {
   // The type of the event's data.
   const SchemaType* FindEvent(absl::string_view name) const;
 
-  const std::map<std::string, SchemaCommand, std::less<>>& commands() const { return commands_; }
-  const std::map<std::string, const SchemaType*, std::less<>>& events() const { return events_; }
-
  private:
   Schema() = default;
   absl::Status Read(const Json& reply);

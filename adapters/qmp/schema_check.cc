@@ -27,11 +27,6 @@ bool IsLocal(const FieldDescriptor& field) {
          field.options().GetExtension(::qmp::only) == ::qmp::ENGINE_NATIVE;
 }
 
-bool IsAlternate(const Descriptor& type) {
-  return type.oneof_decl_count() == 1 &&
-         type.oneof_decl(0)->options().GetExtension(::qmp::alternate);
-}
-
 // The oneof with a tag that the field is a case of; null if it is none.
 const OneofDescriptor* TaggedUnionOf(const FieldDescriptor& field) {
   const OneofDescriptor* const oneof = field.real_containing_oneof();
@@ -121,7 +116,7 @@ class Checker {
     }
     if (!backend::IsMessage(value.field)) return absl::OkStatus();
     const Message& message = value.Message();
-    if (!IsAlternate(*message.GetDescriptor())) return Object(message, type, path);
+    if (!AlternateOf(*message.GetDescriptor())) return Object(message, type, path);
     return backend::ForEachValue(
         message, path, [&](const backend::Value& inner, const std::string& name) {
           const SchemaType* const alternative = AlternativeFor(inner.field, type);
@@ -180,7 +175,7 @@ class Finder {
     if (field.message_type() == nullptr) return;
     if (field.is_repeated() && member->element != nullptr) member = member->element;
     const Descriptor& inner = *field.message_type();
-    if (!IsAlternate(inner)) return Object(inner, *member, path);
+    if (!AlternateOf(inner)) return Object(inner, *member, path);
     for (int i = 0; i < inner.field_count(); ++i) {
       const FieldDescriptor& choice = *inner.field(i);
       const SchemaType* const alternative = AlternativeFor(choice, *member);

@@ -121,10 +121,9 @@ class Writer {
   Json MessageValue(const Message& message) const {
     const Descriptor& type = *message.GetDescriptor();
     if (IsWellKnown(type)) return WellKnownToText(message);
-    if (type.oneof_decl_count() == 1 &&
-        type.oneof_decl(0)->options().GetExtension(::qmp::alternate)) {
+    if (const auto* const oneof = AlternateOf(type)) {
       const FieldDescriptor* const chosen =
-          message.GetReflection()->GetOneofFieldDescriptor(message, type.oneof_decl(0));
+          message.GetReflection()->GetOneofFieldDescriptor(message, oneof);
       if (chosen == nullptr || chosen->options().GetExtension(::qmp::null)) return nullptr;
       return Field(message, *chosen);
     }

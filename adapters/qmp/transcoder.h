@@ -11,15 +11,11 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
+#include "adapters/qmp/json.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
-#include "nlohmann/json.hpp"
 
 namespace tidemark::qmp {
-
-// Objects keep the order of their members.
-using Json = nlohmann::ordered_json;
 
 enum class Strictness {
   // From a client: an unknown member, an unknown enum value or a value of another type is refused.
@@ -52,6 +48,9 @@ Json ToJson(const google::protobuf::Message& message, const JsonForm& form = Jso
 // QMP's names of a field and of an enum value.
 std::string MemberName(const google::protobuf::FieldDescriptor& field);
 std::string ValueName(const google::protobuf::EnumValueDescriptor& value);
+
+// The oneof whose cases QMP tells apart by their JSON type; null if the message is no alternate.
+const google::protobuf::OneofDescriptor* AlternateOf(const google::protobuf::Descriptor& message);
 
 // The field that is the whole of its message; null if there is none.
 const google::protobuf::FieldDescriptor* WholeField(const google::protobuf::Descriptor& message);

@@ -70,8 +70,6 @@ class Database {
   // DATA_LOSS if the file contradicts itself.
   absl::Status Check();
 
-  const std::string& path() const { return path_; }
-
  private:
   friend class Statement;
   struct Closer {

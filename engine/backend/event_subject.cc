@@ -15,8 +15,7 @@ bool Contains(const google::protobuf::RepeatedPtrField<std::string>& names,
 }  // namespace
 
 v1::EventKind KindOf(const v1::Event& event) {
-  // The number of each case is 20 plus that of its kind.
-  const int kind = static_cast<int>(event.payload_case()) - 20;
+  const int kind = static_cast<int>(event.payload_case()) - kPayloadOffset;
   return v1::EventKind_IsValid(kind) ? static_cast<v1::EventKind>(kind)
                                      : v1::EVENT_KIND_UNSPECIFIED;
 }

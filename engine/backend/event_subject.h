@@ -7,6 +7,9 @@
 
 namespace tidemark::backend {
 
+// A case of Event.payload has the number of its kind plus this.
+inline constexpr int kPayloadOffset = 20;
+
 // The kind that goes with the payload.
 ::tidemark::block::v1::EventKind KindOf(const ::tidemark::block::v1::Event& event);
 

@@ -65,6 +65,11 @@ absl::optional<ErrorDetails> DetailsOf(const absl::Status& status) {
   return details;
 }
 
+bool HasReason(const absl::Status& status, Reason reason) {
+  const absl::optional<ErrorDetails> details = DetailsOf(status);
+  return details.has_value() && details->reason == reason;
+}
+
 absl::Status Annotate(const absl::Status& status, absl::string_view noun) {
   if (status.ok()) return status;
   absl::Status annotated(status.code(), absl::StrCat(noun, ": ", status.message()));

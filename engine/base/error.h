@@ -80,24 +80,6 @@ enum class Reason {
 #define TIDEMARK_ROW(enumerator, name, code, qmp_class) k##enumerator,
   TIDEMARK_REASONS(TIDEMARK_ROW)
 #undef TIDEMARK_ROW
-  // Old names, on their way out.
-  kInvalidArgument = kInvalidField,
-  kImageUnsupported = kFeatureUnsupported,
-  kUnsupported = kFeatureUnsupported,
-  kCommandUnknown = kCommandUnsupported,
-  kPathRefused = kPathForbidden,
-  kPermissionDenied = kFileAccessDenied,
-  kEventsTooOld = kEventsExpired,
-  kNodeNameTaken = kNodeExists,
-  kJobIdTaken = kJobExists,
-  kExportIdTaken = kExportExists,
-  kExportNameTaken = kExportExists,
-  kFileExists = kIoError,
-  kNodeNotMonitorOwned = kNodeNotOwned,
-  kJobVerbRefused = kJobState,
-  kJobPaused = kJobState,
-  kJobNotPaused = kJobState,
-  kSizesDiffer = kSizeMismatch,
 };
 
 // What a status carries beside code and message.
@@ -116,6 +98,9 @@ absl::Status Error(
 // The details given to Error; absent for a status made otherwise. They survive copies of the
 // status.
 absl::optional<ErrorDetails> DetailsOf(const absl::Status& status);
+
+// Whether it was made by Error for that reason.
+bool HasReason(const absl::Status& status, Reason reason);
 
 // The same error with "`noun`: " before its message: each layer adds its noun once.
 absl::Status Annotate(const absl::Status& status, absl::string_view noun);

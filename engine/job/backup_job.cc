@@ -16,7 +16,7 @@ absl::Status CheckDisks(const BackupOptions& options, const BackupParts& parts) 
   const uint64_t target_bytes = parts.target->size_bytes();
   if (source_bytes != target_bytes) {
     return Error(
-        Reason::kSizesDiffer,
+        Reason::kSizeMismatch,
         absl::StrCat("backup job '", options.job_id, "': source node '", parts.source_node,
                      "' has ", source_bytes, " bytes, but target node '", parts.target_node,
                      "' has ", target_bytes),

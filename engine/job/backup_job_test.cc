@@ -214,7 +214,7 @@ TEST_F(BackupJobTest, DisksOfDifferentSizesAreRefused) {
   target_ = std::make_shared<MemoryStorage>(kSize + 512);
   bad_target_ = std::make_shared<FailingStorage>(target_);
   const absl::Status status = Backup({.sync = SyncMode::kFull}, {.id = "j"});
-  EXPECT_EQ(DetailsOf(status)->reason, Reason::kSizesDiffer);
+  EXPECT_EQ(DetailsOf(status)->reason, Reason::kSizeMismatch);
   EXPECT_THAT(std::string(status.message()), HasSubstr("copy0"));
   EXPECT_TRUE(scheduler.QueryJobs().empty());
 }

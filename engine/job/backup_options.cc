@@ -15,7 +15,7 @@ absl::string_view NameOf(SyncMode sync) {
 }
 
 absl::Status Refuse(const BackupOptions& options, absl::string_view why) {
-  return Error(Reason::kInvalidArgument,
+  return Error(Reason::kInvalidField,
                absl::StrCat("backup job '", options.job_id, "' with sync mode '",
                             NameOf(options.sync), "': ", why),
                {{"job", options.job_id}, {"sync", NameOf(options.sync)}});

@@ -16,7 +16,7 @@ bool IsAccepted(SyncMode sync, const std::string& bitmap, absl::optional<BitmapM
   BackupOptions options{.job_id = "j", .sync = sync, .bitmap = bitmap, .bitmap_mode = mode};
   const absl::Status status = ValidateBitmapChoice(&options);
   if (!status.ok()) {
-    EXPECT_EQ(DetailsOf(status)->reason, Reason::kInvalidArgument);
+    EXPECT_EQ(DetailsOf(status)->reason, Reason::kInvalidField);
     EXPECT_NE(status.message().find("'j'"), absl::string_view::npos);
   }
   return status.ok();
@@ -58,12 +58,12 @@ TEST(BackupOptions, PerformanceLimitsNameTheValue) {
   EXPECT_TRUE(check(2147483647, 65536).ok());
   for (const int64_t workers : {int64_t{0}, int64_t{-1}, int64_t{2147483648}}) {
     const absl::Status status = check(workers, absl::nullopt);
-    EXPECT_EQ(DetailsOf(status)->reason, Reason::kInvalidArgument);
+    EXPECT_EQ(DetailsOf(status)->reason, Reason::kInvalidField);
     EXPECT_NE(status.message().find(absl::StrCat(workers)), absl::string_view::npos);
   }
   for (const int64_t chunk : {100, 65535, -1}) {
     const absl::Status status = check(absl::nullopt, chunk);
-    EXPECT_EQ(DetailsOf(status)->reason, Reason::kInvalidArgument);
+    EXPECT_EQ(DetailsOf(status)->reason, Reason::kInvalidField);
     EXPECT_NE(status.message().find(absl::StrCat(chunk)), absl::string_view::npos);
   }
 }

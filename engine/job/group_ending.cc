@@ -39,7 +39,7 @@ void GroupEnding::OnStopped(JobRecord* record) {
 absl::Status GroupEnding::Cancel(JobRecord* record) {
   JobGroup* const group = record->group.get();
   if (group->phase_ == Phase::kCommitting) {
-    return Error(Reason::kJobVerbRefused,
+    return Error(Reason::kJobState,
                  absl::StrCat("job '", record->options.id,
                               "' is being finalized and cannot be cancelled any more"),
                  {{"job", record->options.id}, {"verb", NameOf(JobVerb::kCancel)}});
@@ -61,7 +61,7 @@ absl::Status GroupEnding::Cancel(JobRecord* record) {
 
 absl::Status GroupEnding::Finalize(JobRecord* record) {
   if (record->group->phase_ != Phase::kPending) {
-    return Error(Reason::kJobVerbRefused,
+    return Error(Reason::kJobState,
                  absl::StrCat("job '", record->options.id, "' is being ended already"),
                  {{"job", record->options.id}, {"verb", NameOf(JobVerb::kFinalize)}});
   }

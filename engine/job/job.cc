@@ -5,7 +5,7 @@
 namespace tidemark::job {
 
 absl::Status Job::Change(CopyMode) {
-  return Error(Reason::kUnsupported, "jobs of this type cannot be changed while they run");
+  return Error(Reason::kFeatureUnsupported, "jobs of this type cannot be changed while they run");
 }
 
 }  // namespace tidemark::job

@@ -22,7 +22,7 @@ absl::Status CheckId(absl::string_view id) {
         return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
       });
   if (valid) return absl::OkStatus();
-  return Error(Reason::kInvalidArgument,
+  return Error(Reason::kInvalidField,
                absl::StrCat("job id '", id,
                             "' is not valid: a letter, then letters, digits, '.', '_' and '-'"),
                {{"job", id}});
@@ -30,7 +30,7 @@ absl::Status CheckId(absl::string_view id) {
 
 absl::Status CheckSpeed(absl::string_view id, int64_t speed) {
   if (speed >= 0) return absl::OkStatus();
-  return Error(Reason::kInvalidArgument,
+  return Error(Reason::kInvalidField,
                absl::StrCat("job '", id, "': speed must not be negative, as ", speed),
                {{"job", id}, {"speed", absl::StrCat(speed)}});
 }
@@ -57,7 +57,7 @@ Scheduler::~Scheduler() = default;
 absl::Status Scheduler::Validate(const JobOptions& options) const {
   RETURN_IF_ERROR(CheckId(options.id));
   if (Shared(options.id) != nullptr) {
-    return Error(Reason::kJobIdTaken, absl::StrCat("job id '", options.id, "' is already in use"),
+    return Error(Reason::kJobExists, absl::StrCat("job id '", options.id, "' is already in use"),
                  {{"job", options.id}});
   }
   RETURN_IF_ERROR(CheckSpeed(options.id, options.speed));
@@ -132,7 +132,7 @@ absl::StatusOr<JobRecord*> Scheduler::FindFor(VerbFamily family, absl::string_vi
                                               JobVerb verb) const {
   ASSIGN_OR_RETURN(JobRecord * record, FindFor(family, id));
   if (IsAllowed(verb, record->status)) return record;
-  return Error(Reason::kJobVerbRefused,
+  return Error(Reason::kJobState,
                absl::StrCat("job '", id, "' in state '", NameOf(record->status),
                             "' cannot accept command verb '", NameOf(verb), "'"),
                {{"job", id}, {"state", NameOf(record->status)}, {"verb", NameOf(verb)}});
@@ -144,7 +144,7 @@ absl::Status Scheduler::Cancel(VerbFamily family, absl::string_view id, bool for
   ASSIGN_OR_RETURN(JobRecord * found, FindFor(family, id));
   force |= family == VerbFamily::kJob;
   if (!force && found->user_paused) {
-    return Error(Reason::kJobPaused,
+    return Error(Reason::kJobState,
                  absl::StrCat("job '", id, "' is paused: resume it, or cancel it by force"),
                  {{"job", id}});
   }
@@ -160,7 +160,7 @@ absl::Status Scheduler::Cancel(VerbFamily family, absl::string_view id, bool for
 absl::Status Scheduler::Pause(VerbFamily family, absl::string_view id) {
   ASSIGN_OR_RETURN(JobRecord * record, FindFor(family, id, JobVerb::kPause));
   if (record->user_paused) {
-    return Error(Reason::kJobPaused, absl::StrCat("job '", id, "' is already paused"),
+    return Error(Reason::kJobState, absl::StrCat("job '", id, "' is already paused"),
                  {{"job", id}});
   }
   record->user_paused = true;
@@ -171,7 +171,7 @@ absl::Status Scheduler::Pause(VerbFamily family, absl::string_view id) {
 absl::Status Scheduler::Resume(VerbFamily family, absl::string_view id) {
   ASSIGN_OR_RETURN(JobRecord * found, FindFor(family, id));
   if (!found->user_paused) {
-    return Error(Reason::kJobNotPaused,
+    return Error(Reason::kJobState,
                  absl::StrCat("job '", id, "' cannot be resumed: it was not paused"),
                  {{"job", id}});
   }
@@ -214,7 +214,7 @@ absl::Status Scheduler::Dismiss(VerbFamily family, absl::string_view id) {
 absl::Status Scheduler::Change(absl::string_view id, JobType type, CopyMode mode) {
   ASSIGN_OR_RETURN(JobRecord * record, FindFor(VerbFamily::kBlockJob, id, JobVerb::kChange));
   if (record->options.type != type) {
-    return Error(Reason::kUnsupported,
+    return Error(Reason::kFeatureUnsupported,
                  absl::StrCat("job '", id, "' of type '", NameOf(record->options.type),
                               "' cannot be changed as one of type '", NameOf(type), "'"),
                  {{"job", id}});

@@ -271,7 +271,7 @@ TEST_F(SchedulerTest, SpeedCanBeSetWhilePausedWithoutResuming) {
   ASSERT_TRUE(scheduler.SetSpeed(VerbFamily::kJob, "j", 0).ok());
   Settle();
   EXPECT_EQ(StatusOf("j"), JobStatus::kPaused);
-  EXPECT_EQ(ReasonOf(scheduler.SetSpeed(VerbFamily::kJob, "j", -5)), Reason::kInvalidArgument);
+  EXPECT_EQ(ReasonOf(scheduler.SetSpeed(VerbFamily::kJob, "j", -5)), Reason::kInvalidField);
 }
 
 }  // namespace

@@ -75,7 +75,7 @@ TEST_F(SchedulerTest, AConcludedJobHoldsItsIdUntilDismissed) {
   scripts["j"].steps = {kDone};
   ASSERT_TRUE(Launch({.id = "j", .auto_dismiss = false}).ok());
   Settle();
-  EXPECT_EQ(ReasonOf(scheduler.Validate({.id = "j"})), Reason::kJobIdTaken);
+  EXPECT_EQ(ReasonOf(scheduler.Validate({.id = "j"})), Reason::kJobExists);
   ASSERT_TRUE(scheduler.Dismiss(VerbFamily::kBlockJob, "j").ok());
   EXPECT_TRUE(scheduler.Validate({.id = "j"}).ok());
 }
@@ -109,7 +109,7 @@ TEST_F(SchedulerTest, CancelDuringPrepareAborts) {
   while (engine.RunOne() || workers.RunOne()) {
   }
   ASSERT_EQ(StatusOf("j"), JobStatus::kPending);
-  EXPECT_EQ(ReasonOf(scheduler.Finalize(VerbFamily::kJob, "j")), Reason::kJobVerbRefused);
+  EXPECT_EQ(ReasonOf(scheduler.Finalize(VerbFamily::kJob, "j")), Reason::kJobState);
   ASSERT_TRUE(scheduler.Cancel(VerbFamily::kJob, "j", true).ok());
   Settle();
   EXPECT_THAT(diary.Take(), HasSubstr("j pending, j aborting, j CANCELLED, j concluded, j null"));
@@ -122,7 +122,7 @@ TEST_F(SchedulerTest, CancelDuringCommitIsRefused) {
   }
   graph_commands.RunOne();  // Prepare.
   engine.RunOne();          // Posts Commit.
-  EXPECT_EQ(ReasonOf(scheduler.Cancel(VerbFamily::kJob, "j", true)), Reason::kJobVerbRefused);
+  EXPECT_EQ(ReasonOf(scheduler.Cancel(VerbFamily::kJob, "j", true)), Reason::kJobState);
   Settle();
   EXPECT_THAT(diary.Take(), HasSubstr("j pending, j COMPLETED, j concluded, j null"));
 }
@@ -154,15 +154,15 @@ TEST_F(SchedulerTest, IdsAreChecked) {
     EXPECT_TRUE(scheduler.Validate({.id = good}).ok()) << good;
   }
   for (const std::string bad : {"", "1a", "-a", "a b", "a/b", "\xc3\xa4"}) {
-    EXPECT_EQ(ReasonOf(scheduler.Validate({.id = bad})), Reason::kInvalidArgument) << bad;
+    EXPECT_EQ(ReasonOf(scheduler.Validate({.id = bad})), Reason::kInvalidField) << bad;
   }
 }
 
 TEST_F(SchedulerTest, TheIdIsCheckedBeforeTheSpeed) {
   ASSERT_TRUE(Launch({.id = "j"}).ok());
-  EXPECT_EQ(ReasonOf(Launch({.id = "j", .speed = -1})), Reason::kJobIdTaken);
+  EXPECT_EQ(ReasonOf(Launch({.id = "j", .speed = -1})), Reason::kJobExists);
   const absl::Status status = Launch({.id = "k", .speed = -1});
-  EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument);
+  EXPECT_EQ(ReasonOf(status), Reason::kInvalidField);
   EXPECT_THAT(std::string(status.message()), HasSubstr("-1"));
 }
 
@@ -191,10 +191,10 @@ TEST_F(SchedulerTest, RefusedVerbsNameJobStateAndVerb) {
   ASSERT_TRUE(Launch({.id = "j"}).ok());
   Settle();
   const absl::Status status = scheduler.Complete(VerbFamily::kJob, "j");
-  EXPECT_EQ(ReasonOf(status), Reason::kJobVerbRefused);
+  EXPECT_EQ(ReasonOf(status), Reason::kJobState);
   EXPECT_EQ(status.message(), "job 'j' in state 'running' cannot accept command verb 'complete'");
-  EXPECT_EQ(ReasonOf(scheduler.Finalize(VerbFamily::kJob, "j")), Reason::kJobVerbRefused);
-  EXPECT_EQ(ReasonOf(scheduler.Dismiss(VerbFamily::kJob, "j")), Reason::kJobVerbRefused);
+  EXPECT_EQ(ReasonOf(scheduler.Finalize(VerbFamily::kJob, "j")), Reason::kJobState);
+  EXPECT_EQ(ReasonOf(scheduler.Dismiss(VerbFamily::kJob, "j")), Reason::kJobState);
 }
 
 TEST_F(SchedulerTest, TheNumberOfJobsIsBounded) {
@@ -205,9 +205,9 @@ TEST_F(SchedulerTest, TheNumberOfJobsIsBounded) {
 TEST_F(SchedulerTest, BackupsCannotBeChanged) {
   ASSERT_TRUE(Launch({.id = "b"}).ok());
   EXPECT_EQ(ReasonOf(scheduler.Change("b", JobType::kMirror, CopyMode::kWriteBlocking)),
-            Reason::kUnsupported);
+            Reason::kFeatureUnsupported);
   EXPECT_EQ(ReasonOf(scheduler.Change("b", JobType::kBackup, CopyMode::kWriteBlocking)),
-            Reason::kUnsupported);
+            Reason::kFeatureUnsupported);
 }
 
 // ---- Pause and resume
@@ -222,7 +222,7 @@ TEST_F(SchedulerTest, PauseDrainsAndResumeGoesOn) {
   Settle();
   EXPECT_EQ(diary.Take(), "j paused");
   EXPECT_THAT(scripts["j"].calls, ElementsAre("drain"));
-  EXPECT_EQ(ReasonOf(scheduler.Pause(VerbFamily::kBlockJob, "j")), Reason::kJobPaused);
+  EXPECT_EQ(ReasonOf(scheduler.Pause(VerbFamily::kBlockJob, "j")), Reason::kJobState);
   scripts["j"].steps = {kDone};
   ASSERT_TRUE(scheduler.Resume(VerbFamily::kBlockJob, "j").ok());
   Settle();
@@ -247,8 +247,8 @@ TEST_F(SchedulerTest, ResumeOfAJobThatWasNotPausedIsRefusedBeforeItsStateIsAsked
   scripts["j"].steps = {kDone};
   ASSERT_TRUE(Launch({.id = "j", .auto_finalize = false}).ok());
   Settle();
-  EXPECT_EQ(ReasonOf(scheduler.Resume(VerbFamily::kJob, "j")), Reason::kJobNotPaused);
-  EXPECT_EQ(ReasonOf(scheduler.Pause(VerbFamily::kJob, "j")), Reason::kJobVerbRefused);
+  EXPECT_EQ(ReasonOf(scheduler.Resume(VerbFamily::kJob, "j")), Reason::kJobState);
+  EXPECT_EQ(ReasonOf(scheduler.Pause(VerbFamily::kJob, "j")), Reason::kJobState);
 }
 
 TEST_F(SchedulerTest, SoftCancelOfAPausedJobIsRefusedAndForceIsNot) {
@@ -256,7 +256,7 @@ TEST_F(SchedulerTest, SoftCancelOfAPausedJobIsRefusedAndForceIsNot) {
   ASSERT_TRUE(scheduler.Pause(VerbFamily::kJob, "j").ok());
   Settle();
   diary.Take();
-  EXPECT_EQ(ReasonOf(scheduler.Cancel(VerbFamily::kBlockJob, "j", false)), Reason::kJobPaused);
+  EXPECT_EQ(ReasonOf(scheduler.Cancel(VerbFamily::kBlockJob, "j", false)), Reason::kJobState);
   ASSERT_TRUE(scheduler.Cancel(VerbFamily::kBlockJob, "j", true).ok());
   Settle();
   EXPECT_EQ(diary.Take(), "j running, j aborting, j CANCELLED, j concluded, j null");

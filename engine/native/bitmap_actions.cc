@@ -100,7 +100,7 @@ std::unique_ptr<transaction::Action> MakeAction(
   return std::make_unique<BitmapAction>(
       engine, request.node(), [add](graph::Node& node) -> absl::StatusOr<graph::Change> {
         if (node.filtered() != nullptr) {
-          return Error(Reason::kUnsupported,
+          return Error(Reason::kFeatureUnsupported,
                        absl::StrCat("cannot add bitmap '", add.name, "' to node '", node.name(),
                                     "': it is the filter of a job, and goes when that ends"),
                        {{"node", node.name()}, {"bitmap", add.name}});
