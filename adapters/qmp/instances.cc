@@ -85,7 +85,6 @@ class Instances::Core : public std::enable_shared_from_this<Instances::Core> {
   void EndWatch() { watch_ = nullptr; }
 
  private:
-  absl::Status ForgetOthers();
   struct Entry {
     std::shared_ptr<MonitoredInstance> instance;
     v1::InstanceOrigin origin;
@@ -103,8 +102,10 @@ class Instances::Core : public std::enable_shared_from_this<Instances::Core> {
   }
   absl::Status CheckSocket(const MonitorAddress& address) const;
   absl::Status Store(const v1::CreateInstanceRequest& request);
+  absl::Status ForgetOthers();
+  // `is_new`: it is to be stored.
   absl::StatusOr<std::shared_ptr<MonitoredInstance>> Register(
-      const v1::CreateInstanceRequest& request, v1::InstanceOrigin origin);
+      const v1::CreateInstanceRequest& request, v1::InstanceOrigin origin, bool is_new = false);
   void Leave(const std::string& id, std::function<void()> done);
   void OnLeft(const std::string& id);
 
@@ -178,7 +179,9 @@ absl::Status Instances::Core::ForgetOthers() {
   if (context_.store == nullptr) return absl::OkStatus();
   ASSIGN_OR_RETURN(const std::vector<std::string> ids, context_.store->LoadOtherInstanceIds());
   for (const std::string& id : ids) {
-    if (EntryOf(id) == nullptr) RETURN_IF_ERROR(context_.store->DeleteInstance(id));
+    if (EntryOf(id) != nullptr) continue;
+    const absl::Status status = context_.store->DeleteInstance(id);
+    if (!status.ok()) options_.warn(std::string(status.message()));
   }
   return absl::OkStatus();
 }
@@ -220,13 +223,13 @@ void Instances::Core::Create(const v1::CreateInstanceRequest& request, Created d
     }
     return done(entry->instance->Describe());
   }
-  auto registered = Register(request, v1::INSTANCE_ORIGIN_API);
+  auto registered = Register(request, v1::INSTANCE_ORIGIN_API, /*is_new=*/true);
   if (!registered.ok()) return done(std::move(registered).status());
   done((*registered)->Describe());
 }
 
 absl::StatusOr<std::shared_ptr<MonitoredInstance>> Instances::Core::Register(
-    const v1::CreateInstanceRequest& request, v1::InstanceOrigin origin) {
+    const v1::CreateInstanceRequest& request, v1::InstanceOrigin origin, bool is_new) {
   const std::string& id = request.id();
   ASSIGN_OR_RETURN(const MonitorAddress address, AddressOf(request));
   {
@@ -243,7 +246,7 @@ absl::StatusOr<std::shared_ptr<MonitoredInstance>> Instances::Core::Register(
     ASSIGN_OR_RETURN(stored.jobs, context_.store->LoadJobs(id));
     ASSIGN_OR_RETURN(stored.exports, context_.store->LoadExports(id));
   }
-  if (origin == v1::INSTANCE_ORIGIN_API) RETURN_IF_ERROR(Store(request));
+  if (is_new) RETURN_IF_ERROR(Store(request));
   MonitoredInstance::Options options{
       request, address, origin, options_.limits, options_.random, [weak = weak_from_this(), id] {
         const auto self = weak.lock();
@@ -311,6 +314,8 @@ void Instances::Core::OnLeft(const std::string& id) {
     const bool is_used = next != by_path_.end() && FolderOf(next->first) == folder;
     if (watch_ != nullptr && !is_used && !IsMonitorFolder(folder)) watch_->Remove(folder);
   }
+  // What its last tasks have stored since. The next of this name is another one.
+  if (context_.store != nullptr) context_.store->DeleteInstance(id).IgnoreError();
   for (const auto& task : waiting) task();
 }
 

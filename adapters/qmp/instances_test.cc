@@ -275,6 +275,16 @@ TEST_F(InstancesTest, WhatWasStoredOfVirtualMachinesThatAreThereNoMoreIsForgotte
   EXPECT_EQ(store_.LoadJobs("vm")->size(), 1u);
 }
 
+TEST_F(InstancesTest, AFullDiskKeepsNobodyFromComingBack) {
+  ASSERT_TRUE(store_.SaveInstance(Request("vm", folder_.File("vm.qmp"))).ok());
+  v1::Job job;
+  job.set_instance("of-a-folder");
+  ASSERT_TRUE(store_.SaveJob(job).ok());
+  store_.failure = absl::ResourceExhaustedError("full");
+  ASSERT_TRUE(Start().ok());
+  EXPECT_TRUE(instances_->Get("vm").ok());
+}
+
 TEST_F(InstancesTest, WhatCannotBeStoredIsNotRegisteredAndNotForgotten) {
   ASSERT_TRUE(Start().ok());
   ASSERT_TRUE(Create("kept", folder_.File("kept")).ok());

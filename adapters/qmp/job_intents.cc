@@ -74,8 +74,7 @@ void JobKeeper::Settle(Intent intent, const std::vector<Job>& jobs, bool may_beg
       if (record != records_.end() && record->second.intent == intent) {
         record->second.intent = 0;
         if (!may_begin) {  // Refused, so what began under the id is somebody else's.
-          record->second.is_ours = record->second.dismissed_by_us = false;
-          record->second.job = JobOfOthers(job.id());
+          GiveToOthers(&record->second);
           forgotten.push_back(job.id());
         }
         continue;

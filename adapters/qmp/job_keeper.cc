@@ -77,6 +77,12 @@ bool JobKeeper::IsLeaving(const std::string& id, Generation generation) const {
          found->second.dismissed_by_us && HasEnded(found->second.status);
 }
 
+v1::JobStatus JobKeeper::StatusOf(const std::string& id) const {
+  MutexLock lock(&mutex_);
+  const auto found = records_.find(id);
+  return found == records_.end() ? v1::JOB_STATUS_UNSPECIFIED : found->second.status;
+}
+
 bool JobKeeper::SetPauseWanted(const std::string& id, bool wanted) {
   MutexLock lock(&mutex_);
   const auto found = records_.find(id);
@@ -127,6 +133,12 @@ v1::Job JobKeeper::JobOfOthers(const std::string& id) const {
   job.set_auto_finalize(true);
   job.set_auto_dismiss(true);
   return job;
+}
+
+void JobKeeper::GiveToOthers(Record* record) {
+  if (!record->is_ours) return;
+  record->is_ours = record->dismissed_by_us = false;
+  record->job = JobOfOthers(record->job.id());
 }
 
 JobKeeper::Record& JobKeeper::Add(const std::string& id) {

@@ -74,6 +74,8 @@ class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
   // The job has ended and is about to be dismissed from here: its id will be free at once.
   bool IsLeaving(const std::string& id) const;
   bool IsLeaving(const std::string& id, Generation generation) const;
+  // As last told; UNSPECIFIED if the job is not in the books.
+  ::tidemark::block::v1::JobStatus StatusOf(const std::string& id) const;
   // A user holds the job, or lets it go. Returns what was so before.
   bool SetPauseWanted(const std::string& id, bool wanted);
   // Takes out of a query's answer what clients must not see.
@@ -143,6 +145,8 @@ class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool IsAnother(const JobInfo& info, const BlockJobInfo* block) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TellGone(absl::string_view error, Record* record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void GiveToOthers(Record* record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Lose(const std::string& id, absl::string_view error, After* after)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DismissWhenSaved(const std::string& id, After* after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -365,6 +365,20 @@ TEST_F(KeeperTest, DoesNotTakeAJobThatGoesByItselfForOneItStored) {
   EXPECT_THAT(dismissed_, IsEmpty());
 }
 
+TEST_F(KeeperTest, GivesBackAJobThatItTookForOneOfARequestWhoseFateIsUnknown) {
+  const auto intent = Intend({Backup("full")});
+  keeper_->Settle(intent, {Backup("full")}, /*may_begin=*/true);
+  const auto jobs = Jobs("jobs { id: 'full' type: JOB_TYPE_BACKUP status: JOB_STATUS_RUNNING }");
+  const auto block_jobs =
+      BlockJobs("jobs { device: 'full' status: JOB_STATUS_RUNNING auto_dismiss: true }");
+  keeper_->Reconcile(jobs, block_jobs, true);
+  keeper_->Reconcile(jobs, block_jobs, true);
+  EXPECT_THAT(Story(), ElementsAre("*CREATED", "*RUNNING"));
+  Status("full", "CONCLUDED");
+  executor_.RunAll();
+  EXPECT_THAT(dismissed_, IsEmpty());
+}
+
 TEST_F(KeeperTest, TellsOfARestoredJobThatItBeganBeforeWhatItDoes) {
   ASSERT_TRUE(Store({Backup("full")}).ok());
   Restart(*store_.LoadJobs("vm"));

@@ -35,6 +35,10 @@ void FillFigures(const v1::Job& job, Event* event) {
   event->set_speed(job.speed_bytes_per_second());
 }
 
+bool GoesByItself(const v1::BlockJobInfo* block) {
+  return block != nullptr && block->auto_dismiss();
+}
+
 }  // namespace
 
 // What the log tells of jobs that have not gone, whoever started them, and what was stored of ours.
@@ -56,7 +60,7 @@ void JobKeeper::Restore(const std::vector<Job>& stored) {
       continue;
     }
     // One that began before this one was asked for is an earlier one, and has gone.
-    if (!is_told && told != records_.end()) TellFoundStatus(&told->second, v1::JOB_STATUS_NULL);
+    if (!is_told && told != records_.end()) TellGone(kEndedUnseen, &told->second);
     Record& record = is_told ? told->second : Add(job.id());
     const std::string error = record.job.error();
     const v1::ErrorReason reason = record.job.error_reason();
@@ -136,14 +140,14 @@ void JobKeeper::CatchUp(Record* record, const JobInfo& info, const BlockJobInfo*
 }
 
 // Whether the id is that of another job by now: one that had ended lives, or is of another type, or
-// ours would go by itself.
+// would go by itself where ours was asked to wait.
 bool JobKeeper::IsAnother(const JobInfo& info, const BlockJobInfo* block) const {
   const auto found = records_.find(info.id());
   if (found == records_.end()) return false;
   const Record& record = found->second;
   const bool had_ended = record.status == v1::JOB_STATUS_CONCLUDED;
   return (had_ended && info.status() != v1::JOB_STATUS_CONCLUDED) ||
-         (record.is_ours && block != nullptr && block->auto_dismiss()) ||
+         (record.status == v1::JOB_STATUS_UNSPECIFIED && GoesByItself(block)) ||
          (record.job.type() != v1::JOB_TYPE_UNSPECIFIED &&
           info.type() != v1::JOB_TYPE_UNSPECIFIED && record.job.type() != info.type());
 }
@@ -153,13 +157,17 @@ void JobKeeper::Lose(const std::string& id, absl::string_view error, After* afte
   // An earlier process stored it. Its starter may have been told that it began.
   const bool was_seen = record.status != v1::JOB_STATUS_UNSPECIFIED;
   if (!was_seen) TellFoundStatus(&record, v1::JOB_STATUS_CREATED);
-  if (record.status != v1::JOB_STATUS_CONCLUDED) {
-    record.job.set_error(was_seen ? std::string(error) : kBeginUnsaved);
-    record.job.set_error_reason(v1::ERROR_REASON_CONNECTION_LOST);
-    TellProgress(record);
-  }
-  TellFoundStatus(&record, v1::JOB_STATUS_NULL);
+  TellGone(was_seen ? error : kBeginUnsaved, &record);
   Forget(id, after);
+}
+
+void JobKeeper::TellGone(absl::string_view error, Record* record) {
+  if (record->status != v1::JOB_STATUS_CONCLUDED) {
+    record->job.set_error(std::string(error));
+    record->job.set_error_reason(v1::ERROR_REASON_CONNECTION_LOST);
+    TellProgress(*record);
+  }
+  TellFoundStatus(record, v1::JOB_STATUS_NULL);
 }
 
 void JobKeeper::EndAll(absl::string_view error) {
@@ -202,6 +210,8 @@ void JobKeeper::Reconcile(const v1::QueryJobsResponse& jobs,
       const auto found = records_.find(info.id());
       if (found == records_.end() && records_.size() >= kJobsMax) continue;
       Record& record = found == records_.end() ? Begin(info.id()) : found->second;
+      // We never let one go by itself: it was taken for one of a request whose fate was unknown.
+      if (GoesByItself(of_block)) GiveToOthers(&record);
       CatchUp(&record, info, of_block);
       if (record.status == v1::JOB_STATUS_CONCLUDED && record.dismissed_by_us) {
         DismissWhenSaved(info.id(), &after);

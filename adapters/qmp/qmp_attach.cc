@@ -35,11 +35,12 @@ void QmpBackend::Attach(std::shared_ptr<Connection> connection, const Greeting& 
   bool same_qemu = true;
   {
     MutexLock lock(&mutex_);
-    if (connection_ != nullptr && connection_->peer_has_exited()) same_qemu = false;
+    if (connection_ != nullptr && connection_->peer_has_exited()) is_another_qemu_ = true;
     // Others than QEMU itself may have been started anew in between, and QEMU not.
     const bool are_known =
         connection_ != nullptr && connection_->peer_is_watched() && connection->peer_is_watched();
-    if (are_known && greeting_.peer_pid != greeting.peer_pid) same_qemu = false;
+    if (are_known && greeting_.peer_pid != greeting.peer_pid) is_another_qemu_ = true;
+    same_qemu = !is_another_qemu_;
     connection_ = connection;
     greeting_ = greeting;
     state_ = State::kAttaching;
@@ -58,8 +59,25 @@ void QmpBackend::Attach(std::shared_ptr<Connection> connection, const Greeting& 
                    MutexLock lock(&self->mutex_);
                    self->dialect_ = *std::move(dialect);
                  }
-                 self->LearnJobs(connection, same_qemu, done);
+                 self->LearnExports(connection, same_qemu, done);
                });
+}
+
+// Nothing is held yet: what has gone before the answer has been told.
+void QmpBackend::LearnExports(const std::shared_ptr<Connection>& connection, bool same_qemu,
+                              Done done) {
+  connection->Execute(
+      "query-block-exports", nullptr,
+      [self = shared_from_this(), connection, same_qemu, done = std::move(done)](Reply reply) {
+        v1::QueryBlockExportsResponse exports;
+        absl::Status status = StatusOf(reply);
+        if (status.ok()) {
+          status = FromJson(reply.value, Strictness::kReply, &exports);
+        }
+        if (!status.ok()) return done(std::move(status));
+        self->exports_->Reconcile(exports, same_qemu);
+        self->LearnJobs(connection, same_qemu, done);
+      });
 }
 
 void QmpBackend::LearnJobs(const std::shared_ptr<Connection>& connection, bool same_qemu,
@@ -70,37 +88,18 @@ void QmpBackend::LearnJobs(const std::shared_ptr<Connection>& connection, bool s
         self->Release();
         done(std::move(status));
       },
-      [self = shared_from_this(), connection, same_qemu, done](const auto& jobs,
-                                                               const auto& block_jobs) {
+      [self = shared_from_this(), same_qemu, done](const auto& jobs, const auto& block_jobs) {
         self->keeper_->Reconcile(jobs, block_jobs, same_qemu);
-        self->LearnExports(connection, same_qemu, done);
+        {
+          MutexLock lock(&self->mutex_);
+          self->is_another_qemu_ = false;
+          if (self->state_ == State::kAttaching) self->state_ = State::kReady;
+        }
+        // Before what was held, which may be the end of a job that a watcher of `done` waits for.
+        done(absl::OkStatus());
+        self->Release();
+        self->StartPolling();
       });
-}
-
-// What comes meanwhile is still held.
-void QmpBackend::LearnExports(const std::shared_ptr<Connection>& connection, bool same_qemu,
-                              Done done) {
-  connection->Execute("query-block-exports", nullptr,
-                      [self = shared_from_this(), same_qemu, done = std::move(done)](Reply reply) {
-                        v1::QueryBlockExportsResponse exports;
-                        absl::Status status = StatusOf(reply);
-                        if (status.ok())
-                          status = FromJson(reply.value, Strictness::kReply, &exports);
-                        if (!status.ok()) {
-                          self->Release();
-                          return done(std::move(status));
-                        }
-                        self->exports_->Reconcile(exports, same_qemu);
-                        {
-                          MutexLock lock(&self->mutex_);
-                          if (self->state_ == State::kAttaching) self->state_ = State::kReady;
-                        }
-                        // Before what was held, which may be the end of a job that a watcher of
-                        // `done` waits for.
-                        done(absl::OkStatus());
-                        self->Release();
-                        self->StartPolling();
-                      });
 }
 
 // The second question is answered when the first is long told, and events may lie between: they are

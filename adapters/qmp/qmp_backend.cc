@@ -127,26 +127,48 @@ void QmpBackend::Call(const backend::Command& command, const google::protobuf::M
     call->arguments = ToJson(*kept);
   }
   if (!call->dismissed_job.empty() && context_.store != nullptr) {
+    if (RefuseAsUnfinished(*call)) return;
     SubmitWhenSaved(std::move(call));
   } else {
     Submit(std::move(call));
   }
 }
 
+// A job that has not been told to have ended cannot be dismissed. QEMU would say the same, unless
+// it has ended just now: then its end would go before it is saved.
+bool QmpBackend::RefuseAsUnfinished(const Pending& call) {
+  const v1::JobStatus job = keeper_->StatusOf(call.dismissed_job);
+  if (job == v1::JOB_STATUS_UNSPECIFIED || job == v1::JOB_STATUS_CONCLUDED) return false;
+  const std::string state = ValueName(*v1::JobStatus_descriptor()->FindValueByNumber(job));
+  const absl::Status status =
+      FromQemu("GenericError",
+               absl::StrCat("Job '", call.dismissed_job, "' in state '", state,
+                            "' cannot accept command verb 'dismiss'"),
+               call.command->qmp_name, *call.request);
+  call.done(WithMetadata(status, "instance", instance_));
+  return true;
+}
+
 // With the job goes its result, which until then must be in QEMU or in what is saved.
 void QmpBackend::SubmitWhenSaved(PendingPtr call) {
   auto is_taken = std::make_shared<std::atomic<bool>>(false);
-  context_.loop.RunAfter(kSavedWaitMax, [call, is_taken, instance = instance_] {
-    if (is_taken->exchange(true)) return;
-    call->done(
-        Error(Reason::kIoError,
-              absl::StrCat("Job '", call->dismissed_job, "' of '", instance,
-                           "' is not dismissed: its result cannot be saved for now"),
-              {{"job", call->dismissed_job}, {"instance", instance}, {"outcome", "not-sent"}}));
+  // The caller must not be kept longer than its call: it may own us.
+  const auto refuse = [id = call->dismissed_job, instance = instance_](Pending& refused) {
+    const Done done = std::exchange(refused.done, nullptr);
+    done(Error(Reason::kIoError,
+               absl::StrCat("Job '", id, "' of '", instance,
+                            "' is not dismissed: its result cannot be saved for now"),
+               {{"job", id}, {"instance", instance}, {"outcome", "not-sent"}}));
+  };
+  context_.loop.RunAfter(kSavedWaitMax, [weak = std::weak_ptr<Pending>(call), is_taken, refuse] {
+    const auto waiting = weak.lock();
+    if (waiting != nullptr && !is_taken->exchange(true)) refuse(*waiting);
   });
   context_.log.RunWhenSaved(context_.log.position(),
-                            [self = shared_from_this(), call, is_taken]() mutable {
-                              if (!is_taken->exchange(true)) self->Submit(std::move(call));
+                            [weak = weak_from_this(), call = std::move(call), is_taken, refuse] {
+                              if (is_taken->exchange(true)) return;
+                              const auto self = weak.lock();
+                              self != nullptr ? self->Submit(call) : refuse(*call);
                             });
 }
 

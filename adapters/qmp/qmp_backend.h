@@ -103,6 +103,7 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
 
   // Requests.
   void Submit(PendingPtr call);
+  bool RefuseAsUnfinished(const Pending& call);
   void SubmitWhenSaved(PendingPtr call);
   bool WaitsForId(const PendingPtr& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void GiveUpWaiting(const std::string& id, const PendingPtr& call);
@@ -121,8 +122,8 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   void Tell(backend::Event event);
 
   // Connecting.
-  void LearnJobs(const std::shared_ptr<Connection>& connection, bool same_qemu, Done done);
   void LearnExports(const std::shared_ptr<Connection>& connection, bool same_qemu, Done done);
+  void LearnJobs(const std::shared_ptr<Connection>& connection, bool same_qemu, Done done);
   void AskForJobs(const std::shared_ptr<Connection>& connection,
                   std::function<void(absl::Status)> failed,
                   std::function<void(const ::tidemark::block::v1::QueryJobsResponse&,
@@ -155,6 +156,8 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   // The present one, or the last.
   std::shared_ptr<Connection> connection_ ABSL_GUARDED_BY(mutex_);
   Greeting greeting_ ABSL_GUARDED_BY(mutex_);
+  // The present connection is to another process than the books are of.
+  bool is_another_qemu_ ABSL_GUARDED_BY(mutex_) = false;
   std::shared_ptr<const Dialect> dialect_ ABSL_GUARDED_BY(mutex_);
   // Calls that wait until the jobs of the first are stored, in the order called.
   std::deque<PendingPtr> queue_ ABSL_GUARDED_BY(mutex_);

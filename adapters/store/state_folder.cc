@@ -88,6 +88,21 @@ std::vector<Body> Salvage(Database* database, absl::string_view statement) {
   return bodies;
 }
 
+std::vector<std::pair<std::string, v1::BlockExportInfo>> SalvageExports(Database* database) {
+  std::vector<std::pair<std::string, v1::BlockExportInfo>> exports;
+  if (database == nullptr) return exports;
+  auto select = database->Prepare("SELECT instance, body FROM exports");
+  if (!select.ok()) return exports;
+  for (;;) {
+    const auto row = select->Step();
+    if (!row.ok() || !*row) return exports;
+    v1::BlockExportInfo info;
+    const absl::string_view bytes = select->Bytes(1);
+    if (!info.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) continue;
+    exports.emplace_back(std::string(select->Bytes(0)), std::move(info));
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<StateFolder>> StateFolder::Open(const std::string& folder,
@@ -166,6 +181,7 @@ absl::StatusOr<std::string> StateFolder::ReplaceDamaged(const absl::Status& dama
   const auto instances =
       Salvage<v1::CreateInstanceRequest>(database_.get(), "SELECT body FROM instances");
   const auto jobs = Salvage<v1::Job>(database_.get(), "SELECT body FROM jobs");
+  const auto exports = SalvageExports(database_.get());
   database_ = nullptr;
   const std::string aside = absl::StrCat(path(), ".damaged-", absl::ToUnixSeconds(clock_.Now()));
   if (std::rename(path().c_str(), aside.c_str()) != 0) {
@@ -189,6 +205,12 @@ absl::StatusOr<std::string> StateFolder::ReplaceDamaged(const absl::Status& dama
     for (const auto& body : jobs) {
       const std::string bytes = body.SerializeAsString();
       RETURN_IF_ERROR(job.Bind(body.instance()).Bind(body.id()).BindBlob(bytes).Run());
+    }
+    ASSIGN_OR_RETURN(Statement of_export,
+                     database_->Prepare("INSERT OR REPLACE INTO exports VALUES (?, ?, ?)"));
+    for (const auto& [instance_id, body] : exports) {
+      const std::string bytes = body.SerializeAsString();
+      RETURN_IF_ERROR(of_export.Bind(instance_id).Bind(body.id()).BindBlob(bytes).Run());
     }
     return absl::OkStatus();
   };

@@ -46,7 +46,7 @@ void JobView::Supersede(const v1::Event& event) {
   job_.set_event_sequence(event.sequence());
   job_.set_status(v1::JOB_STATUS_NULL);
   if (ended()) return;
-  if (coming_outcome_ == v1::JOB_OUTCOME_UNSPECIFIED) {
+  if (coming_outcome_ == v1::JOB_OUTCOME_UNSPECIFIED && job_.error().empty()) {
     job_.set_error(kLost);
     job_.set_error_reason(v1::ERROR_REASON_CONNECTION_LOST);
   }
