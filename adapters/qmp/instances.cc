@@ -41,6 +41,11 @@ std::string SocketPathOf(const MonitorAddress& address) {
 
 std::string FolderOf(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
+// Whether it has been told that it is deleted; the table may not know yet.
+bool IsDeleted(const MonitoredInstance& instance) {
+  return instance.state() == v1::INSTANCE_STATE_DELETED;
+}
+
 absl::Status NotFound(absl::string_view id) {
   return Error(Reason::kInstanceNotFound,
                absl::StrCat("No instance is registered under the name '", id, "'"),
@@ -437,7 +442,7 @@ void Instances::Shutdown() {
 
 std::shared_ptr<backend::Backend> Instances::Find(absl::string_view id) const {
   const auto instance = core_->Find(id);
-  return instance == nullptr ? nullptr : instance->backend();
+  return instance == nullptr || IsDeleted(*instance) ? nullptr : instance->backend();
 }
 
 std::vector<std::string> Instances::Names() const {
@@ -457,13 +462,15 @@ void Instances::Delete(absl::string_view id, Deleted done) {
 
 absl::StatusOr<v1::Instance> Instances::Get(absl::string_view id) const {
   const auto instance = core_->Find(id);
-  if (instance == nullptr) return NotFound(id);
+  if (instance == nullptr || IsDeleted(*instance)) return NotFound(id);
   return instance->Describe();
 }
 
 std::vector<v1::Instance> Instances::List() const {
   std::vector<v1::Instance> list;
-  for (const auto& instance : core_->All()) list.push_back(instance->Describe());
+  for (const auto& instance : core_->All()) {
+    if (!IsDeleted(*instance)) list.push_back(instance->Describe());
+  }
   return list;
 }
 
