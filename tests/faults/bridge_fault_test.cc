@@ -154,6 +154,29 @@ TEST_P(BridgeFaultTest, ARequestInFlightWhenTheSocketIsCutSaysThatItsOutcomeIsUn
   EXPECT_EQ(world.AddNull("vm", "node").reason, "NODE_EXISTS");
 }
 
+TEST_P(BridgeFaultTest, AMonitorBehindTcpIsServedLikeAnyOther) {
+  BridgeWorld world;
+  world.StartQemu(GetParam(), "vm");
+  MonitorProxy proxy("", world.Socket("vm"));
+  v1::CreateInstanceRequest request;
+  request.set_id("vm");
+  request.mutable_address()->mutable_tcp()->set_host("127.0.0.1");
+  request.mutable_address()->mutable_tcp()->set_port(proxy.port());
+  const auto created = world.ClientOf("").Invoke(request);
+  ASSERT_TRUE(created.ok()) << created;
+  ASSERT_TRUE(world.WaitForState("vm", v1::INSTANCE_STATE_READY));
+  ASSERT_TRUE(world.StartBackup("vm", "job", /*slow=*/true).ok());
+
+  proxy.Cut();
+  const auto is_lost = [](const v1::Instance& now) {
+    return now.state() != v1::INSTANCE_STATE_READY;
+  };
+  ASSERT_TRUE(world.WaitFor("vm", is_lost).first);
+  proxy.Mend();
+  ASSERT_TRUE(world.WaitForState("vm", v1::INSTANCE_STATE_READY));
+  EXPECT_EQ(GetJob(world, "vm", "job").status(), v1::JOB_STATUS_RUNNING);
+}
+
 TEST_P(BridgeFaultTest, AJobThatEndedWhileTheSocketWasCutIsFoundWithItsResult) {
   BridgeWorld world;
   world.StartQemu(GetParam(), "vm");

@@ -1,5 +1,6 @@
 #include "tests/faults/monitor_proxy.h"
 
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -24,7 +25,23 @@ sockaddr_un AddressOf(const std::string& path) {
   return address;
 }
 
+sockaddr_in LoopbackAddress() {
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return address;
+}
+
+int ListenOnTcp() {
+  const sockaddr_in address = LoopbackAddress();
+  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  CHECK(bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0);
+  CHECK(listen(listener, 8) == 0);
+  return listener;
+}
+
 int Listen(const std::string& path) {
+  if (path.empty()) return ListenOnTcp();
   const sockaddr_un address = AddressOf(path);
   const int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   CHECK(bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0);
@@ -68,7 +85,14 @@ MonitorProxy::~MonitorProxy() {
   thread_.join();
   close(listener_);
   close(wake_fd_);
-  unlink(path_.c_str());
+  if (!path_.empty()) unlink(path_.c_str());
+}
+
+int MonitorProxy::port() const {
+  sockaddr_in address = {};
+  socklen_t size = sizeof(address);
+  CHECK(getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  return ntohs(address.sin_port);
 }
 
 void MonitorProxy::Wake() {

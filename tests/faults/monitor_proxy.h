@@ -13,11 +13,14 @@ namespace tidemark::test {
 
 class MonitorProxy {
  public:
-  // Listens at `path`; each client, one at a time, is joined to the monitor at `monitor_path`.
+  // Listens at `path`, or on a TCP port of this machine if it is empty; each client, one at a time,
+  // is joined to the monitor at `monitor_path`.
   MonitorProxy(std::string path, std::string monitor_path);
   ~MonitorProxy();
   MonitorProxy(const MonitorProxy&) = delete;
   MonitorProxy& operator=(const MonitorProxy&) = delete;
+
+  int port() const;
 
   // Ends the connection of now, and joins nobody until Mend.
   void Cut();
