@@ -3,6 +3,7 @@
 
 #include "tests/conformance/machine_world.h"
 #include "tests/conformance/some_engines.h"
+#include "tests/support/qmp_client.h"
 
 namespace tidemark::test {
 namespace {
@@ -152,6 +153,39 @@ TEST_P(MachineScenarios, ASnapshotThatIsNotThereIsTheJobsError) {
   operate().AwaitStatus("load0", v1::JOB_STATUS_CONCLUDED);
   EXPECT_NE(operate().QueriedJob("load0").error(), "");
   operate().Do(OfJob<v1::JobDismissRequest>("load0"));
+}
+
+TEST_P(MachineScenarios, ItsResetAndItsEndAreTold) {
+  QmpClient other(SecondMonitor(folder()));
+  other.Run("system_reset");
+  ASSERT_TRUE(AwaitEvents(v1::EVENT_KIND_RESET, 1));
+  const v1::ResetEvent reset = EventsOf(v1::EVENT_KIND_RESET)[0].reset();
+  EXPECT_FALSE(reset.guest());
+  EXPECT_EQ(reset.reason(), v1::SHUTDOWN_CAUSE_HOST_QMP_SYSTEM_RESET);
+
+  other.Run("quit");
+  ASSERT_TRUE(AwaitEvents(v1::EVENT_KIND_SHUTDOWN, 1));
+  const v1::ShutdownEvent shutdown = EventsOf(v1::EVENT_KIND_SHUTDOWN)[0].shutdown();
+  EXPECT_FALSE(shutdown.guest());
+  EXPECT_EQ(shutdown.reason(), v1::SHUTDOWN_CAUSE_HOST_QMP_QUIT);
+}
+
+TEST_P(MachineScenarios, ADeviceThatIsGoneIsTold) {
+  operate().Do(v1::StopRequest());
+  operate().Do(Add(NullOptions("disk0", kDiskBytes)));
+  {
+    QmpClient other(SecondMonitor(folder()));
+    other.Run("device_add",
+              R"({"driver": "scsi-hd", "id": "hd0", "drive": "disk0", "bus": "scsi0.0"})");
+    EXPECT_FALSE(operate().Try(Del("disk0")).ok()) << "the device uses it";
+    other.Run("device_del", R"({"id": "hd0"})");
+  }
+  ASSERT_TRUE(AwaitEvents(v1::EVENT_KIND_DEVICE_DELETED, 1));
+  const v1::DeviceDeletedEvent deleted =
+      EventsOf(v1::EVENT_KIND_DEVICE_DELETED)[0].device_deleted();
+  EXPECT_EQ(deleted.device(), "hd0");
+  EXPECT_EQ(deleted.path(), "/machine/peripheral/hd0");
+  operate().Do(Del("disk0"));
 }
 
 }  // namespace

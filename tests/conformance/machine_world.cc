@@ -11,14 +11,23 @@ constexpr char kProgram[] = "qemu-system-x86_64";
 
 std::vector<std::string> MachineWorld::EngineCommand() {
   std::vector<std::string> command = qemu().Command(kProgram);
-  command.insert(
-      command.end(),
-      {"-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-accel", "tcg",
-       "-m", "64", "-device", "virtio-scsi-pci,id=scsi0", "-device", "scsi-cd,id=cd0", "-chardev",
-       absl::StrCat("socket,path=", monitor_socket(), ",server=on,wait=off,id=monitor"), "-mon",
-       "chardev=monitor,mode=control"});
+  const std::string monitor =
+      absl::StrCat("socket,path=", monitor_socket(), ",server=on,wait=off,id=monitor");
+  const std::string second = absl::StrCat("unix:", SecondMonitor(folder()), ",server=on,wait=off");
+  command.insert(command.end(), {"-nodefaults", "-no-user-config",
+                                 "-display",    "none",
+                                 "-machine",    "q35",
+                                 "-accel",      "tcg",
+                                 "-m",          "64",
+                                 "-device",     "virtio-scsi-pci,id=scsi0",
+                                 "-device",     "scsi-cd,id=cd0",
+                                 "-chardev",    monitor,
+                                 "-mon",        "chardev=monitor,mode=control",
+                                 "-qmp",        second});
   return command;
 }
+
+std::string SecondMonitor(const TempFolder& folder) { return folder.File("second.sock"); }
 
 std::vector<Backend> Machines() {
   std::vector<Backend> machines;

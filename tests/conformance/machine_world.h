@@ -1,5 +1,5 @@
 // Worlds whose engine is a virtual machine: a system emulator without a guest, with an empty CD
-// drive "cd0".
+// drive "cd0" on the SCSI bus "scsi0.0", and with a second monitor.
 #ifndef TESTS_CONFORMANCE_MACHINE_WORLD_H_
 #define TESTS_CONFORMANCE_MACHINE_WORLD_H_
 
@@ -17,6 +17,9 @@ class MachineWorld final : public QemuWorld {
  protected:
   std::vector<std::string> EngineCommand() override;
 };
+
+// Where somebody beside the service has a QMP monitor: what is no block command goes there.
+std::string SecondMonitor(const TempFolder& folder);
 
 // The virtual machines of every version. Commands that only they have are refused elsewhere:
 // unsupported_scenarios_test.cc tells that.

@@ -1,5 +1,6 @@
 // Nodes that change while they are open, objects that they lean on, and what is told about them.
 #include <algorithm>
+#include <map>
 
 #include "tests/conformance/some_engines.h"
 
@@ -102,6 +103,48 @@ TEST_P(NodeChangeScenarios, AQuorumGainsAndLosesAChild) {
   EXPECT_FALSE(operate().Try(Del("three")).ok());
   operate().Do(Parse<v1::BlockdevChangeRequest>("parent: 'all' child: 'children.2'"));
   operate().Do(Del("three"));
+}
+
+TEST_P(NodeChangeScenarios, AQuorumTellsWhichChildIsWrongAndWhenNoneIsRight) {
+  if (!Has(Parse<v1::BlockdevChangeRequest>("parent: 'most' node: 'one'"))) return;
+  constexpr int64_t kBytes = 64 * 1024;
+  const std::map<std::string, char> bytes = {
+      {"one", 'a'}, {"two", 'a'}, {"odd", 'b'}, {"bad", 'c'}};
+  for (const auto& [node, byte] : bytes) {
+    WriteFile(folder().File(node), std::string(kBytes, byte));
+    operate().Do(Add(FileOptions(folder().File(node), node)));
+  }
+  operate().Do(Add(NullOptions("target0", kBytes)));
+  operate().Do(Add(Parse<v1::BlockdevOptions>(
+      "node_name: 'most' quorum { vote_threshold: 2 children { reference: 'one' } "
+      "children { reference: 'two' } children { reference: 'odd' } }")));
+  BackupOptions read;
+  read.job = "read0";
+  read.source = "most";
+  operate().Do(Backup(read));
+  operate().Finish("read0");
+  ASSERT_TRUE(AwaitEvents(v1::EVENT_KIND_QUORUM_REPORT_BAD, 1));
+  const auto report = EventsOf(v1::EVENT_KIND_QUORUM_REPORT_BAD)[0].quorum_report_bad();
+  EXPECT_EQ(report.type(), v1::QUORUM_OP_TYPE_READ);
+  EXPECT_EQ(report.node_name(), "odd");
+  EXPECT_EQ(report.error(), "") << "it was read, and is another one";
+  EXPECT_EQ(report.sector_num(), 0);
+  EXPECT_EQ(report.sectors_count(), kBytes / 512);
+
+  operate().Do(Del("most"));
+  operate().Do(Add(Parse<v1::BlockdevOptions>(
+      "node_name: 'none' quorum { vote_threshold: 2 children { reference: 'one' } "
+      "children { reference: 'odd' } children { reference: 'bad' } }")));
+  read.job = "read1";
+  read.source = "none";
+  operate().Do(Backup(read));
+  operate().AwaitEnd("read1");
+  EXPECT_EQ(operate().Job("read1").outcome(), v1::JOB_OUTCOME_FAILED);
+  ASSERT_TRUE(AwaitEvents(v1::EVENT_KIND_QUORUM_FAILURE, 1));
+  const auto failure = EventsOf(v1::EVENT_KIND_QUORUM_FAILURE)[0].quorum_failure();
+  EXPECT_EQ(failure.reference(), "none");
+  EXPECT_EQ(failure.sector_num(), 0);
+  EXPECT_EQ(failure.sectors_count(), kBytes / 512);
 }
 
 TEST_P(NodeChangeScenarios, ANodeMovesToAThreadAndBack) {
