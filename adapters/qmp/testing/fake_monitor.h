@@ -7,7 +7,6 @@
 #ifndef ADAPTERS_QMP_TESTING_FAKE_MONITOR_H_
 #define ADAPTERS_QMP_TESTING_FAKE_MONITOR_H_
 
-#include <atomic>
 #include <functional>
 #include <map>
 #include <set>
