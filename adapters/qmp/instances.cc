@@ -47,8 +47,7 @@ bool IsDeleted(const MonitoredInstance& instance) {
 }
 
 absl::Status NotFound(absl::string_view id) {
-  return Error(Reason::kInstanceNotFound,
-               absl::StrCat("No instance is registered under the name '", id, "'"),
+  return Error(Reason::kInstanceNotFound, absl::StrCat("No instance is called '", id, "'"),
                {{"instance", id}});
 }
 
