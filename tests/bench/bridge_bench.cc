@@ -157,16 +157,16 @@ Samples BridgedEventAges(BridgeWorld* world, const std::string& instance, int co
 
 class Bench {
  public:
-  Bench(qmp::QemuProgram program, int instances, int calls)
-      : program_(std::move(program)), instances_(instances), calls_(calls) {}
+  Bench(QemuBuild qemu, int instances, int calls)
+      : qemu_(std::move(qemu)), instances_(instances), calls_(calls) {}
 
   void Run() {
     std::printf("%s, %d calls, %d instances; microseconds unless said otherwise\n\n",
-                program_.path.c_str(), calls_, instances_);
+                qemu_.name().c_str(), calls_, instances_);
     std::printf("%-52s %8s %8s   %s\n", "", "p50", "p99", "target");
-    world_.StartQemu(program_, "raw");
-    world_.StartQemu(program_, "wire");
-    world_.StartQemu(program_, "vm");
+    world_.StartQemu(qemu_, "raw");
+    world_.StartQemu(qemu_, "wire");
+    world_.StartQemu(qemu_, "vm");
     CHECK(world_.Register("vm").ok());
     CHECK(world_.WaitForState("vm", v1::INSTANCE_STATE_READY));
     RoundTrips();
@@ -257,7 +257,7 @@ class Bench {
   }
 
   void Many() {
-    for (int i = 0; i < instances_; ++i) world_.StartQemu(program_, Name(i));
+    for (int i = 0; i < instances_; ++i) world_.StartQemu(qemu_, Name(i));
     {
       std::vector<std::unique_ptr<QmpClient>> raw;
       for (int i = 0; i < instances_; ++i) {
@@ -294,7 +294,7 @@ class Bench {
 
   static std::string Name(int number) { return absl::StrFormat("vm%03d", number); }
 
-  const qmp::QemuProgram program_;
+  const QemuBuild qemu_;
   const int instances_;
   const int calls_;
   BridgeWorld world_;
@@ -315,11 +315,11 @@ int Main(int argc, char** argv) {
     }
   }
   bool any = false;
-  for (const qmp::QemuProgram& program : qmp::StorageDaemons()) {
-    if (program.path.empty()) continue;
+  for (const QemuBuild& qemu : QemuBuild::All()) {
+    if (!qemu.Missing().empty()) continue;
     if (any) std::printf("\n");
     any = true;
-    Bench(program, instances, calls).Run();
+    Bench(qemu, instances, calls).Run();
   }
   if (!any) std::fprintf(stderr, "there is no qemu-storage-daemon\n");
   return any ? 0 : 1;

@@ -15,10 +15,10 @@ namespace {
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
-class BridgeFaultTest : public ::testing::TestWithParam<qmp::QemuProgram> {
+class BridgeFaultTest : public ::testing::TestWithParam<QemuBuild> {
  protected:
   void SetUp() override {
-    if (GetParam().path.empty()) GTEST_SKIP() << GetParam().name << ": no qemu-storage-daemon";
+    if (!GetParam().Missing().empty()) GTEST_SKIP() << GetParam().Missing();
   }
 
   // A virtual machine that is registered and ready.
@@ -274,8 +274,8 @@ TEST_P(BridgeFaultTest, WhatIsNoMonitorFailsWithTheReasonAndHarmsNobody) {
   EXPECT_TRUE(QueryJobs(world, "other").ok());
 }
 
-INSTANTIATE_TEST_SUITE_P(, BridgeFaultTest, ::testing::ValuesIn(qmp::StorageDaemons()),
-                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(, BridgeFaultTest, ::testing::ValuesIn(QemuBuild::All()),
+                         [](const auto& info) { return info.param.name(); });
 
 }  // namespace
 }  // namespace tidemark::test

@@ -38,10 +38,10 @@ void ForAll(const Work& work) {
   for (std::thread& thread : threads) thread.join();
 }
 
-class BridgeManyTest : public ::testing::TestWithParam<qmp::QemuProgram> {};
+class BridgeManyTest : public ::testing::TestWithParam<QemuBuild> {};
 
 TEST_P(BridgeManyTest, EveryJobOfTwoHundredMachinesEndsWithItsResult) {
-  if (GetParam().path.empty()) GTEST_SKIP() << GetParam().name << ": no qemu-storage-daemon";
+  if (!GetParam().Missing().empty()) GTEST_SKIP() << GetParam().Missing();
   if (AvailableKib() < kMemoryKibMin) {
     GTEST_SKIP() << "less than " << kMemoryKibMin << " KiB of memory";
   }
@@ -92,7 +92,7 @@ TEST_P(BridgeManyTest, EveryJobOfTwoHundredMachinesEndsWithItsResult) {
 }
 
 TEST_P(BridgeManyTest, AQuarterOfThemKilledAtOnceLeavesTheOthersAlone) {
-  if (GetParam().path.empty()) GTEST_SKIP() << GetParam().name << ": no qemu-storage-daemon";
+  if (!GetParam().Missing().empty()) GTEST_SKIP() << GetParam().Missing();
   if (AvailableKib() < kMemoryKibMin) {
     GTEST_SKIP() << "less than " << kMemoryKibMin << " KiB of memory";
   }
@@ -125,8 +125,8 @@ TEST_P(BridgeManyTest, AQuarterOfThemKilledAtOnceLeavesTheOthersAlone) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(, BridgeManyTest, ::testing::ValuesIn(qmp::StorageDaemons()),
-                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(, BridgeManyTest, ::testing::ValuesIn(QemuBuild::All()),
+                         [](const auto& info) { return info.param.name(); });
 
 }  // namespace
 }  // namespace tidemark::test

@@ -9,10 +9,10 @@
 namespace tidemark::test {
 namespace {
 
-class BridgeRestartTest : public ::testing::TestWithParam<qmp::QemuProgram> {
+class BridgeRestartTest : public ::testing::TestWithParam<QemuBuild> {
  protected:
   void SetUp() override {
-    if (GetParam().path.empty()) GTEST_SKIP() << GetParam().name << ": no qemu-storage-daemon";
+    if (!GetParam().Missing().empty()) GTEST_SKIP() << GetParam().Missing();
     world_.StartQemu(GetParam(), "vm");
     ASSERT_TRUE(world_.Register("vm").ok());
     ASSERT_TRUE(world_.WaitForState("vm", v1::INSTANCE_STATE_READY));
@@ -218,8 +218,8 @@ TEST_P(BridgeRestartTest, ManyKillsInARowLoseNoEventAndNoJob) {
   EXPECT_EQ(GetJob().outcome(), v1::JOB_OUTCOME_SUCCEEDED);
 }
 
-INSTANTIATE_TEST_SUITE_P(, BridgeRestartTest, ::testing::ValuesIn(qmp::StorageDaemons()),
-                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(, BridgeRestartTest, ::testing::ValuesIn(QemuBuild::All()),
+                         [](const auto& info) { return info.param.name(); });
 
 }  // namespace
 }  // namespace tidemark::test

@@ -9,9 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "adapters/qmp/testing/storage_daemon.h"
 #include "tests/support/client.h"
 #include "tests/support/daemon.h"
+#include "tests/support/qemu_build.h"
+#include "tests/support/storage_daemon_process.h"
 #include "tests/support/temp_folder.h"
 
 namespace tidemark::test {
@@ -30,8 +31,8 @@ class BridgeWorld {
   // Where the monitor of `instance` listens.
   std::string Socket(const std::string& instance) const;
   // Starts a QEMU there. `Qemu` is the one that runs.
-  void StartQemu(const qmp::QemuProgram& program, const std::string& instance);
-  qmp::StorageDaemon& Qemu(const std::string& instance) { return *qemus_.at(instance); }
+  void StartQemu(const QemuBuild& qemu, const std::string& instance);
+  StorageDaemonProcess& Qemu(const std::string& instance) { return *qemus_.at(instance); }
   void KillQemu(const std::string& instance) { qemus_.erase(instance); }
 
   // Any thread. A client whose requests are for `instance`.
@@ -61,7 +62,7 @@ class BridgeWorld {
   const std::vector<std::string> flags_;
   std::unique_ptr<Daemon> daemon_;
   std::map<std::string, std::unique_ptr<Client>> clients_;
-  std::map<std::string, std::unique_ptr<qmp::StorageDaemon>> qemus_;
+  std::map<std::string, std::unique_ptr<StorageDaemonProcess>> qemus_;
 };
 
 // Whether the event says that the job has come to `status`.

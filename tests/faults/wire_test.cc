@@ -4,32 +4,37 @@
 #include "adapters/qmp/connection.h"
 #include "adapters/qmp/testing/recorder.h"
 #include "adapters/qmp/testing/socket_folder.h"
-#include "adapters/qmp/testing/storage_daemon.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/qemu_build.h"
+#include "tests/support/storage_daemon_process.h"
 
-namespace tidemark::qmp {
+namespace tidemark::test {
 namespace {
 
+using qmp::Connection;
+using qmp::ConnectionLimits;
+using qmp::Json;
+using qmp::Reply;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-class ConnectionQemuTest : public ::testing::TestWithParam<QemuProgram> {
+class WireTest : public ::testing::TestWithParam<QemuBuild> {
  protected:
-  ~ConnectionQemuTest() override {
+  ~WireTest() override {
     if (connection_ == nullptr) return;
     connection_->Close(absl::OkStatus());
     EXPECT_TRUE(recorder_->WaitFor("closed"));
   }
 
   void SetUp() override {
-    if (GetParam().path.empty()) GTEST_SKIP() << GetParam().name << ": no qemu-storage-daemon";
-    daemon_ = std::make_unique<StorageDaemon>(GetParam(), path_);
+    if (!GetParam().Missing().empty()) GTEST_SKIP() << GetParam().Missing();
+    daemon_ = std::make_unique<StorageDaemonProcess>(GetParam(), path_);
   }
 
   void OpenReady(const ConnectionLimits& limits = ConnectionLimits()) {
-    connection_ = Connection::Open(loop_, workers_, *MonitorAddress::Parse("unix:" + path_),
+    connection_ = Connection::Open(loop_, workers_, *qmp::MonitorAddress::Parse("unix:" + path_),
                                    recorder_, limits);
     ASSERT_TRUE(recorder_->WaitForReady());
   }
@@ -56,33 +61,33 @@ class ConnectionQemuTest : public ::testing::TestWithParam<QemuProgram> {
     return states;
   }
 
-  const SocketFolder folder_;
+  const qmp::SocketFolder folder_;
   const std::string path_ = folder_.File("qmp");
-  std::unique_ptr<StorageDaemon> daemon_;
-  const std::shared_ptr<Recorder> recorder_ = std::make_shared<Recorder>();
-  IoLoop loop_;
+  std::unique_ptr<StorageDaemonProcess> daemon_;
+  const std::shared_ptr<qmp::Recorder> recorder_ = std::make_shared<qmp::Recorder>();
+  qmp::IoLoop loop_;
   WorkerPool workers_{"worker", 2};
   std::shared_ptr<Connection> connection_;
   int run_ = 0;
 };
 
-TEST_P(ConnectionQemuTest, TheGreetingNamesTheQemuAtTheOtherEnd) {
+TEST_P(WireTest, TheGreetingNamesTheQemuAtTheOtherEnd) {
   OpenReady();
   EXPECT_THAT(recorder_->greeting().version,
-              StartsWith(GetParam().name == "Unpacked10" ? "10." : "7."));
+              StartsWith(GetParam().name() == "Qemu100" ? "10." : "7."));
   EXPECT_EQ(recorder_->greeting().peer_pid, daemon_->pid());
   EXPECT_EQ(connection_->surprise_count(), 0U);
 }
 
-TEST_P(ConnectionQemuTest, TheWholeSchemaComesThroughAWorker) {
+TEST_P(WireTest, TheWholeSchemaComesThroughAWorker) {
   OpenReady();
   const Reply reply = Run("query-qmp-schema");
   ASSERT_TRUE(reply.ok());
   EXPECT_GT(reply.value.size(), 400U);
-  EXPECT_GT(reply.value.dump().size(), kLoopLineBytesMax);
+  EXPECT_GT(reply.value.dump().size(), qmp::kLoopLineBytesMax);
 }
 
-TEST_P(ConnectionQemuTest, ErrorsAndExactNumbersComeBack) {
+TEST_P(WireTest, ErrorsAndExactNumbersComeBack) {
   OpenReady();
   const Reply refused = Run("blockdev-del", {{"node-name", "none"}});
   ASSERT_TRUE(refused.error.has_value());
@@ -94,7 +99,7 @@ TEST_P(ConnectionQemuTest, ErrorsAndExactNumbersComeBack) {
   EXPECT_EQ(nodes.value[0]["image"]["virtual-size"], 1 << 20);
 }
 
-TEST_P(ConnectionQemuTest, AJobsEventsComeInOrderAroundTheReplies) {
+TEST_P(WireTest, AJobsEventsComeInOrderAroundTheReplies) {
   OpenReady();
   AddNullNode("source");
   AddNullNode("target");
@@ -113,7 +118,7 @@ TEST_P(ConnectionQemuTest, AJobsEventsComeInOrderAroundTheReplies) {
               ElementsAre("", "created", "running", "waiting", "pending", "concluded", "null"));
 }
 
-TEST_P(ConnectionQemuTest, AKilledQemuIsKnownToBeGone) {
+TEST_P(WireTest, AKilledQemuIsKnownToBeGone) {
   OpenReady();
   EXPECT_FALSE(connection_->peer_has_exited());
   daemon_->Kill();
@@ -121,7 +126,7 @@ TEST_P(ConnectionQemuTest, AKilledQemuIsKnownToBeGone) {
   EXPECT_TRUE(connection_->peer_has_exited());
 }
 
-TEST_P(ConnectionQemuTest, AStoppedQemuIsSilentAndNotGone) {
+TEST_P(WireTest, AStoppedQemuIsSilentAndNotGone) {
   ConnectionLimits limits;
   limits.silence_max = absl::Milliseconds(100);
   OpenReady(limits);
@@ -132,10 +137,10 @@ TEST_P(ConnectionQemuTest, AStoppedQemuIsSilentAndNotGone) {
   EXPECT_FALSE(connection_->peer_has_exited());
   daemon_->Thaw();
   // Once it runs again it serves the next connection; on a busy machine perhaps the one after it.
-  std::shared_ptr<Recorder> recorder;
+  std::shared_ptr<qmp::Recorder> recorder;
   std::shared_ptr<Connection> next;
   do {
-    recorder = std::make_shared<Recorder>();
+    recorder = std::make_shared<qmp::Recorder>();
     next = Connection::Open(loop_, workers_, connection_->address(), recorder);
     ASSERT_TRUE(recorder->WaitForAny({"ready", "closed"}));
   } while (recorder->story().front() != "ready");
@@ -143,18 +148,18 @@ TEST_P(ConnectionQemuTest, AStoppedQemuIsSilentAndNotGone) {
   EXPECT_TRUE(recorder->WaitFor("closed"));
 }
 
-TEST_P(ConnectionQemuTest, ASecondClientIsTurnedAwayByTheTimeLimit) {
+TEST_P(WireTest, ASecondClientIsTurnedAwayByTheTimeLimit) {
   OpenReady();
   ConnectionLimits limits;
   limits.handshake_max = absl::Milliseconds(100);
-  const auto recorder = std::make_shared<Recorder>();
+  const auto recorder = std::make_shared<qmp::Recorder>();
   const auto second = Connection::Open(loop_, workers_, connection_->address(), recorder, limits);
   EXPECT_EQ(recorder->Cause(), "busy");
   EXPECT_TRUE(Run("query-version").ok());
 }
 
-INSTANTIATE_TEST_SUITE_P(, ConnectionQemuTest, ::testing::ValuesIn(StorageDaemons()),
-                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(, WireTest, ::testing::ValuesIn(QemuBuild::All()),
+                         [](const auto& info) { return info.param.name(); });
 
 }  // namespace
-}  // namespace tidemark::qmp
+}  // namespace tidemark::test
