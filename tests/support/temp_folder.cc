@@ -70,6 +70,8 @@ std::vector<std::string> TempFolder::Locks() const {
     locks.push_back(absl::StrCat(names[inode], " ", parts[3], " ", parts[6], "-", parts[7]));
   }
   std::sort(locks.begin(), locks.end());
+  // The kernel may tell one twice, if others come and go while the table is read.
+  locks.erase(std::unique(locks.begin(), locks.end()), locks.end());
   return locks;
 }
 

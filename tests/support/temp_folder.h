@@ -28,7 +28,7 @@ class TempFolder {
   std::string MakeFolder(absl::string_view name) const;
   // Every file and folder below, relative, sorted.
   std::vector<std::string> List() const;
-  // The locks that any process holds on files of this folder, one line each, sorted:
+  // The locks that any process holds on files of this folder, each once, sorted:
   // "disk.qcow2 READ 103-103". As /proc/locks tells.
   std::vector<std::string> Locks() const;
 
