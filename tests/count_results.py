@@ -1,4 +1,4 @@
-"""Counts the test cases of one `bazel test` run.
+"""Counts the test cases of one `bazel test` run, and prints what the failed ones said.
 
 usage: count_results.py BUILD_EVENTS_FILE BAZEL_EXIT_STATUS
 
@@ -10,6 +10,8 @@ import json
 import sys
 import urllib.parse
 import xml.etree.ElementTree as ElementTree
+
+from failed_cases import print_failed_cases
 
 
 def outcome_of_case(case):
@@ -37,14 +39,19 @@ def count_xml(path, counts):
     return failed
 
 
+def path_of(uri):
+    return urllib.parse.unquote(urllib.parse.urlparse(uri).path)
+
+
 def count_target(label, result, counts):
-    failed = 0
-    for output in result.get("testActionOutput", []):
-        if output["name"] == "test.xml":
-            failed += count_xml(urllib.parse.unquote(urllib.parse.urlparse(output["uri"]).path), counts)
-    if result["status"] not in ("PASSED", "FLAKY") and failed == 0:
+    paths = {output["name"]: path_of(output["uri"]) for output in result.get("testActionOutput", [])}
+    failed = count_xml(paths["test.xml"], counts) if "test.xml" in paths else 0
+    if result["status"] in ("PASSED", "FLAKY"):
+        return
+    if failed == 0:
         counts["failed"] += 1
         print(f"failed as a whole: {label} ({result['status']})")
+    print_failed_cases(label, paths.get("test.log", ""))
 
 
 def main():

@@ -2,6 +2,8 @@
 #ifndef TESTS_CONFORMANCE_QEMU_WORLD_H_
 #define TESTS_CONFORMANCE_QEMU_WORLD_H_
 
+#include <signal.h>
+
 #include <memory>
 #include <string>
 #include <utility>
@@ -32,6 +34,8 @@ class QemuWorld : public World {
   bool StartEngine() override;
   // Waits until the instance is READY.
   bool IntroduceEngine() override;
+  // Ends the engine. An orderly end (SIGTERM) must succeed.
+  virtual int ending_signal() const { return SIGTERM; }
 
  private:
   const QemuBuild qemu_;
