@@ -110,7 +110,7 @@ class StorageDaemon(Daemon):
     def __init__(self, folder):
         self.socket = f"{folder}/qmp-{self.name}.sock"
         super().__init__(["qemu-storage-daemon", "--chardev",
-                          f"socket,id=c,path={self.socket},server=on,wait=off",
+                          f"socket,id=c,path={self.socket},server=on,wait=on",
                           "--monitor", "chardev=c"], self.socket)
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(self.socket)

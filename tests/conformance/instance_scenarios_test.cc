@@ -35,9 +35,11 @@ class InstanceScenarios : public ::testing::Test {
     }
   }
   // A QEMU whose monitor listens at `path`.
-  std::unique_ptr<Process> Qemu(const std::string& path) {
-    return std::make_unique<Process>(StorageDaemonCommand(QemuBuild::Installed(), path),
-                                     folder_.File("qemu.log"));
+  std::unique_ptr<Process> Qemu(const std::string& path, FirstClient first = FirstClient::kTest) {
+    auto qemu = std::make_unique<Process>(StorageDaemonCommand(QemuBuild::Installed(), path),
+                                          folder_.File("qemu.log"));
+    if (first == FirstClient::kTest) AwaitMonitor(path);
+    return qemu;
   }
   static bool HasQemu() { return HasTool("qemu-storage-daemon"); }
 
@@ -129,7 +131,7 @@ TEST_F(InstanceScenarios, AQemuIsReachedLostAndReachedAgain) {
   client_->WaitForInstance("vm", v1::INSTANCE_STATE_UNREACHABLE);
   EXPECT_THAT(vm.Invoke(Add(NullOptions("disk1", kMiB))),
               Refused(v1::ERROR_REASON_INSTANCE_UNREACHABLE, Mentions{"vm"}));
-  qemu = Qemu(folder_.File("vm.qmp"));
+  qemu = Qemu(folder_.File("vm.qmp"), FirstClient::kService);
   const v1::Instance again = client_->WaitForInstance("vm", v1::INSTANCE_STATE_READY);
   EXPECT_EQ(again.process_id(), qemu->pid());
   EXPECT_EQ(vm.Invoke(v1::QueryNamedBlockNodesRequest())->nodes_size(), 0) << "it is another one";
@@ -184,7 +186,7 @@ TEST_F(InstanceScenarios, SocketsOfAFolderAreInstances) {
   TempFolder monitors;
   const auto first = Qemu(monitors.File("vm1.sock"));
   Serve({"--instance_dir=" + monitors.path()});
-  const auto second = Qemu(monitors.File("vm2.qmp"));
+  const auto second = Qemu(monitors.File("vm2.qmp"), FirstClient::kService);
   for (const char* id : {"vm1", "vm2"}) {
     const v1::Instance ready = client_->WaitForInstance(id, v1::INSTANCE_STATE_READY);
     EXPECT_EQ(ready.origin(), v1::INSTANCE_ORIGIN_FOLDER) << id;

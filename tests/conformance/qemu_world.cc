@@ -19,6 +19,7 @@ std::vector<std::string> QemuWorld::EngineCommand() {
 
 bool QemuWorld::StartEngine() {
   engine_ = std::make_unique<Process>(EngineCommand(), folder().File("engine.log"));
+  AwaitMonitor(monitor_socket());
   return true;
 }
 

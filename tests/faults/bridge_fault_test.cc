@@ -79,7 +79,7 @@ TEST_P(BridgeFaultTest, AnotherQemuAtTheSamePathIsReadyAndDoesNotInheritJobs) {
   const uint64_t before = Sequence(world);
 
   world.KillQemu("vm");
-  world.StartQemu(GetParam(), "vm");
+  world.StartQemu(GetParam(), "vm", FirstClient::kService);
   const auto [came, instance] = world.WaitFor("vm", [&](const v1::Instance& now) {
     return now.state() == v1::INSTANCE_STATE_READY && now.process_id() != pid_before;
   });

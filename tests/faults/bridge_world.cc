@@ -27,8 +27,8 @@ std::string BridgeWorld::Socket(const std::string& instance) const {
   return folder_.File(instance + ".qmp");
 }
 
-void BridgeWorld::StartQemu(const QemuBuild& qemu, const std::string& instance) {
-  qemus_[instance] = std::make_unique<StorageDaemonProcess>(qemu, Socket(instance));
+void BridgeWorld::StartQemu(const QemuBuild& qemu, const std::string& instance, FirstClient first) {
+  qemus_[instance] = std::make_unique<StorageDaemonProcess>(qemu, Socket(instance), first);
 }
 
 Client& BridgeWorld::ClientOf(const std::string& instance) {

@@ -31,7 +31,8 @@ class BridgeWorld {
   // Where the monitor of `instance` listens.
   std::string Socket(const std::string& instance) const;
   // Starts a QEMU there. `Qemu` is the one that runs.
-  void StartQemu(const QemuBuild& qemu, const std::string& instance);
+  void StartQemu(const QemuBuild& qemu, const std::string& instance,
+                 FirstClient first = FirstClient::kTest);
   StorageDaemonProcess& Qemu(const std::string& instance) { return *qemus_.at(instance); }
   void KillQemu(const std::string& instance) { qemus_.erase(instance); }
 
