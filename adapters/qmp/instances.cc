@@ -28,6 +28,12 @@ using Change = FolderWatch::Change;
 // How long until a folder that has gone is looked for again.
 constexpr absl::Duration kFolderRetry = absl::Seconds(1);
 
+// Between a new socket and the first attempt to connect. A QEMU that has just made its monitor
+// hands it from one of its threads to another; of a client that comes meanwhile both threads read,
+// now and then, and tear its commands (seen with storage daemons of 7.2 and 10.0.2, about once in a
+// thousand). Such a connection is found to be broken and made anew, but a command may be lost.
+constexpr absl::Duration kSettleTime = absl::Milliseconds(200);
+
 bool IsSocket(const std::string& path) {
   struct stat status;
   return lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode);
@@ -330,7 +336,12 @@ void Instances::Core::OnChange(const std::string& folder, const std::string& nam
     LookAtAll(folder);
     return WatchAgain(folder);
   }
-  LookAt(folder, name);
+  if (change == Change::kVanished) return LookAt(folder, name);
+  context_.loop.RunAfter(kSettleTime, [weak = weak_from_this(), folder, name] {
+    if (const auto self = weak.lock()) {
+      self->Post([folder, name](Core& core) { core.LookAt(folder, name); });
+    }
+  });
 }
 
 // A folder that was removed may come back.

@@ -106,11 +106,11 @@ class InstancesTest : public ::testing::Test {
   InstancesOptions options_;
   MemoryStore store_;
   SerialExecutor books_{"books"};
+  IoLoop loop_;
   WorkerPool workers_{"worker", 2};
   backend::EventLog log_{SystemClock(), workers_};
   backend::JobBook jobs_{log_};
   DialectCache dialects_;
-  IoLoop loop_;
   std::unique_ptr<Instances> instances_;
   uint64_t seen_ = 0;
 

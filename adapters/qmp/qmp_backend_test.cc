@@ -144,8 +144,8 @@ class QmpBackendTest : public ::testing::Test {
 
   const SocketFolder folder_;
   FakeMonitor monitor_{folder_.File("qmp")};
-  WorkerPool workers_{"worker", 2};
   IoLoop loop_;
+  WorkerPool workers_{"worker", 2};
   backend::EventLog log_{SystemClock(), workers_};
   backend::JobBook jobs_{log_};
   DialectCache dialects_;

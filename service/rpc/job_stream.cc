@@ -68,17 +68,20 @@ JobWait::JobWait(const Front& front, grpc::CallbackServerContext* context,
       request_(request),
       response_(response),
       pump_(std::make_shared<Pump>(front.log, front.executor, [this] { return Step(); })) {
+  const absl::Duration timeout = request.has_timeout() ? FromProto(request.timeout()) : kWaitMax;
+  deadline_ = front.clock.Elapsed() + std::min(timeout, kWaitMax);
   absl::StatusOr<JobFollower> follower = Follow(front, request);
   absl::Status status = follower.status();
-  if (status.ok()) status = front_.streams.Add(pump_);
+  if (status.ok()) {
+    follower_ = *std::move(follower);
+    // From here on a service that stops may run Step.
+    status = front_.streams.Add(pump_);
+  }
   if (!status.ok()) {
     pump_->Stop();
     FinishWith(status);
     return;
   }
-  follower_ = *std::move(follower);
-  const absl::Duration timeout = request.has_timeout() ? FromProto(request.timeout()) : kWaitMax;
-  deadline_ = front.clock.Elapsed() + std::min(timeout, kWaitMax);
   pump_->Kick();
 }
 

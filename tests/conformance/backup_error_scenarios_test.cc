@@ -110,16 +110,21 @@ TEST_P(BackupErrors, AStormOfErrorsIsToldInFewEvents) {
   operate().CreateDisk("target0");
   operate().Do(Backup({.on_source_error = kIgnore}));
   EXPECT_TRUE(WaitForError("job0"));
-  const absl::Time begin = absl::Now();
-  while (operate().Job("job0").error_count() < 20 && absl::Now() - begin < absl::Seconds(20)) {
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (operate().Job("job0").error_count() < 20 && absl::Now() < deadline) {
     absl::SleepFor(absl::Milliseconds(20));
   }
   EXPECT_GE(operate().Job("job0").error_count(), 20u);
   operate().CancelAndAwait("job0");
-  size_t told = 0;
-  for (const v1::Event& event : events().events()) told += event.has_block_job_error() ? 1 : 0;
-  const double seconds = absl::ToDoubleSeconds(absl::Now() - begin);
-  EXPECT_LE(static_cast<double>(told), 5 + 15 * seconds);
+  // By the service's own stamps, so however slow this machine is: some ten in a second, and what is
+  // left over whenever the job is told to have changed.
+  std::vector<int64_t> told_ms;
+  for (const v1::Event& event : events().events()) {
+    if (!event.has_block_job_error()) continue;
+    told_ms.push_back(event.time().seconds() * 1000 + event.time().nanos() / 1'000'000);
+  }
+  ASSERT_FALSE(told_ms.empty());
+  EXPECT_LE(static_cast<int64_t>(told_ms.size()), 5 + (told_ms.back() - told_ms.front()) / 50);
   EXPECT_GE(events().ErrorsOf("job0"), 20u) << "the counts add up to all errors";
 }
 

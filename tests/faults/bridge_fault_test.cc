@@ -95,7 +95,7 @@ TEST_P(BridgeFaultTest, AnotherQemuAtTheSamePathIsReadyAndDoesNotInheritJobs) {
 }
 
 TEST_P(BridgeFaultTest, AStalledQemuEndsRequestsWithAnUnknownOutcomeAndComesBackWithItsJobs) {
-  BridgeWorld world({"--monitor_timeout=1"});
+  BridgeWorld world({"--monitor_timeout=5"});
   Start(world, "stalled");
   Start(world, "other");
   ASSERT_TRUE(world.StartBackup("stalled", "job", /*slow=*/true).ok());
@@ -120,7 +120,7 @@ TEST_P(BridgeFaultTest, AStalledQemuEndsRequestsWithAnUnknownOutcomeAndComesBack
 }
 
 TEST_P(BridgeFaultTest, AStalledQemuIsNoticedWhileNobodyAsks) {
-  BridgeWorld world({"--monitor_timeout=1"});
+  BridgeWorld world({"--monitor_timeout=5"});
   Start(world, "vm");
   world.Qemu("vm").Freeze();
   EXPECT_TRUE(world.WaitForState("vm", v1::INSTANCE_STATE_UNREACHABLE));
@@ -213,7 +213,7 @@ TEST_P(BridgeFaultTest, AJobThatEndedWhileTheSocketWasCutIsFoundWithItsResult) {
   EXPECT_EQ(completed, 1);
   EXPECT_EQ(GetJob(world, "vm", "good").outcome(), v1::JOB_OUTCOME_SUCCEEDED);
   // Dismissed for its starter, who had asked for that.
-  RawMonitor monitor(world.Socket("vm"));
+  RawMonitor monitor(world.Socket("vm"), absl::Seconds(2));
   EXPECT_FALSE(monitor.ready()) << "the service should hold the monitor";
 }
 

@@ -1,5 +1,6 @@
 // tidemarkd is killed without warning while virtual machines work: when it is back, jobs and their
 // results are found, and a watcher goes on where it was or is told that it cannot.
+#include "absl/strings/numbers.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/faults/bridge_world.h"
@@ -44,7 +45,11 @@ class BridgeRestartTest : public ::testing::TestWithParam<QemuBuild> {
     };
     Refusal refusal;
     std::vector<v1::Event> events = world_.EventsUntil(after, is_gone, &refusal);
-    if (refusal.code == absl::StatusCode::kOutOfRange) events = world_.EventsUntil(0, is_gone);
+    if (refusal.code == absl::StatusCode::kOutOfRange) {
+      uint64_t oldest = 0;
+      EXPECT_TRUE(absl::SimpleAtoi(refusal.metadata["oldest_sequence"], &oldest)) << refusal;
+      events = world_.EventsUntil(oldest - 1, is_gone);
+    }
     EXPECT_FALSE(events.empty()) << world_.daemon().Log();
     uint64_t last = 0;
     for (const v1::Event& event : events) {

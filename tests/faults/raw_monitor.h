@@ -13,10 +13,11 @@ namespace tidemark::test {
 
 class RawMonitor {
  public:
-  // Connects, and waits until that has succeeded or failed.
-  explicit RawMonitor(const std::string& path) {
+  // Connects, and waits until that has succeeded or failed: at the latest when it was not greeted
+  // for so long.
+  explicit RawMonitor(const std::string& path, absl::Duration patience = absl::Seconds(60)) {
     qmp::ConnectionLimits limits;
-    limits.handshake_max = absl::Seconds(2);
+    limits.handshake_max = patience;
     connection_ = qmp::Connection::Open(
         loop_, workers_, *qmp::MonitorAddress::Parse("unix:" + path), recorder_, limits);
     recorder_->WaitForAny({"ready", "closed"});

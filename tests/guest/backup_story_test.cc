@@ -56,7 +56,8 @@ class BackupStory : public GuestStory {
     OpenTargets(images);
     const uint64_t before = guest().Written();
     Start(name, sync, kHold);
-    guest().AwaitMore(1);
+    // It may have written 16 before it tells of them.
+    guest().AwaitMore(17);
     const uint64_t after = guest().Written();
     guest().AwaitMore(128);
     Release(name);

@@ -128,7 +128,7 @@ TEST_P(DeviceStory, WhatADiskDoesIsCounted) {
   Do(histogram);
   const v1::BlockDeviceStats before = Statistics();
   // Of these, 16 may be written before it tells of them.
-  guest().AwaitMore(80);
+  guest().AwaitMore(112);
   const v1::BlockDeviceStats after = Statistics();
   EXPECT_GE(after.wr_operations() - before.wr_operations(), 64);
   EXPECT_GE(after.wr_bytes() - before.wr_bytes(), 64 * 4096);

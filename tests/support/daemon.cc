@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "tests/support/client.h"
@@ -36,7 +37,9 @@ Daemon::Daemon(const TempFolder* folder, std::vector<std::string> flags) : folde
   Client client(address());
   const absl::Time deadline = absl::Now() + kStartTimeout;
   while (!started_ && process_->running() && absl::Now() < deadline) {
-    started_ = client.WaitUntilServing(absl::Milliseconds(200));
+    // It serves a moment before it has tidied up after the making of its sockets, and says so.
+    started_ = client.WaitUntilServing(absl::Milliseconds(200)) &&
+               absl::StrContains(process_->Log(), "listening on");
   }
 }
 

@@ -96,6 +96,7 @@ EventRecorder::EventRecorder(Client* client) : stream_(std::make_unique<Stream>(
   stream_->stub = v1::EventService::NewStub(client->channel());
   v1::WatchEventsRequest request;
   request.add_instances(client->instance());
+  stream_->context.set_wait_for_ready(true);
   stream_->reader = stream_->stub->WatchEvents(&stream_->context, request);
   v1::WatchEventsResponse first;
   if (!stream_->reader->Read(&first) || !first.has_heartbeat()) {

@@ -43,14 +43,28 @@ std::string TempFolder::MakeFolder(absl::string_view name) const {
 
 std::vector<std::string> TempFolder::List() const {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(path_)) {
-    names.push_back(std::filesystem::relative(entry.path(), path_).string());
+  // What vanishes meanwhile is no error.
+  std::error_code ignored;
+  const std::filesystem::recursive_directory_iterator end;
+  for (std::filesystem::recursive_directory_iterator entry(path_, ignored); entry != end;
+       entry.increment(ignored)) {
+    names.push_back(entry->path().lexically_relative(path_).string());
   }
   std::sort(names.begin(), names.end());
   return names;
 }
 
+// The kernel tells its table in pieces: one lock may be told twice or not at all while others come
+// and go. What is told twice alike is true.
 std::vector<std::string> TempFolder::Locks() const {
+  std::vector<std::string> before = ReadLocks();
+  for (std::vector<std::string> now = ReadLocks(); now != before; now = ReadLocks()) {
+    before.swap(now);
+  }
+  return before;
+}
+
+std::vector<std::string> TempFolder::ReadLocks() const {
   std::map<uint64_t, std::string> names;
   for (const std::string& name : List()) {
     // The service locks its own folder too; that is no image.
@@ -70,7 +84,6 @@ std::vector<std::string> TempFolder::Locks() const {
     locks.push_back(absl::StrCat(names[inode], " ", parts[3], " ", parts[6], "-", parts[7]));
   }
   std::sort(locks.begin(), locks.end());
-  // The kernel may tell one twice, if others come and go while the table is read.
   locks.erase(std::unique(locks.begin(), locks.end()), locks.end());
   return locks;
 }

@@ -33,6 +33,8 @@ class TempFolder {
   std::vector<std::string> Locks() const;
 
  private:
+  std::vector<std::string> ReadLocks() const;
+
   std::string path_;
 };
 
