@@ -1,6 +1,7 @@
 // tidemarkd: the one place where concrete classes are chosen.
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <cstdio>
@@ -41,7 +42,7 @@ namespace {
 
 // Streams, timers and checks of file names: they hardly ever wait.
 constexpr int kFrontThreads = 2;
-// Long answers of virtual machines, and what is stored of their jobs.
+// Long answers of virtual machines.
 constexpr int kBridgeThreads = 2;
 // Names of hosts that are looked up; each may take a minute.
 constexpr int kResolverThreads = 2;
@@ -98,6 +99,15 @@ absl::StatusOr<backend::EventLogOptions> LogOptions(std::shared_ptr<store::State
   options.tail = std::move(state);
   options.saver = &saver;
   return options;
+}
+
+// Each virtual machine takes two descriptors, each client and each image one: a usual limit of
+// 1,024 is few. Nothing here is limited to that (select), so what the host allows is taken.
+void RaiseFileLimit() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 // The native engine under the empty name, virtual machines under theirs.
@@ -191,10 +201,12 @@ absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   qmp::IoLoop loop;
   WorkerPool resolver("resolver", kResolverThreads);
   WorkerPool bridge_workers("bridge", kBridgeThreads);
+  SerialExecutor storing("storing");
   SerialExecutor books("books");
   qmp::Instances instances(
       std::move(instances_options),
-      {loop, bridge_workers, resolver, log, jobs, state.get(), SystemClock(), dialects}, books);
+      {loop, bridge_workers, storing, resolver, log, jobs, state.get(), SystemClock(), dialects},
+      books);
   const EveryEngine router(native, instances);
   rpc::Dispatcher dispatcher(router, log, paths, executor);
   rpc::StreamSet streams;
@@ -239,6 +251,7 @@ int Main(const std::vector<std::string>& arguments) {
     case Config::Action::kServe:
       break;
   }
+  RaiseFileLimit();
   const absl::Status status = Serve(*config, stop_signals);
   if (status.ok()) return EXIT_SUCCESS;
   std::fprintf(stderr, "tidemarkd: %s\n", std::string(status.message()).c_str());

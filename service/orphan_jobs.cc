@@ -36,6 +36,7 @@ void EndOrphanJobs(backend::EventLog& log, const backend::JobBook& jobs,
     if (is_cared_for(job.instance())) continue;
     v1::Job ended = job;
     ended.set_error(job.instance().empty() ? kError : kGone);
+    ended.set_error_reason(v1::ERROR_REASON_CONNECTION_LOST);
     for (backend::Event event : {backend::ProgressOf(ended, v1::JOB_STATUS_NULL),
                                  backend::StatusChangeOf(ended, v1::JOB_STATUS_NULL)}) {
       event.set_recovered(true);

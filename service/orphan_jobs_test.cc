@@ -31,6 +31,7 @@ TEST(OrphanJobs, FailAndTheOthersStayAsTheyAre) {
     const v1::Job job = jobs.Find("", absl::StrCat("j", i))->view.job();
     EXPECT_EQ(job.outcome(), v1::JOB_OUTCOME_FAILED);
     EXPECT_NE(job.error(), "");
+    EXPECT_EQ(job.error_reason(), v1::ERROR_REASON_CONNECTION_LOST);
   }
   EXPECT_EQ(jobs.Find("", "done")->view.job().outcome(), v1::JOB_OUTCOME_SUCCEEDED);
   EXPECT_EQ(jobs.Find("gone", "j")->view.job().outcome(), v1::JOB_OUTCOME_FAILED);

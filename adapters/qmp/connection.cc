@@ -222,11 +222,13 @@ Connection::Drained Connection::Receive() {
                              : "was closed by the peer");
       return Drained::kStopped;
     }
+    const bool goes_on = Consume(absl::string_view(bytes, count));
     {
       MutexLock lock(&mutex_);
-      last_heard_ = SystemClock().Elapsed();
+      // Commands wait for answers; a peer that says other things only is silent all the same.
+      if (waiting_.empty() || reader_.half_bytes() > 0) last_heard_ = SystemClock().Elapsed();
     }
-    if (!Consume(absl::string_view(bytes, count))) return Drained::kStopped;
+    if (!goes_on) return Drained::kStopped;
     if (static_cast<size_t>(count) < sizeof(bytes)) return Drained::kYes;
   }
   return Drained::kNo;
@@ -294,6 +296,10 @@ void Connection::HandleLine(absl::string_view line) {
   if ((state() == State::kGreeting) != absl::holds_alternative<Greeting>(*message)) {
     return End("garbage", absl::StrCat("sent something else than was its turn: ", Shown(line)));
   }
+  if (absl::holds_alternative<Event>(*message) && line.size() > kEventBytesMax) {
+    ++surprise_count_;
+    return;
+  }
   absl::visit(Overloaded{[this](Greeting& greeting) { OnGreeting(std::move(greeting)); },
                          [this](Event& event) { OnEvent(std::move(event)); },
                          [this](Answer& answer) { OnAnswer(std::move(answer)); }},
@@ -325,6 +331,7 @@ void Connection::OnAnswer(Answer answer) {
     if (waiting != waiting_.end()) {
       done = std::move(waiting->second.done);
       waiting_.erase(waiting);
+      last_heard_ = SystemClock().Elapsed();
     }
   }
   if (done == nullptr) {
@@ -366,7 +373,7 @@ void Connection::Tick() {
   if (!is_silent) {
     Send("query-version", Json(), [](const Reply&) {});
   } else {
-    End("silent", absl::StrCat("sent nothing for ", absl::FormatDuration(limits_.silence_max),
+    End("silent", absl::StrCat("answered nothing for ", absl::FormatDuration(limits_.silence_max),
                                " while commands waited"));
   }
 }

@@ -205,7 +205,8 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   bool worker_has_line_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<uint64_t, Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
-  // When the peer last had no reason to be silent: a byte came, or the first command was sent.
+  // When the peer last did what is expected of it: answered a command, was in the middle of a line,
+  // said anything while no command waited, or had not been sent one yet.
   absl::Duration last_heard_ ABSL_GUARDED_BY(mutex_);
   IoLoop::TimerId tick_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Duration tick_due_ ABSL_GUARDED_BY(mutex_);

@@ -301,6 +301,26 @@ TEST_F(ConnectionHostileTest, ASilentPeerLosesTheConnectionWhenACommandWaits) {
   EXPECT_THAT(recorder_->story(), ElementsAre("ready", "reply slow", "closed"));
 }
 
+TEST_F(ConnectionHostileTest, APeerThatSaysEverythingButTheAnswerIsSilent) {
+  FakeMonitor monitor(path_);
+  monitor.Hold("blockdev-add");
+  ConnectionLimits limits;
+  limits.silence_max = kShort;
+  OpenReady(limits);
+  connection_->Execute("blockdev-add", Json(), recorder_->Note("add"));
+  while (monitor.SendEvent("E", Json::object())) std::this_thread::yield();
+  EXPECT_EQ(recorder_->Cause(), "silent");
+}
+
+TEST_F(ConnectionHostileTest, AnEventThatNoQemuSendsIsDropped) {
+  FakeMonitor monitor(path_);
+  OpenReady();
+  ASSERT_TRUE(monitor.SendEvent("HUGE", Json{{"text", std::string(kEventBytesMax, 'x')}}));
+  ASSERT_TRUE(monitor.SendEvent("SMALL", Json::object()));
+  EXPECT_TRUE(recorder_->WaitFor("event SMALL"));
+  EXPECT_EQ(recorder_->events().size(), 1u);
+}
+
 TEST_F(ConnectionHostileTest, ASilentPeerIsNoticedWhenIdleToo) {
   FakeMonitor monitor(path_);
   monitor.Hold("query-version");

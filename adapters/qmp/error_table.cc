@@ -81,6 +81,8 @@ struct Meaning {
 
 Meaning MeaningOf(absl::string_view text) {
   Meaning meaning;
+  // Matching takes quadratic time.
+  text = text.substr(0, kErrorMatchBytesMax);
   for (const ErrorText& row : ErrorTexts()) {
     if (!Matches(row.pattern, text, &meaning.holes)) continue;
     meaning.reason =
@@ -100,12 +102,13 @@ Meaning MeaningOf(absl::string_view text) {
 absl::Status StatusOf(absl::string_view error_class, absl::string_view message,
                       const Meaning& meaning) {
   absl::Status status = Error(meaning.reason, message);
-  for (const auto& [key, value] : meaning.holes) {
-    // No name of QEMU's holds a NUL, which metadata cannot.
-    status =
-        WithMetadata(status, key, absl::StrReplaceAll(value, {{absl::string_view("\0", 1), "?"}}));
-  }
-  return error_class.empty() ? status : WithMetadata(status, "qmp_class", error_class);
+  // No name of QEMU's holds a NUL, which metadata cannot.
+  const auto clean = [](absl::string_view value) {
+    return absl::StrReplaceAll(value.substr(0, kErrorNameBytesMax),
+                               {{absl::string_view("\0", 1), "?"}});
+  };
+  for (const auto& [key, value] : meaning.holes) status = WithMetadata(status, key, clean(value));
+  return error_class.empty() ? status : WithMetadata(status, "qmp_class", clean(error_class));
 }
 
 // --- The request ---

@@ -58,6 +58,13 @@ const Case kCases[] = {
      Reason::kNodeNotFound,
      {{"node", "b"}}},
     {"Failed to find node with node-name='disk9'", Reason::kNodeNotFound, {{"node", "disk9"}}},
+    {"Failed to inactivate node: Operation not permitted", Reason::kNodeBusy, {}},
+    {"Node has active parent node", Reason::kNodeBusy, {}},
+    {"The node one already has a parent", Reason::kNodeBusy, {{"node", "one"}}},
+    {"The number of children cannot be lower than the vote threshold 2", Reason::kNodeBusy, {}},
+    {"The node one does not support adding a child", Reason::kNodeLacksFeature, {{"node", "one"}}},
+    {"The overlay does not support backing images", Reason::kNodeLacksFeature, {}},
+    {"'b' and image file are not in the same chain", Reason::kInvalidCombination, {}},
     {"Node 'disk9' not found", Reason::kNodeNotFound, {{"node", "disk9"}}},
     {"Duplicate nodes with node-name='disk0'", Reason::kNodeExists, {{"node", "disk0"}}},
     {"Could not create node: Duplicate nodes with node-name='t'",
@@ -250,6 +257,17 @@ TEST(ErrorTableTest, OnlyNamesOfARequestAreRepeated) {
   const std::string message(status.message());
   EXPECT_THAT(message, HasSubstr("/images/disk0.qcow2"));
   EXPECT_THAT(message, Not(HasSubstr("private")));
+}
+
+TEST(ErrorTableTest, ATextWithoutEndIsLookedAtInPart) {
+  std::string text;
+  for (int i = 0; i < 1'000'000; ++i) text += ": ";
+  EXPECT_EQ(ReasonOfText(text), Reason::kQemuRefused);
+}
+
+TEST(ErrorTableTest, NothingInAnErrorForgesMetadata) {
+  const std::string error_class("x\0outcome\0not-sent", 18);
+  EXPECT_THAT(MetadataOf(FromQemu(error_class, "no")), Not(Contains(Pair("outcome", "not-sent"))));
 }
 
 }  // namespace

@@ -15,8 +15,9 @@ namespace {
 namespace v1 = ::tidemark::block::v1;
 using google::protobuf::FieldDescriptor;
 
-// An event without a usable time gets that of its arrival.
-constexpr int64_t kSecondsMax = int64_t{1} << 40;
+// An event without a usable time gets that of its arrival. The end of the year 9999, as protobuf's
+// times have it.
+constexpr int64_t kSecondsMax = 253'402'300'799;
 
 using Payloads = std::map<std::string, const FieldDescriptor*>;
 

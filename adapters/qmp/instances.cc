@@ -12,6 +12,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "adapters/qmp/folder_watch.h"
 #include "adapters/qmp/monitored_instance.h"
@@ -27,12 +28,6 @@ using Change = FolderWatch::Change;
 
 // How long until a folder that has gone is looked for again.
 constexpr absl::Duration kFolderRetry = absl::Seconds(1);
-
-// Between a new socket and the first attempt to connect. A QEMU that has just made its monitor
-// hands it from one of its threads to another; of a client that comes meanwhile both threads read,
-// now and then, and tear its commands (seen with storage daemons of 7.2 and 10.0.2, about once in a
-// thousand). Such a connection is found to be broken and made anew, but a command may be lost.
-constexpr absl::Duration kSettleTime = absl::Milliseconds(200);
 
 bool IsSocket(const std::string& path) {
   struct stat status;
@@ -116,13 +111,14 @@ class Instances::Core : public std::enable_shared_from_this<Instances::Core> {
   // `is_new`: it is to be stored.
   absl::StatusOr<std::shared_ptr<MonitoredInstance>> Register(
       const v1::CreateInstanceRequest& request, v1::InstanceOrigin origin, bool is_new = false);
-  void Leave(const std::string& id, std::function<void()> done);
+  void Leave(const std::string& id, MonitoredInstance::Ending ending, std::function<void()> done);
   void OnLeft(const std::string& id);
 
   void OnChange(const std::string& folder, const std::string& name, Change change);
   void LookAt(const std::string& folder, const std::string& name);
   void LookAtAll(const std::string& folder);
   void WatchAgain(const std::string& folder);
+  std::vector<std::string> SocketsOf(const std::string& folder) const;
   void OnClosed(const std::string& id);
   bool IsMonitorFolder(const std::string& folder) const {
     return std::find(options_.folders.begin(), options_.folders.end(), folder) !=
@@ -293,14 +289,15 @@ void Instances::Core::Delete(const std::string& id, Deleted done) {
     absl::Status status = context_.store->DeleteInstance(id);
     if (!status.ok()) return done(std::move(status));
   }
-  Leave(id, [done] { done(absl::OkStatus()); });
+  Leave(id, MonitoredInstance::Ending::kDeleted, [done] { done(absl::OkStatus()); });
 }
 
-void Instances::Core::Leave(const std::string& id, std::function<void()> done) {
+void Instances::Core::Leave(const std::string& id, MonitoredInstance::Ending ending,
+                            std::function<void()> done) {
   Entry& entry = *EntryOf(id);
   entry.is_leaving = true;
   entry.waiting.push_back(std::move(done));
-  entry.instance->End(/*is_deleted=*/true, [self = shared_from_this(), id] {
+  entry.instance->End(ending, [self = shared_from_this(), id] {
     self->books_.Post([self, id] { self->OnLeft(id); });
   });
 }
@@ -320,8 +317,7 @@ void Instances::Core::OnLeft(const std::string& id) {
   if (known != by_path_.end() && known->second == id) {
     by_path_.erase(known);
     const std::string folder = FolderOf(path);
-    const auto next = by_path_.lower_bound(folder + "/");
-    const bool is_used = next != by_path_.end() && FolderOf(next->first) == folder;
+    const bool is_used = !SocketsOf(folder).empty();
     if (watch_ != nullptr && !is_used && !IsMonitorFolder(folder)) watch_->Remove(folder);
   }
   // What its last tasks have stored since. The next of this name is another one.
@@ -336,6 +332,8 @@ void Instances::Core::OnChange(const std::string& folder, const std::string& nam
     LookAtAll(folder);
     return WatchAgain(folder);
   }
+  // Much may come and go beside a socket.
+  if (!IsMonitorFolder(folder) && !by_path_.contains(absl::StrCat(folder, "/", name))) return;
   if (change == Change::kVanished) return LookAt(folder, name);
   context_.loop.RunAfter(kSettleTime, [weak = weak_from_this(), folder, name] {
     if (const auto self = weak.lock()) {
@@ -357,6 +355,7 @@ void Instances::Core::WatchAgain(const std::string& folder) {
 
 // Makes what is known of one name in a folder true.
 void Instances::Core::LookAt(const std::string& folder, const std::string& name) {
+  if (stopped_) return;
   const std::string path = absl::StrCat(folder, "/", name);
   const auto known = by_path_.find(path);
   if (known == by_path_.end() && !IsMonitorFolder(folder)) return;
@@ -365,7 +364,9 @@ void Instances::Core::LookAt(const std::string& folder, const std::string& name)
     return;
   }
   if (known != by_path_.end()) {
-    EntryOf(known->second)->instance->Poke();
+    Entry& entry = *EntryOf(known->second);
+    if (!entry.is_leaving) return entry.instance->Poke();
+    entry.waiting.push_back([this, folder, name] { LookAt(folder, name); });
     return;
   }
   const auto request = InstanceOfSocket(folder, name);
@@ -374,7 +375,11 @@ void Instances::Core::LookAt(const std::string& folder, const std::string& name)
         "socket '", path, "' is not taken for a virtual machine: ", request.status().message()));
     return;
   }
-  if (EntryOf(request->id()) != nullptr) {
+  if (Entry* const entry = EntryOf(request->id()); entry != nullptr) {
+    if (entry->is_leaving) {
+      entry->waiting.push_back([this, folder, name] { LookAt(folder, name); });
+      return;
+    }
     options_.warn(absl::StrCat("socket '", path, "' is not taken for a virtual machine: the name '",
                                request->id(), "' is taken"));
     return;
@@ -383,22 +388,28 @@ void Instances::Core::LookAt(const std::string& folder, const std::string& name)
   if (!status.ok()) options_.warn(std::string(status.message()));
 }
 
+// Those of instances that lie in the folder itself, with their paths.
+std::vector<std::string> Instances::Core::SocketsOf(const std::string& folder) const {
+  const std::string prefix = folder + "/";
+  std::vector<std::string> paths;
+  for (auto known = by_path_.lower_bound(prefix);
+       known != by_path_.end() && absl::StartsWith(known->first, prefix); ++known) {
+    if (FolderOf(known->first) == folder) paths.push_back(known->first);
+  }
+  return paths;
+}
+
 void Instances::Core::LookAtAll(const std::string& folder) {
   std::set<std::string> names;
   if (DIR* const listing = opendir(folder.c_str()); listing != nullptr) {
     while (const dirent* const entry = readdir(listing)) names.insert(entry->d_name);
     closedir(listing);
   }
-  const std::string prefix = folder + "/";
-  for (auto known = by_path_.lower_bound(prefix);
-       known != by_path_.end() && FolderOf(known->first) == folder; ++known) {
-    names.insert(known->first.substr(prefix.size()));
-  }
+  for (const std::string& path : SocketsOf(folder)) names.insert(path.substr(folder.size() + 1));
   for (const std::string& name : names) LookAt(folder, name);
 }
 
-// An instance of a folder goes with its socket, once it has been tried in vain: then it is known
-// that QEMU has gone, and its jobs were told to have ended for that.
+// An instance of a folder goes with its socket, once it has been tried in vain.
 void Instances::Core::OnClosed(const std::string& id) {
   const Entry* const entry = EntryOf(id);
   if (stopped_ || entry == nullptr || entry->is_leaving) return;
@@ -409,7 +420,7 @@ void Instances::Core::OnClosed(const std::string& id) {
   const bool is_reached = entry->instance->state() != v1::INSTANCE_STATE_UNREACHABLE;
   if (entry->origin != v1::INSTANCE_ORIGIN_FOLDER || is_reached || IsSocket(path)) return;
   if (context_.store != nullptr) context_.store->DeleteInstance(id).IgnoreError();
-  Leave(id, [] {});
+  Leave(id, MonitoredInstance::Ending::kGone, [] {});
 }
 
 void Instances::Core::Stop(std::function<void()> done) {
@@ -427,7 +438,8 @@ void Instances::Core::Stop(std::function<void()> done) {
       }
     }
   }
-  for (const auto& instance : staying) instance->End(/*is_deleted=*/false, [last] {});
+  for (const auto& instance : staying)
+    instance->End(MonitoredInstance::Ending::kStopped, [last] {});
 }
 
 Instances::Instances(InstancesOptions options, BridgeContext context, Executor& books)

@@ -45,10 +45,11 @@ class InstancesTest : public ::testing::Test {
   ~InstancesTest() override { Stop(); }
 
   absl::Status Start() {
-    instances_ = std::make_unique<Instances>(
-        options_,
-        BridgeContext{loop_, workers_, workers_, log_, jobs_, &store_, SystemClock(), dialects_},
-        books_);
+    instances_ =
+        std::make_unique<Instances>(options_,
+                                    BridgeContext{loop_, workers_, workers_, workers_, log_, jobs_,
+                                                  &store_, SystemClock(), dialects_},
+                                    books_);
     return instances_->Start();
   }
   void Stop() {
@@ -170,6 +171,7 @@ TEST_F(InstancesTest, ALostConnectionIsMadeAgain) {
   monitor.Hangup();
   const v1::Instance lost = WaitFor("vm", v1::INSTANCE_STATE_CONNECTING);
   EXPECT_EQ(lost.error_reason(), v1::ERROR_REASON_CONNECTION_LOST);
+  EXPECT_TRUE(lost.has_next_attempt_time());
   EXPECT_EQ(WaitFor("vm", v1::INSTANCE_STATE_READY).counters().connections(), 2u);
 }
 
@@ -178,6 +180,7 @@ TEST_F(InstancesTest, WhatIsNotThereIsUnreachableUntilItsSocketAppears) {
   ASSERT_TRUE(Create("vm", folder_.File("vm.qmp")).ok());
   const v1::Instance absent = WaitFor("vm", v1::INSTANCE_STATE_UNREACHABLE);
   EXPECT_EQ(absent.error_reason(), v1::ERROR_REASON_INSTANCE_UNREACHABLE);
+  EXPECT_TRUE(absent.has_next_attempt_time());
   EXPECT_THAT(absent.error(), HasSubstr("vm.qmp"));
   const v1::Instance waiting = *instances_->Get("vm");
   EXPECT_GE(waiting.counters().failed_attempts(), 1u);

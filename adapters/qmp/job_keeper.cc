@@ -13,6 +13,7 @@
 #include "adapters/qmp/error_table.h"
 #include "adapters/qmp/limits.h"
 #include "engine/backend/error_reason.h"
+#include "engine/backend/event_subject.h"
 #include "engine/backend/job_events.h"
 
 namespace tidemark::qmp {
@@ -49,7 +50,7 @@ bool HasEnded(v1::JobStatus status) {
 }  // namespace
 
 void JobKeeper::SetError(const std::string& error, v1::Job* job) {
-  job->set_error(error);
+  job->set_error(error.substr(0, kErrorTextBytesMax));
   job->set_error_reason(error.empty() ? v1::ERROR_REASON_UNSPECIFIED
                                       : backend::ToProto(ReasonOfText(error)));
 }
@@ -167,9 +168,11 @@ void JobKeeper::OnEvent(backend::Event event) {
   After after;
   {
     MutexLock lock(&mutex_);
+    const std::string job(backend::JobIdOf(event));
     if (event.has_job_status_change()) {
       OnStatus(std::move(event), &after);
-    } else {
+    } else if (job.empty() || records_.contains(job)) {
+      // QEMU tells of a job only between its first status and its last: others are made up.
       Learn(&event);
       log_.Append(instance_, std::move(event));
     }
@@ -350,8 +353,11 @@ int64_t JobKeeper::RateOf(Record* record) {
   }
   samples.emplace_back(now, record->job.progress_bytes());
   const double seconds = absl::ToDoubleSeconds(now - samples.front().first);
-  const double bytes = static_cast<double>(samples.back().second - samples.front().second);
-  return seconds <= 0 || bytes <= 0 ? 0 : static_cast<int64_t>(bytes / seconds);
+  // A peer may tell any numbers.
+  const double bytes =
+      static_cast<double>(samples.back().second) - static_cast<double>(samples.front().second);
+  constexpr double kRateMax = 1e18;
+  return seconds <= 0 || bytes <= 0 ? 0 : static_cast<int64_t>(std::min(bytes / seconds, kRateMax));
 }
 
 void JobKeeper::OnFigures(const v1::QueryJobsResponse& jobs,

@@ -16,7 +16,7 @@ inline constexpr size_t kLineBytesMax = size_t{64} << 20;
 inline constexpr size_t kLoopLineBytesMax = size_t{64} << 10;
 // What one call receives, and in how many calls, before the I/O thread turns to the next monitor.
 inline constexpr size_t kReceiveBytes = size_t{64} << 10;
-inline constexpr int kReceivesPerTurn = 16;
+inline constexpr int kReceivesPerTurn = 2;
 
 // Commands that a monitor has not taken yet, and commands without a reply.
 inline constexpr size_t kSendBytesMax = size_t{16} << 20;
@@ -27,11 +27,21 @@ inline constexpr size_t kJsonDepthMax = 1'024;
 // Values in one line: bounds the memory for a parsed one to about 200 MiB.
 inline constexpr size_t kJsonValuesMax = size_t{2} << 20;
 
+// One event; the largest that QEMU has are a few hundred bytes and names. It is kept for every
+// watcher.
+inline constexpr size_t kEventBytesMax = size_t{64} << 10;
 // Events that came before the monitor had taken qmp_capabilities: QEMU sends none or a few.
 inline constexpr size_t kEarlyEventsMax = 256;
 
 // How much of a peer's or client's text a message shows.
 inline constexpr size_t kShownBytesMax = 120;
+
+// How much of an error's text is kept, and is looked at to find out what it means: paths in it have
+// up to 4 KiB each.
+inline constexpr size_t kErrorTextBytesMax = size_t{16} << 10;
+inline constexpr size_t kErrorMatchBytesMax = size_t{2} << 10;
+// What a virtual machine tells of itself: its name, its UUID, its QEMU's package.
+inline constexpr size_t kIdentityBytesMax = 256;
 
 // Names of a refused request that its error repeats: how many, from how deep, how much of each.
 inline constexpr size_t kErrorNamesMax = 12;
@@ -60,7 +70,7 @@ inline constexpr absl::Duration kSteadyMin = absl::Seconds(10);
 
 // While QEMU is asked something that must be told first, what comes behind is held: so much, so
 // long. Beyond it the peer is not what it says it is.
-inline constexpr size_t kHeldMax = 10'000;
+inline constexpr size_t kHeldMax = 2'000;
 inline constexpr absl::Duration kHeldMaxTime = absl::Seconds(60);
 // What can be done only once events are saved waits so long for it.
 inline constexpr absl::Duration kSavedWaitMax = absl::Seconds(10);
@@ -69,6 +79,13 @@ inline constexpr size_t kJobsMax = 10'000;
 inline constexpr size_t kExportsMax = 10'000;
 // A peer whose process is not known counts as ended when it could not be reached for so long.
 inline constexpr absl::Duration kGoneAfter = absl::Seconds(30);
+
+// Between a new socket in a watched folder and the first attempt to connect. A QEMU that has just
+// made its monitor hands it from one of its threads to another; of a client that comes meanwhile
+// both threads read, now and then, and tear its commands (seen with storage daemons of 7.2 and
+// 10.0.2, about once in a thousand). Such a connection is found to be broken and made anew, but a
+// command may be lost.
+inline constexpr absl::Duration kSettleTime = absl::Milliseconds(200);
 
 // Virtual machines at a time: far more than a host has.
 inline constexpr size_t kInstancesMax = 10'000;

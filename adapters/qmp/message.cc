@@ -29,7 +29,9 @@ absl::StatusOr<Message> ReadGreeting(const Json& qmp) {
 
   Greeting greeting;
   greeting.version = absl::StrCat(major, ".", minor, ".", micro);
-  if (const std::string* package = StringMember(*version, "package")) greeting.package = *package;
+  if (const std::string* package = StringMember(*version, "package")) {
+    greeting.package = package->substr(0, kIdentityBytesMax);
+  }
   if (const Json* capabilities = Member(qmp, "capabilities");
       capabilities != nullptr && capabilities->is_array()) {
     for (const Json& capability : *capabilities) greeting.oob |= capability == "oob";
@@ -49,7 +51,7 @@ absl::StatusOr<QmpError> ReadError(const Json& error) {
   const std::string* const error_class = StringMember(error, "class");
   const std::string* const desc = StringMember(error, "desc");
   if (error_class == nullptr || desc == nullptr) return Refuse("an error without class or desc");
-  return QmpError{*error_class, *desc};
+  return QmpError{error_class->substr(0, kShownBytesMax), desc->substr(0, kErrorTextBytesMax)};
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "adapters/qmp/limits.h"
 #include "adapters/qmp/transcoder.h"
 #include "engine/backend/error_reason.h"
+#include "engine/backend/proto_time.h"
 #include "engine/base/error.h"
 #include "engine/base/error_metadata.h"
 
@@ -39,13 +40,6 @@ bool IsTooOld(absl::string_view version) {
     return true;
   }
   return major < kOldestMajor || (major == kOldestMajor && minor < kOldestMinor);
-}
-
-void SetTime(absl::Time time, google::protobuf::Timestamp* timestamp) {
-  const int64_t seconds = absl::ToUnixSeconds(time);
-  timestamp->set_seconds(seconds);
-  timestamp->set_nanos(
-      static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
 }
 
 // A member that is a string; empty if there is none.
@@ -83,11 +77,11 @@ void MonitoredInstance::Start() {
   WaitAndConnect(absl::ZeroDuration());
 }
 
+void MonitoredInstance::ShowNextAttempt(absl::Duration delay) {
+  backend::ToProto(context_.clock.Now() + delay, shown_.mutable_next_attempt_time());
+}
+
 void MonitoredInstance::WaitAndConnect(absl::Duration delay) {
-  shown_.clear_next_attempt_time();
-  if (delay > absl::ZeroDuration()) {
-    SetTime(context_.clock.Now() + delay, shown_.mutable_next_attempt_time());
-  }
   timer_ = context_.loop.RunAfter(delay, [weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->Connect();
   });
@@ -124,6 +118,9 @@ void MonitoredInstance::OnReady(const Greeting& greeting) {
   {
     MutexLock lock(&mutex_);
     connection = connection_;
+    // What an earlier one at this address said of itself.
+    shown_.clear_name();
+    shown_.clear_uuid();
     shown_.set_qemu_version(greeting.version);
     shown_.set_qemu_package(greeting.package);
     shown_.set_process_id(greeting.peer_pid);
@@ -146,13 +143,13 @@ void MonitoredInstance::AskWhoItIs(const std::shared_ptr<Connection>& connection
     const auto self = weak.lock();
     if (self == nullptr || !reply.ok()) return;
     MutexLock lock(&self->mutex_);
-    self->shown_.set_name(Text(reply.value, "name"));
+    self->shown_.set_name(Text(reply.value, "name").substr(0, kIdentityBytesMax));
   });
   connection->Execute("query-uuid", nullptr, [weak = weak_from_this()](const Reply& reply) {
     const auto self = weak.lock();
     if (self == nullptr || !reply.ok()) return;
     MutexLock lock(&self->mutex_);
-    self->shown_.set_uuid(Text(reply.value, "UUID"));
+    self->shown_.set_uuid(Text(reply.value, "UUID").substr(0, kIdentityBytesMax));
   });
   {
     MutexLock lock(&mutex_);
@@ -237,6 +234,7 @@ void MonitoredInstance::OnClosed(const absl::Status& closed) {
       MetadataOf(closed, "cause") == "garbage" ? Unusable(closed.message()) : closed;
   InstanceState previous;
   absl::Duration delay;
+  bool has_failed = false;
   bool tell = false;
   {
     MutexLock lock(&mutex_);
@@ -249,9 +247,13 @@ void MonitoredInstance::OnClosed(const absl::Status& closed) {
     shown_.clear_run_state();
     asks_run_state_ = false;
     delay = NextState(why);
+    if (!ends_) ShowNextAttempt(delay);
+    has_failed = shown_.state() == v1::INSTANCE_STATE_FAILED;
     tell = !ends_ && (previous != shown_.state() || previous_reason != shown_.error_reason());
   }
-  backend_->Detach(why, absl::holds_alternative<UnixAddress>(options_.address.value()));
+  // One that worked before is tried again soon, whatever ended it: calls should be, too.
+  backend_->Detach(has_failed ? why : closed,
+                   absl::holds_alternative<UnixAddress>(options_.address.value()));
   if (tell) Tell(previous);
   std::shared_ptr<Connection> connection;  // Goes once the lock is let go.
   bool ends = false;
@@ -287,7 +289,7 @@ absl::Duration MonitoredInstance::NextState(const absl::Status& why) {
 }
 
 void MonitoredInstance::SetState(InstanceState state, const absl::Status& why) {
-  if (shown_.state() != state) SetTime(context_.clock.Now(), shown_.mutable_state_time());
+  if (shown_.state() != state) backend::ToProto(context_.clock.Now(), shown_.mutable_state_time());
   shown_.set_state(state);
   shown_.set_error(std::string(why.message()));
   shown_.set_error_reason(backend::ErrorReasonOf(why));
@@ -312,43 +314,45 @@ void MonitoredInstance::Tell(InstanceState previous) {
   context_.log.Append(options_.request.id(), std::move(event));
 }
 
-void MonitoredInstance::End(bool is_deleted, std::function<void()> done) {
-  context_.loop.Post([self = shared_from_this(), is_deleted, done = std::move(done)]() mutable {
+void MonitoredInstance::End(Ending ending, std::function<void()> done) {
+  context_.loop.Post([self = shared_from_this(), ending, done = std::move(done)]() mutable {
     std::shared_ptr<Connection> connection;
     {
       MutexLock lock(&self->mutex_);
       self->ends_ = true;
-      self->is_deleted_ = is_deleted;
+      self->ending_ = ending;
       self->on_end_ = std::move(done);
       connection = self->connection_;
       if (self->timer_ != 0) self->context_.loop.Cancel(std::exchange(self->timer_, 0));
     }
     if (connection == nullptr) return self->Finish();
-    connection->Close(Error(Reason::kConnectionLost,
-                            absl::StrCat("Instance '", self->options_.request.id(),
-                                         is_deleted ? "' is deleted" : "': the service stops"),
-                            {{"instance", self->options_.request.id()}}));
+    connection->Close(
+        Error(Reason::kConnectionLost,
+              absl::StrCat("Instance '", self->options_.request.id(),
+                           ending == Ending::kStopped ? "': the service stops" : "' is deleted"),
+              {{"instance", self->options_.request.id()}}));
   });
 }
 
 void MonitoredInstance::Finish() {
   std::function<void()> done;
-  bool is_deleted = false;
+  Ending ending;
   InstanceState previous;
   {
     MutexLock lock(&mutex_);
     done = std::exchange(on_end_, nullptr);
-    is_deleted = is_deleted_;
+    ending = ending_;
     previous = shown_.state();
-    if (is_deleted) SetState(v1::INSTANCE_STATE_DELETED, absl::OkStatus());
+    if (ending != Ending::kStopped) SetState(v1::INSTANCE_STATE_DELETED, absl::OkStatus());
     shown_.clear_next_attempt_time();
   }
-  if (is_deleted) {
-    backend_->Detach(Error(Reason::kInstanceUnreachable, "it is deleted", {}), false);
-    backend_->Retire();
-    Tell(previous);
-  }
-  done();
+  if (ending == Ending::kStopped) return done();
+  backend_->Detach(Error(Reason::kInstanceUnreachable, "it is deleted", {}), false);
+  backend_->Retire(ending == Ending::kGone,
+                   [self = shared_from_this(), previous, done = std::move(done)] {
+                     self->Tell(previous);
+                     done();
+                   });
 }
 
 v1::Instance MonitoredInstance::Describe() const {

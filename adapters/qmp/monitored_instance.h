@@ -51,9 +51,13 @@ class MonitoredInstance final : public Connection::Listener,
   // Something may listen at its address now: a wait for the next attempt ends at once.
   void Poke();
 
-  // Ends the connection and every attempt. `is_deleted`: its jobs leave the books, and the last
-  // event says DELETED; else nothing is told. `done` runs when all that is over.
-  void End(bool is_deleted, std::function<void()> done);
+  enum class Ending {
+    kStopped,  // The service stops: nothing is told.
+    kDeleted,  // Its jobs leave the books, and the last event says DELETED.
+    kGone,     // The same, and QEMU has ended as far as is known.
+  };
+  // Ends the connection and every attempt. `done` runs when all that is over.
+  void End(Ending ending, std::function<void()> done);
 
   // As it is now.
   ::tidemark::block::v1::Instance Describe() const;
@@ -73,6 +77,7 @@ class MonitoredInstance final : public Connection::Listener,
   using InstanceState = ::tidemark::block::v1::InstanceState;
 
   void Connect();
+  void ShowNextAttempt(absl::Duration delay) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WaitAndConnect(absl::Duration delay) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AskWhoItIs(const std::shared_ptr<Connection>& connection);
   void AskRunState(const std::shared_ptr<Connection>& connection);
@@ -108,7 +113,7 @@ class MonitoredInstance final : public Connection::Listener,
   bool asks_run_state_ ABSL_GUARDED_BY(mutex_) = false;
   bool run_state_is_stale_ ABSL_GUARDED_BY(mutex_) = false;
   bool ends_ ABSL_GUARDED_BY(mutex_) = false;
-  bool is_deleted_ ABSL_GUARDED_BY(mutex_) = false;
+  Ending ending_ ABSL_GUARDED_BY(mutex_) = Ending::kStopped;
   std::function<void()> on_end_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -197,9 +197,20 @@ void QmpBackend::EndAll() {
   });
 }
 
-void QmpBackend::Retire() {
-  keeper_->EndAll(kRetired);
-  exports_->Forget();
+// Behind what is still held, too.
+void QmpBackend::Retire(bool has_gone, std::function<void()> done) {
+  bool lives = !has_gone;
+  {
+    MutexLock lock(&mutex_);
+    if (connection_ != nullptr && connection_->peer_is_watched()) {
+      lives = !connection_->peer_has_exited();
+    }
+  }
+  Take([self = shared_from_this(), lives, done = std::move(done)] {
+    self->keeper_->EndAll(lives ? kRetired : kQemuEnded);
+    lives ? self->exports_->Forget() : self->exports_->EndAll();
+    done();
+  });
 }
 
 void QmpBackend::StartPolling() {

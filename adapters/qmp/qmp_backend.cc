@@ -69,10 +69,10 @@ std::shared_ptr<QmpBackend> QmpBackend::Create(std::string instance, BridgeConte
   };
   backend->keeper_ =
       std::make_shared<JobKeeper>(backend->instance_, context.log, context.jobs, context.store,
-                                  context.workers, context.clock, std::move(hooks));
+                                  context.storing, context.clock, std::move(hooks));
   backend->keeper_->Restore(stored.jobs);
   backend->exports_ = std::make_shared<ExportKeeper>(backend->instance_, context.log, context.store,
-                                                     context.workers);
+                                                     context.storing);
   backend->exports_->Restore(stored.exports);
   return backend;
 }
@@ -152,24 +152,24 @@ bool QmpBackend::RefuseAsUnfinished(const Pending& call) {
 // With the job goes its result, which until then must be in QEMU or in what is saved.
 void QmpBackend::SubmitWhenSaved(PendingPtr call) {
   auto is_taken = std::make_shared<std::atomic<bool>>(false);
+  // Of whoever sets that first. What waits for the disk must not keep a call that was refused.
+  auto waiting = std::make_shared<PendingPtr>(std::move(call));
   // The caller must not be kept longer than its call: it may own us.
-  const auto refuse = [id = call->dismissed_job, instance = instance_](Pending& refused) {
-    const Done done = std::exchange(refused.done, nullptr);
-    done(Error(Reason::kIoError,
-               absl::StrCat("Job '", id, "' of '", instance,
-                            "' is not dismissed: its result cannot be saved for now"),
-               {{"job", id}, {"instance", instance}, {"outcome", "not-sent"}}));
+  const auto refuse = [id = (*waiting)->dismissed_job, instance = instance_](PendingPtr call) {
+    call->done(Error(Reason::kIoError,
+                     absl::StrCat("Job '", id, "' of '", instance,
+                                  "' is not dismissed: its result cannot be saved for now"),
+                     {{"job", id}, {"instance", instance}, {"outcome", "not-sent"}}));
   };
-  context_.loop.RunAfter(kSavedWaitMax, [weak = std::weak_ptr<Pending>(call), is_taken, refuse] {
-    const auto waiting = weak.lock();
-    if (waiting != nullptr && !is_taken->exchange(true)) refuse(*waiting);
+  context_.loop.RunAfter(kSavedWaitMax, [waiting, is_taken, refuse] {
+    if (!is_taken->exchange(true)) refuse(std::move(*waiting));
   });
-  context_.log.RunWhenSaved(context_.log.position(),
-                            [weak = weak_from_this(), call = std::move(call), is_taken, refuse] {
-                              if (is_taken->exchange(true)) return;
-                              const auto self = weak.lock();
-                              self != nullptr ? self->Submit(call) : refuse(*call);
-                            });
+  context_.log.RunWhenSaved(
+      context_.log.position(), [weak = weak_from_this(), waiting, is_taken, refuse] {
+        if (is_taken->exchange(true)) return;
+        const auto self = weak.lock();
+        self != nullptr ? self->Submit(std::move(*waiting)) : refuse(std::move(*waiting));
+      });
 }
 
 // For its starter a job that we are about to dismiss has gone: what QEMU would say then.
@@ -196,9 +196,21 @@ void QmpBackend::Submit(PendingPtr call) {
       const bool must_be_stored = !call->jobs.empty() && context_.store != nullptr;
       const bool waits = call->command->kind == backend::CommandKind::kGraph && !queue_.empty();
       if (!must_be_stored && !waits) return Send(call);
-      queue_.push_back(std::move(call));
-      if (queue_.size() == 1) PostStore();
-      return;
+      if (queue_.size() < kCommandsWaitingMax) {
+        context_.loop.RunAfter(kSavedWaitMax,
+                               [weak = weak_from_this(), waiting = std::weak_ptr<Pending>(call)] {
+                                 const auto self = weak.lock();
+                                 const auto call = waiting.lock();
+                                 if (self != nullptr && call != nullptr) self->GiveUpStoring(call);
+                               });
+        queue_.push_back(std::move(call));
+        if (queue_.size() == 1) PostStore();
+        return;
+      }
+      status = Error(Reason::kLimitReached,
+                     absl::StrCat("cannot run ", call->command->qmp_name, " on '", instance_,
+                                  "': ", queue_.size(), " commands wait already"),
+                     {{"outcome", "not-sent"}});
     }
   }
   call->done(WithMetadata(status, "instance", instance_));
@@ -235,8 +247,22 @@ void QmpBackend::GiveUpWaiting(const std::string& id, const PendingPtr& call) {
   call->done(WithMetadata(status, "instance", instance_));
 }
 
+// The disk is slow: its own store may be at work still, and then finds it gone.
+void QmpBackend::GiveUpStoring(const PendingPtr& call) {
+  {
+    MutexLock lock(&mutex_);
+    const bool is_front = !queue_.empty() && queue_.front() == call;
+    if (std::erase(queue_, call) == 0) return;
+    if (is_front && !queue_.empty()) PostStore();
+  }
+  call->done(Error(Reason::kIoError,
+                   absl::StrCat(call->command->qmp_name, " was not sent to '", instance_,
+                                "': jobs cannot be recorded for now"),
+                   {{"instance", instance_}, {"outcome", "not-sent"}}));
+}
+
 void QmpBackend::PostStore() {
-  context_.workers.Post([self = shared_from_this()] { self->StoreFront(); });
+  context_.storing.Post([self = shared_from_this()] { self->StoreFront(); });
 }
 
 // Stores the jobs of the first call in the queue, and sends it and all behind it up to the next
@@ -336,8 +362,8 @@ void QmpBackend::OnJobGone(const std::string& id) {
 
 void QmpBackend::Dismiss(const std::string& id, JobKeeper::Generation generation) {
   MutexLock lock(&mutex_);
-  // Found again when the connection is back.
-  if (state_ == State::kDetached) return;
+  // Found again when the connection is back; or its id is another job's by now.
+  if (state_ == State::kDetached || !keeper_->IsLeaving(id, generation)) return;
   connection_->Execute("job-dismiss", Json{{"id", id}},
                        [weak = weak_from_this(), id, generation](const Reply& reply) {
                          const auto self = weak.lock();
@@ -345,9 +371,7 @@ void QmpBackend::Dismiss(const std::string& id, JobKeeper::Generation generation
                          // to it by itself.
                          if (self == nullptr || reply.status.ok()) return;
                          self->context_.loop.RunAfter(kDismissAgain, [weak, id, generation] {
-                           const auto later = weak.lock();
-                           if (later != nullptr && later->keeper_->IsLeaving(id, generation))
-                             later->Dismiss(id, generation);
+                           if (const auto later = weak.lock()) later->Dismiss(id, generation);
                          });
                        });
 }
@@ -359,7 +383,7 @@ void QmpBackend::OnEvent(Json event) {
 void QmpBackend::Take(std::function<void()> handle) {
   {
     MutexLock lock(&inbound_mutex_);
-    if (holds_ > 0) {
+    if (holds_ > 0 || releasing_) {
       held_.push_back(std::move(handle));
       if (held_.size() <= kHeldMax && context_.clock.Elapsed() - held_since_ <= kHeldMaxTime) {
         return;
@@ -389,12 +413,17 @@ void QmpBackend::Release() {
   {
     MutexLock lock(&inbound_mutex_);
     --holds_;
+    // Who is at it goes on with what this may have set free.
+    if (std::exchange(releasing_, true)) return;
   }
   while (true) {
     std::function<void()> next;
     {
       MutexLock lock(&inbound_mutex_);
-      if (holds_ > 0 || held_.empty()) return;
+      if (holds_ > 0 || held_.empty()) {
+        releasing_ = false;
+        return;
+      }
       next = std::move(held_.front());
       held_.pop_front();
     }

@@ -37,6 +37,8 @@ namespace tidemark::qmp {
 struct BridgeContext {
   IoLoop& loop;
   Executor& workers;
+  // What is stored of jobs and exports: a slow disk keeps nothing else waiting.
+  Executor& storing;
   // Names of hosts are looked up here, which may take long.
   Executor& resolver;
   backend::EventLog& log;
@@ -73,8 +75,9 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   // `is_local`: the monitor is a socket of this machine, where a refusal means that QEMU has ended.
   void Detach(const absl::Status& why, bool is_local);
 
-  // The instance is given up: its jobs and exports leave the books. After Detach.
-  void Retire();
+  // The instance is given up: its jobs and exports leave the books, and then `done` runs. After
+  // Detach. `has_gone`: so has its QEMU, unless its process is known to live.
+  void Retire(bool has_gone, std::function<void()> done);
 
   // Members, values and events of QEMU's that the API does not have.
   uint64_t unknown_count() const { return unknown_count_; }
@@ -107,6 +110,7 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   void SubmitWhenSaved(PendingPtr call);
   bool WaitsForId(const PendingPtr& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void GiveUpWaiting(const std::string& id, const PendingPtr& call);
+  void GiveUpStoring(const PendingPtr& call);
   void Send(const PendingPtr& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void StoreFront();
   void PostStore() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -173,6 +177,8 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   std::deque<std::function<void()>> held_ ABSL_GUARDED_BY(inbound_mutex_);
   // Questions whose answers are waited for.
   int holds_ ABSL_GUARDED_BY(inbound_mutex_) = 0;
+  // What was held is being handled.
+  bool releasing_ ABSL_GUARDED_BY(inbound_mutex_) = false;
   // On the clock's Elapsed(): when the first of them was asked.
   absl::Duration held_since_ ABSL_GUARDED_BY(inbound_mutex_);
 };

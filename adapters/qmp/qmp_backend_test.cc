@@ -150,7 +150,8 @@ class QmpBackendTest : public ::testing::Test {
   backend::JobBook jobs_{log_};
   DialectCache dialects_;
   const std::shared_ptr<QmpBackend> backend_ = QmpBackend::Create(
-      "vm", {loop_, workers_, workers_, log_, jobs_, nullptr, SystemClock(), dialects_}, {});
+      "vm", {loop_, workers_, workers_, workers_, log_, jobs_, nullptr, SystemClock(), dialects_},
+      {});
   std::shared_ptr<Owner> owner_;
 };
 

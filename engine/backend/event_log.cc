@@ -22,6 +22,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "engine/backend/event_subject.h"
+#include "engine/backend/proto_time.h"
 #include "engine/base/error.h"
 #include "engine/base/mutex.h"
 
@@ -32,13 +33,6 @@ namespace v1 = ::tidemark::block::v1;
 
 // Never told yet.
 constexpr absl::Duration kNever = -absl::InfiniteDuration();
-
-void SetTime(absl::Time time, google::protobuf::Timestamp* timestamp) {
-  const int64_t seconds = absl::ToUnixSeconds(time);
-  timestamp->set_seconds(seconds);
-  timestamp->set_nanos(
-      static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
-}
 
 }  // namespace
 
@@ -152,7 +146,7 @@ class EventLog::Core : public std::enable_shared_from_this<EventLog::Core> {
 uint64_t EventLog::Core::Append(absl::string_view instance, Event event) {
   event.set_instance(std::string(instance));
   event.set_kind(KindOf(event));
-  if (!event.has_time()) SetTime(clock_.Now(), event.mutable_time());
+  if (!event.has_time()) ToProto(clock_.Now(), event.mutable_time());
   SlotKey key(event.instance(), std::string(JobIdOf(event)));
   Outbox outbox;
   uint64_t position = 0;

@@ -37,8 +37,9 @@ absl::Status ErrnoStatus(int errno_value, absl::string_view attempted) {
   CHECK(errno_value != 0);
   char space[128];
   const char* text = strerror_r(errno_value, space, sizeof(space));
+  const char* const name = strerrorname_np(errno_value);
   return Error(ReasonOf(errno_value), absl::StrCat(attempted, ": ", text),
-               {{"errno", absl::StrCat(errno_value)}});
+               {{"errno", name == nullptr ? absl::StrCat(errno_value) : name}});
 }
 
 int ErrnoOf(const absl::Status& status) {

@@ -198,7 +198,7 @@ Flags, anywhere on the line
                        tidemarkd listens by default.
   --instance NAME      The virtual machine to speak to. Default: the native engine.
   --json               Print JSON in QMP's shape, one line a response.
-  --timeout SECONDS    Give up a call that takes longer.
+  --timeout SECONDS    Give up a call that takes longer. Not for what goes on: watch, events.
   --tls_ca FILE        TLS: the authority (PEM) that signed the daemon's certificate.
   --tls_cert FILE      TLS: our certificate and key (PEM), where the daemon asks for one.
   --tls_key FILE

@@ -65,6 +65,12 @@ int RunWithDaemon(const Flags& flags) {
   const std::string& word = flags.words[0];
   const auto* const method = FindMethod(word);
   if (method == nullptr && !IsOurWord(word)) return UnknownCommand(word);
+  const bool is_stream =
+      word == "events" || word == "watch" || (method != nullptr && method->server_streaming());
+  if (is_stream && flags.timeout != absl::InfiniteDuration()) {
+    return UsageError(absl::StrCat("--timeout is for calls that are answered once; '", word,
+                                   "' tells what happens for as long as it is let"));
+  }
   ClientOptions options;
   options.address = flags.address;
   options.tls_ca = flags.tls_ca;

@@ -7,9 +7,9 @@
 #include "engine/backend/command.h"
 #include "engine/backend/limits.h"
 #include "engine/backend/message_walk.h"
+#include "engine/backend/proto_time.h"
 #include "qmp/options.pb.h"
 #include "service/rpc/limits.h"
-#include "service/rpc/proto_time.h"
 
 namespace tidemark::rpc {
 namespace {
@@ -64,7 +64,7 @@ void FillCapabilities(const backend::Capabilities& capabilities, const std::stri
   // A child is three messages deeper: the driver, the reference, the definition.
   limits.set_node_depth(backend::kRequestDepthMax / 3);
   limits.set_streams(kStreamsMax);
-  ToProto(backend::kCoalescePeriod, limits.mutable_progress_interval());
+  backend::ToProto(backend::kCoalescePeriod, limits.mutable_progress_interval());
 }
 
 }  // namespace tidemark::rpc

@@ -4,10 +4,10 @@
 #include <utility>
 
 #include "engine/backend/event_subject.h"
+#include "engine/backend/proto_time.h"
 #include "engine/backend/validate.h"
 #include "service/rpc/filter.h"
 #include "service/rpc/limits.h"
-#include "service/rpc/proto_time.h"
 
 namespace tidemark::rpc {
 
@@ -17,8 +17,9 @@ EventStream::EventStream(const Front& front, grpc::CallbackServerContext* contex
                          const v1::WatchEventsRequest& request)
     : LogStream(front, context), request_(request), last_sent_(front.clock.Elapsed()) {
   absl::Status status = backend::Validate(request_);
-  heartbeat_interval_ = request_.has_heartbeat_interval() ? FromProto(request_.heartbeat_interval())
-                                                          : kHeartbeatDefault;
+  heartbeat_interval_ = request_.has_heartbeat_interval()
+                            ? backend::FromProto(request_.heartbeat_interval())
+                            : kHeartbeatDefault;
   cursor_ = request_.has_after() ? request_.after() : front.log.position();
   if (status.ok()) status = front.log.Read(cursor_, 0).status();
   Start(std::move(status));
@@ -70,7 +71,7 @@ bool EventStream::Passes(const backend::Event& event) const {
 
 void EventStream::FillHeartbeat(v1::WatchEventsResponse* response) {
   response->mutable_heartbeat()->set_sequence(cursor_);
-  ToProto(front().clock.Now(), response->mutable_heartbeat()->mutable_time());
+  backend::ToProto(front().clock.Now(), response->mutable_heartbeat()->mutable_time());
   last_sent_ = front().clock.Elapsed();
 }
 

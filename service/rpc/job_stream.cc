@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/backend/proto_time.h"
 #include "engine/backend/validate.h"
 #include "engine/base/status_macros.h"
 #include "service/rpc/limits.h"
-#include "service/rpc/proto_time.h"
 
 namespace tidemark::rpc {
 namespace {
@@ -33,8 +33,9 @@ absl::Status ExplainNoJob(const Front& front, absl::string_view instance,
 JobStream::JobStream(const Front& front, grpc::CallbackServerContext* context,
                      const v1::WatchJobRequest& request)
     : LogStream(front, context), last_sent_(front.clock.Elapsed()) {
-  progress_interval_ = request.has_progress_interval() ? FromProto(request.progress_interval())
-                                                       : kProgressIntervalDefault;
+  progress_interval_ = request.has_progress_interval()
+                           ? backend::FromProto(request.progress_interval())
+                           : kProgressIntervalDefault;
   absl::StatusOr<JobFollower> follower = Follow(front, request);
   if (follower.ok()) follower_ = *std::move(follower);
   Start(follower.status());
@@ -68,7 +69,8 @@ JobWait::JobWait(const Front& front, grpc::CallbackServerContext* context,
       request_(request),
       response_(response),
       pump_(std::make_shared<Pump>(front.log, front.executor, [this] { return Step(); })) {
-  const absl::Duration timeout = request.has_timeout() ? FromProto(request.timeout()) : kWaitMax;
+  const absl::Duration timeout =
+      request.has_timeout() ? backend::FromProto(request.timeout()) : kWaitMax;
   deadline_ = front.clock.Elapsed() + std::min(timeout, kWaitMax);
   absl::StatusOr<JobFollower> follower = Follow(front, request);
   absl::Status status = follower.status();

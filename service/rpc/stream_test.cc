@@ -3,10 +3,10 @@
 #include <vector>
 
 #include "absl/strings/numbers.h"
+#include "engine/backend/proto_time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "service/rpc/front_world.h"
-#include "service/rpc/proto_time.h"
 #include "tidemark/block/v1/event.grpc.pb.h"
 #include "tidemark/block/v1/job.grpc.pb.h"
 
@@ -127,7 +127,7 @@ TEST(WatchEvents, AFilterThatNothingPassesStillMovesTheCursor) {
   FrontWorld world;
   v1::WatchEventsRequest request = After(0);
   request.add_job_ids("nobody");
-  ToProto(absl::Milliseconds(100), request.mutable_heartbeat_interval());
+  backend::ToProto(absl::Milliseconds(100), request.mutable_heartbeat_interval());
   for (int i = 0; i < 1000; ++i) world.log.Append("", StatusChange("j", v1::JOB_STATUS_RUNNING));
   Watch watch(world, request);
   EXPECT_EQ(watch.Next(), "heartbeat 0");
@@ -137,7 +137,7 @@ TEST(WatchEvents, AFilterThatNothingPassesStillMovesTheCursor) {
 TEST(WatchEvents, SilenceIsBrokenByHeartbeats) {
   FrontWorld world;
   v1::WatchEventsRequest request;
-  ToProto(absl::Milliseconds(100), request.mutable_heartbeat_interval());
+  backend::ToProto(absl::Milliseconds(100), request.mutable_heartbeat_interval());
   Watch watch(world, request);
   for (int i = 0; i < 3; ++i) EXPECT_EQ(watch.Next(), "heartbeat 0");
 }
@@ -389,7 +389,7 @@ TEST(WaitJob, ReturnsUndoneWhenTheTimeIsUp) {
   for (const absl::Duration timeout : {absl::ZeroDuration(), absl::Milliseconds(50)}) {
     v1::WaitJobRequest request;
     request.set_id("j");
-    ToProto(timeout, request.mutable_timeout());
+    backend::ToProto(timeout, request.mutable_timeout());
     grpc::Status status;
     const v1::WaitJobResponse response = Wait(world, request, &status);
     ASSERT_TRUE(status.ok()) << status.error_message();

@@ -1,12 +1,14 @@
 // Between absl's times and protobuf's. Any thread.
-#ifndef SERVICE_RPC_PROTO_TIME_H_
-#define SERVICE_RPC_PROTO_TIME_H_
+#ifndef ENGINE_BACKEND_PROTO_TIME_H_
+#define ENGINE_BACKEND_PROTO_TIME_H_
+
+#include <cstdint>
 
 #include "absl/time/time.h"
 #include "google/protobuf/duration.pb.h"
 #include "google/protobuf/timestamp.pb.h"
 
-namespace tidemark::rpc {
+namespace tidemark::backend {
 
 inline absl::Duration FromProto(const google::protobuf::Duration& duration) {
   return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
@@ -24,6 +26,6 @@ inline void ToProto(absl::Time from, google::protobuf::Timestamp* to) {
       static_cast<int32_t>(absl::ToInt64Nanoseconds(from - absl::FromUnixSeconds(to->seconds()))));
 }
 
-}  // namespace tidemark::rpc
+}  // namespace tidemark::backend
 
-#endif  // SERVICE_RPC_PROTO_TIME_H_
+#endif  // ENGINE_BACKEND_PROTO_TIME_H_
