@@ -169,7 +169,10 @@ What it may touch
                         Default: any path that the user of the service may use.
   --state_dir FOLDER    Where the service keeps events, the results of jobs and the virtual
                         machines that clients registered, so that all of it goes on after a
-                        restart. Made if it is missing. Default: nothing is kept.
+                        restart. Made if it is missing. Default: nothing is kept; events are then
+                        numbered from 1 again by each process, and jobs of virtual machines that end
+                        while the service is away stay `concluded` in QEMU until somebody calls
+                        job-dismiss.
 
 Virtual machines (clients register others with CreateInstance)
   --instance_dir FOLDER Every unix socket in this folder is the QMP monitor of a virtual machine,
