@@ -182,8 +182,8 @@ Virtual machines (clients register others with CreateInstance)
   --instances FILE      Know these from the start: {"instances": [{"id": "vm1", "address":
                         {"type": "unix", "path": "/run/vm1.qmp"}}, ...]}; an address may also be
                         of type tcp (host, port) or vsock (cid, port).
-  --monitor_timeout S   Give a connection up when QEMU says nothing for S seconds although it was
-                        asked something. Default: 30.
+  --monitor_timeout S   Give a connection up when QEMU answers nothing for S seconds although it
+                        was asked something: it hangs, or a command takes longer. Default: 30.
 
 What it does at start
   --startup FILE        Send these requests to itself before it serves anybody: a JSON list of

@@ -225,7 +225,7 @@ Connection::Drained Connection::Receive() {
     const bool goes_on = Consume(absl::string_view(bytes, count));
     {
       MutexLock lock(&mutex_);
-      // Commands wait for answers; a peer that says other things only is silent all the same.
+      // Commands wait for answers; a peer that only tells events is silent all the same.
       if (waiting_.empty() || reader_.half_bytes() > 0) last_heard_ = SystemClock().Elapsed();
     }
     if (!goes_on) return Drained::kStopped;
@@ -362,7 +362,9 @@ void Connection::Tick() {
     tick_ = 0;
     if (state_ != State::kReady) return;
     const absl::Duration now = SystemClock().Elapsed();
-    if (worker_has_line_) last_heard_ = now;
+    // This process was stopped, or is slow: what has come may not all be read yet.
+    const bool is_late = now - tick_due_ > absl::Seconds(1);
+    if (worker_has_line_ || is_late) last_heard_ = now;
     const absl::Duration limit =
         waiting_.empty() ? limits_.keepalive_interval : limits_.silence_max;
     const absl::Duration left = last_heard_ + limit - now;

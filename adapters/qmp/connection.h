@@ -64,7 +64,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
     //   busy         not greeted in time, or not even accepted: another client may hold the monitor
     //   timeout      connect or capabilities took too long
     //   garbage      the peer does not speak QMP, or broke its rules
-    //   silent       nothing came for silence_max with a command waiting
+    //   silent       nothing was answered for silence_max while a command waited
     //   peer-closed  the peer closed the socket, or the socket failed
     //   local        closed by the last reference going away
     virtual void OnClosed(const absl::Status& why) = 0;

@@ -82,11 +82,12 @@ struct Meaning {
 Meaning MeaningOf(absl::string_view text) {
   Meaning meaning;
   // Matching takes quadratic time.
+  const absl::string_view whole = text;
   text = text.substr(0, kErrorMatchBytesMax);
   for (const ErrorText& row : ErrorTexts()) {
     if (!Matches(row.pattern, text, &meaning.holes)) continue;
     meaning.reason =
-        row.reason.has_value() ? *row.reason : ReasonOfErrno(text).value_or(Reason::kIoError);
+        row.reason.has_value() ? *row.reason : ReasonOfErrno(whole).value_or(Reason::kIoError);
     if (row.field[0] != '\0') meaning.holes.emplace_back("field", row.field);
     // QEMU spells its members with dashes, our protos with underscores.
     for (auto& [key, value] : meaning.holes) {
@@ -95,7 +96,7 @@ Meaning MeaningOf(absl::string_view text) {
     return meaning;
   }
   meaning.holes.clear();
-  meaning.reason = ReasonOfErrno(text).value_or(Reason::kQemuRefused);
+  meaning.reason = ReasonOfErrno(whole).value_or(Reason::kQemuRefused);
   return meaning;
 }
 

@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "adapters/qmp/error_table.h"
+#include "adapters/qmp/json.h"
 #include "adapters/qmp/limits.h"
 #include "engine/backend/error_reason.h"
 #include "engine/backend/event_subject.h"
@@ -50,7 +51,7 @@ bool HasEnded(v1::JobStatus status) {
 }  // namespace
 
 void JobKeeper::SetError(const std::string& error, v1::Job* job) {
-  job->set_error(error.substr(0, kErrorTextBytesMax));
+  job->set_error(Utf8Prefix(error, kErrorTextBytesMax));
   job->set_error_reason(error.empty() ? v1::ERROR_REASON_UNSPECIFIED
                                       : backend::ToProto(ReasonOfText(error)));
 }
@@ -164,6 +165,11 @@ JobKeeper::Record& JobKeeper::Begin(const std::string& id) {
   return record;
 }
 
+void JobKeeper::OnAttach() {
+  MutexLock lock(&mutex_);
+  knows_all_ = false;
+}
+
 void JobKeeper::OnEvent(backend::Event event) {
   After after;
   {
@@ -171,7 +177,7 @@ void JobKeeper::OnEvent(backend::Event event) {
     const std::string job(backend::JobIdOf(event));
     if (event.has_job_status_change()) {
       OnStatus(std::move(event), &after);
-    } else if (job.empty() || records_.contains(job)) {
+    } else if (job.empty() || records_.contains(job) || !knows_all_) {
       // QEMU tells of a job only between its first status and its last: others are made up.
       Learn(&event);
       log_.Append(instance_, std::move(event));

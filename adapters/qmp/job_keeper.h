@@ -82,6 +82,8 @@ class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
   void Hide(google::protobuf::Message* answer) const;
 
   // --- What QEMU says, in the order of the wire.
+  // A new connection: which jobs there are is not known until Reconcile.
+  void OnAttach();
   // Any event of the virtual machine: appends it to the log, with what belongs to it.
   void OnEvent(backend::Event event);
   // Whether the event must not be told before query-jobs has been asked how the job ended.
@@ -184,6 +186,8 @@ class JobKeeper : public std::enable_shared_from_this<JobKeeper> {
   // By id, in the order sent.
   std::map<std::string, std::list<std::pair<Intent, Job>>> intended_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Record> records_ ABSL_GUARDED_BY(mutex_);
+  // No job lives that has no record.
+  bool knows_all_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace tidemark::qmp

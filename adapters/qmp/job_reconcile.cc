@@ -196,6 +196,7 @@ void JobKeeper::Reconcile(const v1::QueryJobsResponse& jobs,
   After after;
   {
     MutexLock lock(&mutex_);
+    knows_all_ = true;
     std::vector<std::string> missing;
     for (const auto& [id, record] : records_) {
       if (!listed.contains(id)) missing.push_back(id);

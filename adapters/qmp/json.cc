@@ -124,4 +124,12 @@ const Json::string_t* StringMember(const Json& json, const char* name) {
   return member == nullptr ? nullptr : member->get_ptr<const Json::string_t*>();
 }
 
+std::string Utf8Prefix(absl::string_view text, size_t bytes_max) {
+  if (text.size() <= bytes_max) return std::string(text);
+  size_t end = bytes_max;
+  // Not in the middle of a character: its first byte is no continuation (10xxxxxx).
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return std::string(text.substr(0, end));
+}
+
 }  // namespace tidemark::qmp

@@ -3,6 +3,7 @@
 #define ADAPTERS_QMP_JSON_H_
 
 #include <cstddef>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -29,6 +30,9 @@ absl::StatusOr<Json> ParseJson(absl::string_view text, const JsonLimits& limits 
 const Json* Member(const Json& json, const char* name);
 // The same, if it is a string.
 const Json::string_t* StringMember(const Json& json, const char* name);
+
+// The beginning of a UTF-8 text: whole characters, up to so many bytes.
+std::string Utf8Prefix(absl::string_view text, size_t bytes_max);
 
 }  // namespace tidemark::qmp
 

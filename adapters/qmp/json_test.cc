@@ -101,5 +101,14 @@ TEST(JsonTest, MembersAreLookedForOnlyInObjects) {
   EXPECT_EQ(*StringMember(Json{{"a", "x"}}, "a"), "x");
 }
 
+TEST(JsonTest, APrefixEndsBetweenCharacters) {
+  const std::string text = "ab\xc3\xa9z";
+  EXPECT_EQ(Utf8Prefix(text, 5), text);
+  EXPECT_EQ(Utf8Prefix(text, 4), "ab\xc3\xa9");
+  EXPECT_EQ(Utf8Prefix(text, 3), "ab");
+  EXPECT_EQ(Utf8Prefix(text, 2), "ab");
+  EXPECT_EQ(Utf8Prefix("\xe2\x82\xac", 2), "");
+}
+
 }  // namespace
 }  // namespace tidemark::qmp

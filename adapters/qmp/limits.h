@@ -36,8 +36,8 @@ inline constexpr size_t kEarlyEventsMax = 256;
 // How much of a peer's or client's text a message shows.
 inline constexpr size_t kShownBytesMax = 120;
 
-// How much of an error's text is kept, and is looked at to find out what it means: paths in it have
-// up to 4 KiB each.
+// How much of an error's text is kept: paths in it have up to 4 KiB each. How much of it is looked
+// at to find out what it means.
 inline constexpr size_t kErrorTextBytesMax = size_t{16} << 10;
 inline constexpr size_t kErrorMatchBytesMax = size_t{2} << 10;
 // What a virtual machine tells of itself: its name, its UUID, its QEMU's package.
@@ -68,9 +68,9 @@ inline constexpr absl::Duration kReconnectUnusable = absl::Seconds(30);
 // again. A peer that always hangs up at once is not asked ten times a second.
 inline constexpr absl::Duration kSteadyMin = absl::Seconds(10);
 
-// While QEMU is asked something that must be told first, what comes behind is held: so much, so
-// long. Beyond it the peer is not what it says it is.
-inline constexpr size_t kHeldMax = 2'000;
+// While QEMU is asked something that must be told first, what comes behind is held: so many events
+// beside the answers to all commands, so long. Beyond it the peer is not what it says it is.
+inline constexpr size_t kHeldMax = kCommandsWaitingMax + 2'000;
 inline constexpr absl::Duration kHeldMaxTime = absl::Seconds(60);
 // What can be done only once events are saved waits so long for it.
 inline constexpr absl::Duration kSavedWaitMax = absl::Seconds(10);

@@ -30,7 +30,7 @@ absl::StatusOr<Message> ReadGreeting(const Json& qmp) {
   Greeting greeting;
   greeting.version = absl::StrCat(major, ".", minor, ".", micro);
   if (const std::string* package = StringMember(*version, "package")) {
-    greeting.package = package->substr(0, kIdentityBytesMax);
+    greeting.package = Utf8Prefix(*package, kIdentityBytesMax);
   }
   if (const Json* capabilities = Member(qmp, "capabilities");
       capabilities != nullptr && capabilities->is_array()) {
@@ -51,7 +51,7 @@ absl::StatusOr<QmpError> ReadError(const Json& error) {
   const std::string* const error_class = StringMember(error, "class");
   const std::string* const desc = StringMember(error, "desc");
   if (error_class == nullptr || desc == nullptr) return Refuse("an error without class or desc");
-  return QmpError{error_class->substr(0, kShownBytesMax), desc->substr(0, kErrorTextBytesMax)};
+  return QmpError{Utf8Prefix(*error_class, kShownBytesMax), Utf8Prefix(*desc, kErrorTextBytesMax)};
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "adapters/qmp/json.h"
 #include "adapters/qmp/limits.h"
 #include "adapters/qmp/transcoder.h"
 #include "engine/backend/error_reason.h"
@@ -143,13 +144,13 @@ void MonitoredInstance::AskWhoItIs(const std::shared_ptr<Connection>& connection
     const auto self = weak.lock();
     if (self == nullptr || !reply.ok()) return;
     MutexLock lock(&self->mutex_);
-    self->shown_.set_name(Text(reply.value, "name").substr(0, kIdentityBytesMax));
+    self->shown_.set_name(Utf8Prefix(Text(reply.value, "name"), kIdentityBytesMax));
   });
   connection->Execute("query-uuid", nullptr, [weak = weak_from_this()](const Reply& reply) {
     const auto self = weak.lock();
     if (self == nullptr || !reply.ok()) return;
     MutexLock lock(&self->mutex_);
-    self->shown_.set_uuid(Text(reply.value, "UUID").substr(0, kIdentityBytesMax));
+    self->shown_.set_uuid(Utf8Prefix(Text(reply.value, "UUID"), kIdentityBytesMax));
   });
   {
     MutexLock lock(&mutex_);

@@ -48,6 +48,7 @@ void QmpBackend::Attach(std::shared_ptr<Connection> connection, const Greeting& 
                           absl::StrCat("Instance '", instance_, "' is being connected"),
                           {{"instance", instance_}});
   }
+  keeper_->OnAttach();
   Connection& wire = *connection;
   wire.Execute("query-qmp-schema", nullptr,
                [self = shared_from_this(), connection = std::move(connection),
@@ -199,12 +200,15 @@ void QmpBackend::EndAll() {
 
 // Behind what is still held, too.
 void QmpBackend::Retire(bool has_gone, std::function<void()> done) {
-  bool lives = !has_gone;
+  bool lives = true;
   {
     MutexLock lock(&mutex_);
-    if (connection_ != nullptr && connection_->peer_is_watched()) {
+    // One that other programs lie before may have lost only those.
+    const bool is_watched = connection_ != nullptr && connection_->peer_is_watched();
+    if (is_watched)
       lives = !connection_->peer_has_exited();
-    }
+    else if (connection_ != nullptr && greeting_.peer_pid == 0)
+      lives = !has_gone;
   }
   Take([self = shared_from_this(), lives, done = std::move(done)] {
     self->keeper_->EndAll(lives ? kRetired : kQemuEnded);

@@ -198,10 +198,12 @@ void QmpBackend::Submit(PendingPtr call) {
       if (!must_be_stored && !waits) return Send(call);
       if (queue_.size() < kCommandsWaitingMax) {
         context_.loop.RunAfter(kSavedWaitMax,
-                               [weak = weak_from_this(), waiting = std::weak_ptr<Pending>(call)] {
+                               [weak = weak_from_this(), waiting = std::weak_ptr<Pending>(call),
+                                count = ++call->queued_count] {
                                  const auto self = weak.lock();
                                  const auto call = waiting.lock();
-                                 if (self != nullptr && call != nullptr) self->GiveUpStoring(call);
+                                 if (self == nullptr || call == nullptr) return;
+                                 self->GiveUpStoring(call, count);
                                });
         queue_.push_back(std::move(call));
         if (queue_.size() == 1) PostStore();
@@ -248,12 +250,12 @@ void QmpBackend::GiveUpWaiting(const std::string& id, const PendingPtr& call) {
 }
 
 // The disk is slow: its own store may be at work still, and then finds it gone.
-void QmpBackend::GiveUpStoring(const PendingPtr& call) {
+void QmpBackend::GiveUpStoring(const PendingPtr& call, int queued_count) {
   {
     MutexLock lock(&mutex_);
     const bool is_front = !queue_.empty() && queue_.front() == call;
-    if (std::erase(queue_, call) == 0) return;
-    if (is_front && !queue_.empty()) PostStore();
+    if (call->queued_count != queued_count || std::erase(queue_, call) == 0) return;
+    if (is_front) SendToNextStored();
   }
   call->done(Error(Reason::kIoError,
                    absl::StrCat(call->command->qmp_name, " was not sent to '", instance_,
@@ -287,17 +289,22 @@ void QmpBackend::StoreFront() {
     if (!is_detached) queue_.pop_front();
     waits = !is_detached && stored.ok() && WaitsForId(front);
     if (!is_detached && stored.ok() && !waits) Send(front);
-    while (!is_detached && !queue_.empty() && queue_.front()->jobs.empty()) {
-      Send(queue_.front());
-      queue_.pop_front();
-    }
-    if (!is_detached && !queue_.empty()) PostStore();
+    if (!is_detached) SendToNextStored();
   }
   if (is_detached || waits || !stored.ok()) keeper_->Discard(front->intent, front->jobs);
   if (!is_detached && !stored.ok()) {
     front->done(Annotate(
         stored, absl::StrCat("The job cannot be recorded before it starts on '", instance_, "'")));
   }
+}
+
+// What waited in the queue only to keep the order.
+void QmpBackend::SendToNextStored() {
+  while (!queue_.empty() && queue_.front()->jobs.empty()) {
+    Send(queue_.front());
+    queue_.pop_front();
+  }
+  if (!queue_.empty()) PostStore();
 }
 
 void QmpBackend::Send(const PendingPtr& call) {
@@ -385,9 +392,8 @@ void QmpBackend::Take(std::function<void()> handle) {
     MutexLock lock(&inbound_mutex_);
     if (holds_ > 0 || releasing_) {
       held_.push_back(std::move(handle));
-      if (held_.size() <= kHeldMax && context_.clock.Elapsed() - held_since_ <= kHeldMaxTime) {
-        return;
-      }
+      const bool is_long = holds_ > 0 && context_.clock.Elapsed() - held_since_ > kHeldMaxTime;
+      if (held_.size() <= kHeldMax && !is_long) return;
     }
   }
   handle == nullptr ? GiveUpHolding() : handle();

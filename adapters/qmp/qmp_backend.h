@@ -76,7 +76,7 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   void Detach(const absl::Status& why, bool is_local);
 
   // The instance is given up: its jobs and exports leave the books, and then `done` runs. After
-  // Detach. `has_gone`: so has its QEMU, unless its process is known to live.
+  // Detach. `has_gone`: so has its QEMU, as far as its socket tells.
   void Retire(bool has_gone, std::function<void()> done);
 
   // Members, values and events of QEMU's that the API does not have.
@@ -99,6 +99,8 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
     JobKeeper::Intent intent = 0;
     // Of one that dismisses a job.
     std::string dismissed_job;
+    // How often it has come into the queue.
+    int queued_count = 0;
   };
   using PendingPtr = std::shared_ptr<Pending>;
 
@@ -110,7 +112,8 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   void SubmitWhenSaved(PendingPtr call);
   bool WaitsForId(const PendingPtr& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void GiveUpWaiting(const std::string& id, const PendingPtr& call);
-  void GiveUpStoring(const PendingPtr& call);
+  void GiveUpStoring(const PendingPtr& call, int queued_count);
+  void SendToNextStored() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Send(const PendingPtr& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void StoreFront();
   void PostStore() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

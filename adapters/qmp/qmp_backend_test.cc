@@ -217,6 +217,17 @@ TEST_F(QmpBackendTest, AJobWhoseNameIsAboutToBeFreeWaitsForIt) {
   EXPECT_EQ(monitor_.CountOf("blockdev-backup"), 2);
 }
 
+TEST_F(QmpBackendTest, AJobThatNeverBeganTellsNothing) {
+  Attach();
+  ASSERT_TRUE(monitor_.SendEvent(
+      "BLOCK_JOB_READY",
+      {{"type", "mirror"}, {"device", "no-job"}, {"len", 0}, {"offset", 0}, {"speed", 0}}));
+  SendStatus("job", "created");
+  ASSERT_TRUE(WaitForStatus(v1::JOB_STATUS_CREATED));
+  const auto events = log_.Read(0);
+  for (const auto& event : *events) EXPECT_FALSE(event->has_block_job_ready());
+}
+
 TEST_F(QmpBackendTest, ACommandUnderWayWhenTheConnectionEndsMayHaveBeenCarriedOut) {
   monitor_.Hold("blockdev-del");
   Attach();
