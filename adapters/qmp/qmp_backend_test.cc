@@ -6,6 +6,8 @@
 #include <future>
 
 #include "adapters/qmp/testing/fake_monitor.h"
+#include "adapters/qmp/testing/memory_store.h"
+#include "adapters/qmp/testing/queue_executor.h"
 #include "adapters/qmp/testing/recorder.h"
 #include "adapters/qmp/testing/socket_folder.h"
 #include "engine/base/error.h"
@@ -149,7 +151,10 @@ class QmpBackendTest : public ::testing::Test {
   backend::EventLog log_{SystemClock(), workers_};
   backend::JobBook jobs_{log_};
   DialectCache dialects_;
-  const std::shared_ptr<QmpBackend> backend_ = QmpBackend::Create(
+  // Of the one test that needs them.
+  QueueExecutor storing_;
+  MemoryStore store_;
+  std::shared_ptr<QmpBackend> backend_ = QmpBackend::Create(
       "vm", {loop_, workers_, workers_, workers_, log_, jobs_, nullptr, SystemClock(), dialects_},
       {});
   std::shared_ptr<Owner> owner_;
@@ -226,6 +231,23 @@ TEST_F(QmpBackendTest, AJobThatNeverBeganTellsNothing) {
   ASSERT_TRUE(WaitForStatus(v1::JOB_STATUS_CREATED));
   const auto events = log_.Read(0);
   for (const auto& event : *events) EXPECT_FALSE(event->has_block_job_ready());
+}
+
+TEST_F(QmpBackendTest, AJobThatCannotBeRecordedInTimeIsRefusedAndHoldsNobodyUp) {
+  backend_ = QmpBackend::Create(
+      "vm", {loop_, workers_, storing_, workers_, log_, jobs_, &store_, SystemClock(), dialects_},
+      {});
+  Attach();
+  auto backup = Start<v1::BlockdevBackupResponse>(Backup("full"));
+  // Waits only to stay behind the backup.
+  auto del = Start<v1::BlockdevDelResponse>(v1::BlockdevDelRequest());
+  const auto refused = backup.get();
+  EXPECT_EQ(DetailsOf(refused.status())->reason, Reason::kIoError);
+  EXPECT_EQ(MetadataOf(refused.status(), "outcome"), "not-sent");
+  EXPECT_TRUE(del.get().ok());
+  storing_.RunAll();  // The disk is back.
+  EXPECT_EQ(monitor_.CountOf("blockdev-backup"), 0);
+  EXPECT_TRUE(store_.jobs.empty());
 }
 
 TEST_F(QmpBackendTest, ACommandUnderWayWhenTheConnectionEndsMayHaveBeenCarriedOut) {
