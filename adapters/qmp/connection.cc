@@ -363,7 +363,7 @@ void Connection::Tick() {
     if (state_ != State::kReady) return;
     const absl::Duration now = SystemClock().Elapsed();
     // This process was stopped, or is slow: what has come may not all be read yet.
-    const bool is_late = now - tick_due_ > absl::Seconds(1);
+    const bool is_late = now - tick_due_ > kTickLateMax;
     if (worker_has_line_ || is_late) last_heard_ = now;
     const absl::Duration limit =
         waiting_.empty() ? limits_.keepalive_interval : limits_.silence_max;

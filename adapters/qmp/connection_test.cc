@@ -140,15 +140,18 @@ TEST_F(ConnectionTest, AReplyOfTwelveMegabytesKeepsItsPlaceAmongTheOthers) {
   for (int i = 0; i < 12'000; ++i) big.push_back(std::string(1000, 'x'));
   OpenReady();
   monitor_.Hold("big");
+  monitor_.Hold("last");
   Execute("big");
+  Execute("last");
   const Json command = monitor_.WaitForCommand("big");
+  const Json last = monitor_.WaitForCommand("last");
   monitor_.SendEvent("BEFORE", Json::object());
   monitor_.Reply(command, big);
   monitor_.SendEvent("AFTER", Json::object());
-  monitor_.SendEvent("LAST", {{"x", std::string(1'000, 'y')}});
-  ASSERT_TRUE(recorder_->WaitFor("event LAST"));
+  monitor_.Reply(last, std::string(100'000, 'y'));
+  ASSERT_TRUE(recorder_->WaitFor("reply last"));
   EXPECT_THAT(recorder_->story(),
-              ElementsAre("ready", "event BEFORE", "reply big", "event AFTER", "event LAST"));
+              ElementsAre("ready", "event BEFORE", "reply big", "event AFTER", "reply last"));
   EXPECT_EQ(recorder_->ReplyOf("big").value, big);
 }
 

@@ -56,6 +56,9 @@ inline constexpr absl::Duration kConnectMax = absl::Seconds(10);
 inline constexpr absl::Duration kHandshakeMax = absl::Seconds(10);
 inline constexpr absl::Duration kSilenceMax = absl::Seconds(30);
 
+// Who looks this much later than it wanted to was stopped, or is slow: a peer is not to blame.
+inline constexpr absl::Duration kTickLateMax = absl::Seconds(1);
+
 // A monitor that is silent with nothing to do is asked for a sign of life this often.
 inline constexpr absl::Duration kKeepaliveInterval = absl::Seconds(10);
 

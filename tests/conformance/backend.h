@@ -34,6 +34,9 @@ class World {
   virtual void FinishStop();
   // Ends it as a loss of power would.
   virtual void Crash();
+  // For a scenario after which a QEMU is known to crash by itself when it is asked to end: it is
+  // killed, and its status not looked at. The native engine ends as ever.
+  virtual void KillQemuAtEnd() {}
   // What it has printed.
   virtual std::string Log();
 

@@ -124,6 +124,8 @@ TEST_P(MachineScenarios, LimitsAndCountsOfADevice) {
 }
 
 TEST_P(MachineScenarios, MemoryAndDisksGoBackToASnapshot) {
+  // 10.0.2 sometimes crashes at SIGTERM after a snapshot was loaded.
+  world().KillQemuAtEnd();
   operate().CreateDisk("disk0");
   operate().Do(Parse<v1::SnapshotSaveRequest>(
       "job_id: 'save0' tag: 'before' vmstate: 'disk0' devices: 'disk0'"));

@@ -3,8 +3,6 @@
 #ifndef TESTS_CONFORMANCE_MACHINE_WORLD_H_
 #define TESTS_CONFORMANCE_MACHINE_WORLD_H_
 
-#include <signal.h>
-
 #include <string>
 #include <vector>
 
@@ -18,9 +16,6 @@ class MachineWorld final : public QemuWorld {
 
  protected:
   std::vector<std::string> EngineCommand() override;
-  // A system emulator that is asked to end sometimes crashes (10.0.2, after a snapshot was loaded)
-  // or hangs (both versions, after a reset). Scenarios are about its life, and keep nothing of it.
-  int ending_signal() const override { return SIGKILL; }
 };
 
 // Where somebody beside the service has a QMP monitor: what is no block command goes there.

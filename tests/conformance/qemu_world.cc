@@ -1,6 +1,7 @@
 #include "tests/conformance/qemu_world.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include "absl/strings/str_cat.h"
 #include "tests/conformance/requests.h"
@@ -34,12 +35,12 @@ bool QemuWorld::IntroduceEngine() {
   return ready;
 }
 
-void QemuWorld::BeginStop() { engine_->Signal(ending_signal()); }
+void QemuWorld::BeginStop() { engine_->Signal(is_killed_at_end_ ? SIGKILL : SIGTERM); }
 
 void QemuWorld::FinishStop() {
   const auto status = engine_->Wait(kEndTimeout);
   EXPECT_TRUE(status.has_value()) << "it hangs:\n" << engine_->Log();
-  if (ending_signal() == SIGTERM) {
+  if (!is_killed_at_end_) {
     EXPECT_EQ(status.value_or(0), 0) << engine_->Log();
   }
   World::BeginStop();

@@ -2,8 +2,6 @@
 #ifndef TESTS_CONFORMANCE_QEMU_WORLD_H_
 #define TESTS_CONFORMANCE_QEMU_WORLD_H_
 
-#include <signal.h>
-
 #include <memory>
 #include <string>
 #include <utility>
@@ -23,6 +21,7 @@ class QemuWorld : public World {
   void BeginStop() override;
   void FinishStop() override;
   void Crash() override;
+  void KillQemuAtEnd() override { is_killed_at_end_ = true; }
   std::string Log() override;
 
  protected:
@@ -34,12 +33,11 @@ class QemuWorld : public World {
   bool StartEngine() override;
   // Waits until the instance is READY.
   bool IntroduceEngine() override;
-  // Ends the engine. An orderly end (SIGTERM) must succeed.
-  virtual int ending_signal() const { return SIGTERM; }
 
  private:
   const QemuBuild qemu_;
   std::unique_ptr<Process> engine_;
+  bool is_killed_at_end_ = false;
 };
 
 // What makes a QemuWorld, or one like it, of this build.

@@ -195,7 +195,9 @@ TEST_P(DeviceStory, AMachineGoesBackToASnapshotOfAllOfIt) {
   Do(remove);
   Dismiss("delete");
   EXPECT_EQ(Drive("virtio0").inserted().image().snapshots_size(), 0);
-  StopGuest();
+  // 10.0.2 sometimes crashes at SIGTERM after a snapshot was loaded.
+  Do(v1::StopRequest());
+  guest().Kill();
   VerifyByGuest(Disks());
 }
 

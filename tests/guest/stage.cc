@@ -70,8 +70,7 @@ v1::Job GuestStory::Job(const std::string& job) { return Do(OfJob<v1::GetJobRequ
 void GuestStory::StopGuest() {
   if (!vm_->running()) return;
   vm_->AwaitMore(kSomeRecords);
-  Do(v1::StopRequest());
-  vm_->Kill();
+  EXPECT_EQ(vm_->Stop(), 0) << vm_->Log();
 }
 
 Newest GuestStory::VerifyByGuest(const Pair& images) {

@@ -34,7 +34,7 @@ class GuestStory : public ::testing::TestWithParam<QemuBuild> {
  protected:
   // Boots the guest and registers it. Skips, with the reason, where no guest can be had.
   void SetUp() override;
-  // Whatever the story was: the guest still writes, and the service ends in good order.
+  // Whatever the story was: the guest still writes, and QEMU and the service end in good order.
   void TearDown() override;
 
   // Further arguments for QEMU.

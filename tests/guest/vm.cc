@@ -137,6 +137,11 @@ std::array<uint64_t, 2> Vm::AwaitVerdict() {
   return NumbersIn(good);
 }
 
+int Vm::Stop() {
+  Signal(SIGTERM);
+  return process_->Wait(kTimeout).value_or(-1);
+}
+
 void Vm::Kill() {
   Signal(SIGKILL);
   process_->Wait(kTimeout);

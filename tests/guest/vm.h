@@ -43,9 +43,10 @@ class Vm {
   std::array<uint64_t, 2> AwaitVerdict();
 
   bool running() { return process_->running(); }
-  // Ends QEMU at once. What the guest has written is on its disks if it was stopped before (QMP's
-  // `stop` flushes them). SIGTERM would flush them too, but 10.0.2 sometimes crashes at it, for one
-  // after a snapshot was loaded.
+  // Ends QEMU in good order; its exit status, 0 if all is well.
+  int Stop();
+  // Ends QEMU at once. What the guest has written is on its disks if it was stopped before: QMP's
+  // `stop` flushes them.
   void Kill();
   void Signal(int signal) { process_->Signal(signal); }
 

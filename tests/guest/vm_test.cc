@@ -6,18 +6,11 @@
 
 #include "tests/guest/records.h"
 #include "tests/support/image.h"
-#include "tests/support/qmp_client.h"
 
 namespace tidemark::test {
 namespace {
 
 constexpr uint64_t kDiskBytes = 16 << 20;
-
-// Its disks are as the guest has written them then.
-void StopAndKill(Vm& vm) {
-  QmpClient(vm.monitor()).Run("stop");
-  vm.Kill();
-}
 
 class VmTest : public ::testing::TestWithParam<QemuBuild> {
  protected:
@@ -35,7 +28,7 @@ class VmTest : public ::testing::TestWithParam<QemuBuild> {
 TEST_P(VmTest, WhatOneGuestWritesAnotherVerifies) {
   Vm writer(&folder_, GetParam(), "writer", Role::kWrite, images_);
   ASSERT_TRUE(writer.AwaitWritten(400));
-  StopAndKill(writer);
+  EXPECT_EQ(writer.Stop(), 0) << writer.Log();
   const uint64_t written = writer.Written();
   const std::array<uint64_t, 2> found = ExamineImages(images_);
   EXPECT_GE(found[1], written);
@@ -44,7 +37,7 @@ TEST_P(VmTest, WhatOneGuestWritesAnotherVerifies) {
   // And it goes on where it was.
   Vm again(&folder_, GetParam(), "again", Role::kWrite, images_);
   ASSERT_TRUE(again.AwaitWritten(written + 100));
-  StopAndKill(again);
+  EXPECT_EQ(again.Stop(), 0) << again.Log();
   EXPECT_EQ(FaultOfImages(images_), "");
 }
 
@@ -56,7 +49,7 @@ TEST_P(VmTest, ACopyOfTwoMomentsIsFoundOut) {
   EXPECT_EQ(RunTool({"qemu-img", "convert", "-U", "-O", "qcow2", images_[0], early}).exit_status,
             0);
   ASSERT_TRUE(writer.AwaitMore(64));
-  StopAndKill(writer);
+  EXPECT_EQ(writer.Stop(), 0) << writer.Log();
   EXPECT_NE(FaultOfImages({early, images_[1]}), "");
   Vm verifier(&folder_, GetParam(), "verifier", Role::kVerify, {early, images_[1]});
   EXPECT_NONFATAL_FAILURE(verifier.AwaitVerdict(), "records: bad: ");
