@@ -6,13 +6,14 @@
 #include <utility>
 
 #include "engine/base/clock.h"
+#include "engine/base/cooperation.h"
 
 namespace tidemark {
 
 WorkerPool::WorkerPool(std::string name, int thread_count, Urgency urgency)
     : name_(std::move(name)), urgency_(urgency) {
   threads_.reserve(thread_count);
-  for (int i = 0; i < thread_count; ++i) threads_.emplace_back([this] { Run(); });
+  for (int i = 0; i < thread_count; ++i) threads_.emplace_back(name_, [this] { Run(); });
 }
 
 WorkerPool::~WorkerPool() {
@@ -21,7 +22,7 @@ WorkerPool::~WorkerPool() {
     stopping_ = true;
   }
   changed_.SignalAll();
-  for (std::thread& thread : threads_) thread.join();
+  for (Thread& thread : threads_) thread.Join();
 }
 
 void WorkerPool::Post(Task task) {
@@ -43,8 +44,7 @@ void WorkerPool::PostAfter(absl::Duration delay, Task task) {
 }
 
 void WorkerPool::Run() {
-  pthread_setname_np(pthread_self(), name_.substr(0, 15).c_str());
-  if (urgency_ == Urgency::kBackground) {
+  if (urgency_ == Urgency::kBackground && Cooperation::current() == nullptr) {
     const sched_param parameters = {};
     // Where it is forbidden the threads are like all others.
     pthread_setschedparam(pthread_self(), SCHED_BATCH, &parameters);

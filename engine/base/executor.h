@@ -8,12 +8,12 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
 #include "engine/base/mutex.h"
+#include "engine/base/thread.h"
 
 namespace tidemark {
 
@@ -52,7 +52,7 @@ class WorkerPool : public Executor {
   // Constant after construction.
   const std::string name_;
   const Urgency urgency_;
-  std::vector<std::thread> threads_;
+  std::vector<Thread> threads_;
 
   Mutex mutex_;
   CondVar changed_;
