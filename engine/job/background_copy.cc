@@ -32,15 +32,21 @@ bool IsZero(const std::byte* bytes, size_t length_bytes) {
                      bytes + length_bytes, [](std::byte byte) { return byte == std::byte{0}; });
 }
 
+template <typename Verb>
+void ForEachRange(const Batch& batch, const Verb& verb) {
+  for (const Batch::Piece& piece : batch.data) verb(piece.range);
+  for (const Range& range : batch.zeroes) verb(range);
+}
+
 }  // namespace
 
 BackgroundCopy::BackgroundCopy(std::shared_ptr<storage::Storage> source,
                                std::shared_ptr<storage::Storage> target, const CopyOptions& options,
-                               CopyTruth* truth, Executor* io_workers)
+                               CopyClaims* claims, Executor* io_workers)
     : source_(std::move(source)),
       target_(std::move(target)),
       options_(options),
-      truth_(truth),
+      claims_(claims),
       chunk_bytes_max_(ChunkBytesMax(options)),
       buffers_(chunk_bytes_max_, std::max<int>(2, kInFlightBytesMax / chunk_bytes_max_)),
       lane_(io_workers, options.workers_max, options.compress) {}
@@ -62,7 +68,7 @@ BackgroundCopy::Moved BackgroundCopy::Move(uint64_t budget_bytes, bool share, bo
   if (IsAwaited()) Drain();
   Retry();
   const uint64_t begun_bytes_max = std::min(budget_bytes, kMoveBytesMax);
-  while (!io_error_.has_value() && !IsAwaited() && !truth_->is_open() &&
+  while (!io_error_.has_value() && !IsAwaited() && !claims_->is_open() &&
          moved.begun_bytes < begun_bytes_max && in_flight_bytes_ < depth_bytes) {
     uint64_t scanned_bytes = 0;
     std::unique_ptr<Batch> batch =
@@ -77,7 +83,7 @@ BackgroundCopy::Moved BackgroundCopy::Move(uint64_t budget_bytes, bool share, bo
   if (!in_flight_.empty()) Reap();
   if (!stay || io_error_.has_value() || IsAwaited()) Drain();
   moved.io_error = std::exchange(io_error_, absl::nullopt);
-  moved.idle = in_flight_.empty() && unwritten_.empty() && truth_->to_copy().IsEmpty();
+  moved.idle = in_flight_.empty() && unwritten_.empty() && claims_->IsEmpty();
   return moved;
 }
 
@@ -90,11 +96,12 @@ void BackgroundCopy::Begin(std::unique_ptr<Batch> batch) {
   in_flight_bytes_ += begun->data_bytes;
   in_flight_.push_back(std::move(batch));
   // A batch that was read before (was_read) only lacks the writing.
-  if (begun->data.empty() || begun->was_read) {
+  const bool only_zeroes = begun->data.empty() && !begun->was_read;
+  if (only_zeroes) Settle(begun);
+  if (only_zeroes || begun->was_read) {
     // There is nothing (left) to read.
     if (!options_.write_through) {
-      for (const Batch::Piece& piece : begun->data) truth_->Release(piece.range);
-      for (const Range& range : begun->zeroes) truth_->Release(range);
+      ForEachRange(*begun, [this](Range range) { claims_->Release(range); });
     }
     lane_.Write(target_.get(), begun);
   } else {
@@ -108,8 +115,7 @@ void BackgroundCopy::Drain() {
 
 void BackgroundCopy::Drop() {
   for (const auto& batch : std::exchange(unwritten_, {})) {
-    for (const Batch::Piece& piece : batch->data) truth_->Lose(piece.range);
-    for (const Range& range : batch->zeroes) truth_->Lose(range);
+    ForEachRange(*batch, [this](Range range) { claims_->Lose(range); });
   }
 }
 
@@ -127,11 +133,11 @@ std::unique_ptr<Batch> BackgroundCopy::Gather(uint64_t chunk_bytes, uint64_t sca
     // Claims are of whole clusters, but the disk's last one may have left room for a part of one.
     const uint64_t room_bytes = chunk_bytes - batch->data_bytes;
     if (room_bytes < options_.cluster_bytes || *scanned_bytes >= scan_bytes_max) break;
-    absl::optional<Range> claimed = truth_->Claim(cursor_bytes_, room_bytes);
+    absl::optional<Range> claimed = claims_->Claim(cursor_bytes_, room_bytes);
     if (!claimed.has_value() && wrapped_from > 0 && cursor_bytes_ >= wrapped_from) {
       // What was given back lies behind.
       cursor_bytes_ = 0;
-      claimed = truth_->Claim(0, room_bytes);
+      claimed = claims_->Claim(0, room_bytes);
     }
     if (!claimed.has_value()) break;
     cursor_bytes_ = claimed->end_bytes();
@@ -146,23 +152,19 @@ std::unique_ptr<Batch> BackgroundCopy::Gather(uint64_t chunk_bytes, uint64_t sca
 bool BackgroundCopy::GatherStretch(Batch* batch, Range claimed) {
   const absl::StatusOr<std::vector<Stretch>> stretches =
       WalkExtents(source_.get(), claimed, options_.cluster_bytes, options_.only_top_layer);
-  if (truth_->is_open()) {
-    truth_->Unclaim(claimed);
-    return false;
-  }
-  if (!stretches.ok()) {
-    truth_->Unclaim(claimed);
-    io_error_ = IoError{true, stretches.status()};
+  if (claims_->is_open() || !stretches.ok()) {
+    for (const Range& own : claims_->Settle(claimed)) claims_->Unclaim(own);
+    if (!claims_->is_open()) io_error_ = IoError{true, stretches.status()};
     return false;
   }
   for (const Stretch& stretch : *stretches) {
     switch (stretch.holds) {
       case Stretch::Holds::kSkip:
-        truth_->Skip(stretch.range);
+        for (const Range& own : claims_->Settle(stretch.range)) claims_->Skip(own);
         break;
       case Stretch::Holds::kZero:
         if (options_.target_is_zero) {
-          truth_->Written(stretch.range);
+          for (const Range& own : claims_->Settle(stretch.range)) claims_->Written(own);
         } else {
           batch->AddZeroes(stretch.range);
         }
@@ -195,11 +197,11 @@ std::unique_ptr<Batch> BackgroundCopy::Forget(Batch* batch) {
 
 void BackgroundCopy::HandleEnded(std::unique_ptr<Batch> batch) {
   if (batch->was_read) {
+    Settle(batch.get());
     // If the copy was given up meanwhile, guests may have changed what was being read.
-    if (!batch->status.ok() || truth_->is_open()) {
+    if (!batch->status.ok() || claims_->is_open()) {
       if (!batch->status.ok() && !io_error_.has_value()) io_error_ = IoError{true, batch->status};
-      for (const Batch::Piece& piece : batch->data) truth_->Unclaim(piece.range);
-      for (const Range& range : batch->zeroes) truth_->Unclaim(range);
+      ForEachRange(*batch, [this](Range range) { claims_->Unclaim(range); });
       return;
     }
     if (options_.detect_zeroes) FindZeroes(batch.get());
@@ -207,13 +209,27 @@ void BackgroundCopy::HandleEnded(std::unique_ptr<Batch> batch) {
     return;
   }
   if (batch->status.ok()) {
-    for (const Batch::Piece& piece : batch->data) truth_->Written(piece.range);
-    for (const Range& range : batch->zeroes) truth_->Written(range);
+    ForEachRange(*batch, [this](Range range) { claims_->Written(range); });
     return;
   }
   if (!io_error_.has_value()) io_error_ = IoError{false, batch->status};
   batch->was_read = true;
   unwritten_.push_back(std::move(batch));
+}
+
+// Leaves in the batch what is still this path's.
+void BackgroundCopy::Settle(Batch* batch) {
+  std::vector<Batch::Piece> data;
+  for (const Batch::Piece& piece : batch->data) {
+    for (const Range& own : claims_->Settle(piece.range)) {
+      const uint64_t skipped_bytes = own.offset_bytes - piece.range.offset_bytes;
+      data.push_back({own, piece.memory_offset + skipped_bytes});
+    }
+  }
+  batch->data = std::move(data);
+  for (const Range& range : std::exchange(batch->zeroes, {})) {
+    for (const Range& own : claims_->Settle(range)) batch->zeroes.push_back(own);
+  }
 }
 
 // Splits the data at clusters that turned out to be zero.
@@ -226,7 +242,7 @@ void BackgroundCopy::FindZeroes(Batch* batch) const {
       const size_t memory_offset = piece.memory_offset + at;
       if (IsZero(batch->memory + memory_offset, length)) {
         if (options_.target_is_zero) {
-          truth_->Written(range);
+          claims_->Written(range);
         } else {
           batch->AddZeroes(range);
         }
@@ -243,10 +259,10 @@ void BackgroundCopy::FindZeroes(Batch* batch) const {
 // ---- sync=top
 
 absl::StatusOr<bool> BackgroundCopy::WalkTopLayer() {
-  const uint64_t size_bytes = truth_->to_copy().size_bytes();
+  const uint64_t size_bytes = claims_->size_bytes();
   for (int walk = 0; walk < kWalksPerStep && walked_bytes_ < size_bytes; ++walk) {
-    if (truth_->is_open()) return false;
-    const absl::optional<Range> claimed = truth_->Claim(walked_bytes_, kWalkBytesMax);
+    if (claims_->is_open()) return false;
+    const absl::optional<Range> claimed = claims_->Claim(walked_bytes_, kWalkBytesMax);
     if (!claimed.has_value()) {
       walked_bytes_ = size_bytes;
       break;
@@ -254,14 +270,16 @@ absl::StatusOr<bool> BackgroundCopy::WalkTopLayer() {
     absl::StatusOr<std::vector<Stretch>> stretches =
         WalkExtents(source_.get(), *claimed, options_.cluster_bytes, true);
     if (!stretches.ok()) {
-      truth_->Unclaim(*claimed);
+      for (const Range& own : claims_->Settle(*claimed)) claims_->Unclaim(own);
       return stretches.status();
     }
     for (const Stretch& stretch : *stretches) {
-      if (stretch.holds == Stretch::Holds::kSkip) {
-        truth_->Skip(stretch.range);
-      } else {
-        truth_->Unclaim(stretch.range);
+      for (const Range& own : claims_->Settle(stretch.range)) {
+        if (stretch.holds == Stretch::Holds::kSkip) {
+          claims_->Skip(own);
+        } else {
+          claims_->Unclaim(own);
+        }
       }
     }
     walked_bytes_ = claimed->end_bytes();

@@ -13,8 +13,8 @@
 #include "absl/types/optional.h"
 #include "engine/base/executor.h"
 #include "engine/job/copier.h"
+#include "engine/job/copy_claims.h"
 #include "engine/job/copy_lane.h"
-#include "engine/job/copy_truth.h"
 #include "engine/storage/aligned_buffer.h"
 
 namespace tidemark::job {
@@ -22,7 +22,7 @@ namespace tidemark::job {
 class BackgroundCopy {
  public:
   BackgroundCopy(std::shared_ptr<storage::Storage> source, std::shared_ptr<storage::Storage> target,
-                 const CopyOptions& options, CopyTruth* truth, Executor* io_workers);
+                 const CopyOptions& options, CopyClaims* claims, Executor* io_workers);
   ~BackgroundCopy();
 
   struct Moved {
@@ -52,6 +52,7 @@ class BackgroundCopy {
   std::unique_ptr<Batch> Gather(uint64_t chunk_bytes, uint64_t scan_bytes_max,
                                 uint64_t* scanned_bytes);
   bool GatherStretch(Batch* batch, Range claimed);
+  void Settle(Batch* batch);
   void Begin(std::unique_ptr<Batch> batch);
   void Retry();
   void Reap();
@@ -63,7 +64,7 @@ class BackgroundCopy {
   const std::shared_ptr<storage::Storage> source_;
   const std::shared_ptr<storage::Storage> target_;
   const CopyOptions options_;
-  CopyTruth* const truth_;
+  CopyClaims* const claims_;
   const uint64_t chunk_bytes_max_;
 
   storage::BufferPool buffers_;

@@ -33,6 +33,8 @@ absl::optional<Range> CopyTruth::Claim(uint64_t from_bytes, uint64_t length_byte
   return to_copy_->TakeNextDirty(from_bytes, length_bytes_max);
 }
 
+std::vector<Range> CopyTruth::Settle(Range range) { return {range}; }
+
 void CopyTruth::Release(Range range) {
   {
     MutexLock lock(&mutex_);

@@ -20,16 +20,18 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "absl/types/optional.h"
 #include "engine/base/mutex.h"
 #include "engine/base/range.h"
 #include "engine/bitmap/dirty_bitmap.h"
+#include "engine/job/copy_claims.h"
 #include "engine/job/job.h"
 
 namespace tidemark::job {
 
-class CopyTruth {
+class CopyTruth final : public CopyClaims {
  public:
   // One bit for each cluster.
   explicit CopyTruth(std::unique_ptr<bitmap::DirtyBitmap> to_copy);
@@ -38,21 +40,17 @@ class CopyTruth {
   const bitmap::DirtyBitmap& to_copy() const { return *to_copy_; }
   Progress progress() const;
 
-  // Claims the first stretch to copy at or after `from_bytes`, at most `length_bytes_max` long
-  // (but a cluster).
-  absl::optional<Range> Claim(uint64_t from_bytes, uint64_t length_bytes_max);
-
-  // What the claimer does with it in the end: one of the next four for every byte of it.
-  // Guests may change it: the old data is in memory. Written or Lose follows.
-  void Release(Range range);
-  // It is in the target.
-  void Written(Range range);
-  // It does not belong to the copy after all.
-  void Skip(Range range);
-  // It could not be read or written: to be copied again. Only for what was not released.
-  void Unclaim(Range range);
-  // It was released, and will not reach the target.
-  void Lose(Range range);
+  // The background's claims; guests end theirs by the same verbs, without Settle.
+  uint64_t size_bytes() const override { return to_copy_->size_bytes(); }
+  bool IsEmpty() const override { return to_copy_->IsEmpty(); }
+  bool is_open() const override { return open_.load(); }
+  absl::optional<Range> Claim(uint64_t from_bytes, uint64_t length_bytes_max) override;
+  std::vector<Range> Settle(Range range) override;
+  void Release(Range range) override;
+  void Written(Range range) override;
+  void Skip(Range range) override;
+  void Unclaim(Range range) override;
+  void Lose(Range range) override;
 
   // Guests: whether something in `range` (whole clusters) must not be changed yet.
   bool IsGuarded(Range range) const;
@@ -62,7 +60,6 @@ class CopyTruth {
                                      const std::function<void()>& look_around);
   // Lets all guests through, now and later: nothing is guarded any more.
   void Open();
-  bool is_open() const { return open_.load(); }
 
  private:
   uint64_t Bytes(const bitmap::DirtyBitmap& bits) const;
