@@ -7,10 +7,34 @@
 
 namespace tidemark::job {
 
+namespace {
+
+std::unique_ptr<bitmap::DirtyBitmap> CleanLike(const bitmap::DirtyBitmap& bits) {
+  return std::make_unique<bitmap::DirtyBitmap>(bits.size_bytes(), bits.granularity_bytes());
+}
+
+// The first dirty stretch in `range`. What a guest writes is a few clusters: the search ends with
+// them, not with the next dirty cluster of the disk.
+absl::optional<Range> FirstDirty(const bitmap::DirtyBitmap& bits, Range range,
+                                 uint64_t length_bytes_max) {
+  constexpr int kLookedAtOneByOne = 64;
+  uint64_t at = range.offset_bytes;
+  for (int i = 0; i < kLookedAtOneByOne && !bits.IsDirty(at); ++i) {
+    at += bits.granularity_bytes();
+    if (at >= range.end_bytes()) return absl::nullopt;
+  }
+  const absl::optional<Range> dirty = bits.NextDirty(at, length_bytes_max);
+  if (!dirty.has_value() || !dirty->Overlaps(range)) return absl::nullopt;
+  return dirty->Intersect(range);
+}
+
+}  // namespace
+
 CopyTruth::CopyTruth(std::unique_ptr<bitmap::DirtyBitmap> to_copy)
     : to_copy_(std::move(to_copy)),
-      guarded_(std::make_unique<bitmap::DirtyBitmap>(to_copy_->size_bytes(),
-                                                     to_copy_->granularity_bytes())),
+      guarded_(CleanLike(*to_copy_)),
+      takeable_(CleanLike(*to_copy_)),
+      written_(CleanLike(*to_copy_)),
       total_bytes_(Bytes(*to_copy_)) {
   guarded_->Merge(*to_copy_);
 }
@@ -30,10 +54,29 @@ Progress CopyTruth::progress() const { return {copied_bytes_.load(), total_bytes
 
 absl::optional<Range> CopyTruth::Claim(uint64_t from_bytes, uint64_t length_bytes_max) {
   MutexLock lock(&mutex_);
-  return to_copy_->TakeNextDirty(from_bytes, length_bytes_max);
+  const absl::optional<Range> claimed = to_copy_->TakeNextDirty(from_bytes, length_bytes_max);
+  if (claimed.has_value()) takeable_->Set(*claimed);
+  return claimed;
 }
 
-std::vector<Range> CopyTruth::Settle(Range range) { return {range}; }
+absl::optional<Range> CopyTruth::Take(bitmap::DirtyBitmap* bits, Range range,
+                                      uint64_t length_bytes_max) {
+  const absl::optional<Range> dirty = FirstDirty(*bits, range, length_bytes_max);
+  if (dirty.has_value()) bits->Clear(*dirty);
+  return dirty;
+}
+
+std::vector<Range> CopyTruth::Settle(Range range) {
+  std::vector<Range> own;
+  MutexLock lock(&mutex_);
+  while (!range.empty()) {
+    const absl::optional<Range> part = Take(takeable_.get(), range, range.length_bytes);
+    if (!part.has_value()) break;
+    own.push_back(*part);
+    range = Range::FromTo(part->end_bytes(), range.end_bytes());
+  }
+  return own;
+}
 
 void CopyTruth::Release(Range range) {
   {
@@ -44,6 +87,7 @@ void CopyTruth::Release(Range range) {
 }
 
 void CopyTruth::Written(Range range) {
+  written_->Set(range);
   copied_bytes_ += range.length_bytes;
   Release(range);
 }
@@ -63,6 +107,11 @@ void CopyTruth::Unclaim(Range range) {
 
 void CopyTruth::Lose(Range range) { Unclaim(range); }
 
+void CopyTruth::LoseWritten() {
+  MutexLock lock(&mutex_);
+  to_copy_->Merge(*written_);
+}
+
 bool CopyTruth::IsGuarded(Range range) const {
   if (is_open()) return false;
   const uint64_t step_bytes = cluster_bytes();
@@ -78,11 +127,9 @@ absl::optional<Range> CopyTruth::ClaimOrAwait(Range range, uint64_t length_bytes
     look_around();
     MutexLock lock(&mutex_);
     if (is_open()) return absl::nullopt;
-    const absl::optional<Range> free = to_copy_->NextDirty(range.offset_bytes, length_bytes_max);
-    if (free.has_value() && free->Overlaps(range)) {
-      const Range claimed = free->Intersect(range);
-      to_copy_->Clear(claimed);
-      return claimed;
+    for (bitmap::DirtyBitmap* const bits : {to_copy_.get(), takeable_.get()}) {
+      const absl::optional<Range> claimed = Take(bits, range, length_bytes_max);
+      if (claimed.has_value()) return claimed;
     }
     if (!IsGuarded(range)) return absl::nullopt;
     changed_.WaitFor(&mutex_, kGuestLookAround);

@@ -9,6 +9,14 @@
 //     no       no      safe: in memory or in the target, or it never was to be copied
 //     yes      no      lost again: it was safe in memory, and did not reach the target
 //
+// A guest that meets what another guest has claimed waits: for a read of the source, no more. What
+// the background has claimed and not settled yet (`takeable`) it takes over, and reads it itself:
+// so no guest waits for what the background waits for. What the background has read of it is then
+// not used, because it may have been read after the guest went on.
+//
+// Safe never becomes guarded again. So whatever of a stretch was guarded when its read had ended
+// was guarded all the while, and what was read is its old data.
+//
 // A copy that is given up is opened: guests are let through from then on, so whoever has read old
 // data looks whether it was still closed then, and unclaims otherwise.
 //
@@ -52,10 +60,14 @@ class CopyTruth final : public CopyClaims {
   void Unclaim(Range range) override;
   void Lose(Range range) override;
 
+  // The target could not be flushed: all that is in it is to be copied again. Nothing is claimed.
+  void LoseWritten();
+
   // Guests: whether something in `range` (whole clusters) must not be changed yet.
   bool IsGuarded(Range range) const;
   // Waits until nothing in `range` is guarded (absent), or claims the first stretch of it that
-  // nobody works on. `look_around` is called from time to time, with no lock held.
+  // nobody works on, or the background, from which it is taken over. `look_around` is called from
+  // time to time, with no lock held.
   absl::optional<Range> ClaimOrAwait(Range range, uint64_t length_bytes_max,
                                      const std::function<void()>& look_around);
   // Lets all guests through, now and later: nothing is guarded any more.
@@ -63,10 +75,15 @@ class CopyTruth final : public CopyClaims {
 
  private:
   uint64_t Bytes(const bitmap::DirtyBitmap& bits) const;
+  // Takes the first stretch of `bits` that lies in `range`.
+  static absl::optional<Range> Take(bitmap::DirtyBitmap* bits, Range range,
+                                    uint64_t length_bytes_max);
 
   // Constant after construction.
   const std::unique_ptr<bitmap::DirtyBitmap> to_copy_;
   const std::unique_ptr<bitmap::DirtyBitmap> guarded_;
+  const std::unique_ptr<bitmap::DirtyBitmap> takeable_;
+  const std::unique_ptr<bitmap::DirtyBitmap> written_;
 
   std::atomic<uint64_t> copied_bytes_ = 0;
   std::atomic<uint64_t> total_bytes_;
