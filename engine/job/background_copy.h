@@ -41,6 +41,8 @@ class BackgroundCopy {
 
   // Waits until nothing is in flight.
   void Drain();
+  // What has failed is tried again by the next Move, and not told.
+  void ForgetError() { io_error_ = absl::nullopt; }
   // What has been read, but could not be written, is given back as not copied. Drained.
   void Drop();
 

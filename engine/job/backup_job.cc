@@ -94,6 +94,7 @@ absl::StatusOr<StepResult> BackupJob::Step(uint64_t budget_bytes) {
 }
 
 void BackupJob::Drain() { copy_->Drain(); }
+void BackupJob::OnResume() { copy_->OnResume(); }
 void BackupJob::OnCancel() { copy_->Stop(); }
 absl::Status BackupJob::lost() const { return copy_->lost(); }
 Progress BackupJob::progress() const { return copy_->progress(); }

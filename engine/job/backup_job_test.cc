@@ -163,6 +163,45 @@ TEST_F(BackupJobTest, AFullDiskPausesItAndResumeCompletesIt) {
   EXPECT_THAT(diary.Take(), HasSubstr("j COMPLETED, j concluded, j null"));
 }
 
+TEST_F(BackupJobTest, AJobThatStoppedWhileGuestsWroteIsResumedByOneResume) {
+  JobOptions job{.id = "j"};
+  job.on_target_error = ErrorPolicy::kEnospc;
+  bad_target_->AddRule({.status = absl::ResourceExhaustedError("No space left on device"),
+                        .verb = Verb::kWrite,
+                        .pass_count = 2});
+  ASSERT_TRUE(Backup({.sync = SyncMode::kFull}, job).ok());
+  Settle();
+  ASSERT_EQ(StatusOf("j"), JobStatus::kPaused);
+  GuestWrites({40 * kCluster, 20 * kCluster});
+  Settle();
+  bad_target_->ClearRules();
+  ASSERT_TRUE(scheduler.Resume(VerbFamily::kJob, "j").ok());
+  Settle();
+  EXPECT_EQ(diary.errors, 1) << diary.Take();
+  EXPECT_EQ(target_->Contents(), before_);
+  EXPECT_THAT(diary.Take(), HasSubstr("j COMPLETED, j concluded, j null"));
+}
+
+TEST_F(BackupJobTest, ACancelledBackupIsFlushedBeforeItSaysWhatWasCopied) {
+  ASSERT_TRUE(Backup({.sync = SyncMode::kFull}, {.id = "j", .speed = 1}).ok());
+  Settle();
+  EXPECT_GT(scheduler.Find("j")->progress.current_bytes, 0u);
+  bad_target_->AddRule({.status = absl::UnknownError("gone"), .verb = Verb::kFlush});
+  ASSERT_TRUE(scheduler.Cancel(VerbFamily::kJob, "j", /*force=*/true).ok());
+  Settle();
+  EXPECT_GT(bad_target_->failure_count(), 0);
+  EXPECT_EQ(not_copied_bytes_, kSize);
+}
+
+TEST_F(BackupJobTest, ABackupWhoseLastFlushFailsHasCopiedNothing) {
+  bad_target_->AddRule(
+      {.status = absl::UnknownError("gone"), .verb = Verb::kFlush, .fail_count = 1});
+  ASSERT_TRUE(Backup({.sync = SyncMode::kFull}, {.id = "j"}).ok());
+  Settle();
+  EXPECT_THAT(diary.Take(), HasSubstr("j ERROR write report, j aborting, j COMPLETED(gone)"));
+  EXPECT_EQ(not_copied_bytes_, kSize);
+}
+
 TEST_F(BackupJobTest, AnIgnoredErrorIsRetriedAndTheCopyIsIdentical) {
   JobOptions job{.id = "j"};
   job.on_target_error = ErrorPolicy::kIgnore;

@@ -43,6 +43,7 @@ class TwoPathCopy final : public BlockCopy, public std::enable_shared_from_this<
 
   absl::StatusOr<StepResult> Step(uint64_t budget_bytes) override;
   void Drain() override;
+  void OnResume() override { resumed_ = true; }
   void Stop() override { capture_.Stop(); }
   void Finish() override;
 
@@ -60,6 +61,7 @@ class TwoPathCopy final : public BlockCopy, public std::enable_shared_from_this<
   void OnDropped(const Batch& batch);
   void Wake();
   void AwaitGuestPath();
+  void MakeDurable();
   StepResult AwaitGuests();
   absl::StatusOr<StepResult> EndOrWait(StepResult result);
 
@@ -73,9 +75,15 @@ class TwoPathCopy final : public BlockCopy, public std::enable_shared_from_this<
   // The stepping worker's own.
   bool top_layer_known_ = false;
   uint64_t progress_seen_ = 0;
+  // A flush has failed since the last that did not: what it was for may be lost, whatever a later
+  // one says.
+  bool flush_failed_ = false;
+  // Nothing is written any more, and it is known what is durable.
+  bool made_durable_ = false;
 
   // Own synchronisation: a step waits for guests, who tell it once.
   std::atomic<bool> step_waits_ = false;
+  std::atomic<bool> resumed_ = false;
 
   Mutex mutex_;
   std::function<void()> waker_ ABSL_GUARDED_BY(mutex_);
@@ -104,6 +112,10 @@ void TwoPathCopy::Wake() {
 absl::StatusOr<StepResult> TwoPathCopy::Step(uint64_t budget_bytes) {
   RETURN_IF_ERROR(lost());
   if (truth_.is_open()) return absl::CancelledError("the copy was stopped");
+  if (resumed_.exchange(false)) {
+    background_.ForgetError();
+    write_out_->ForgetError();
+  }
   StepResult result;
   if (absl::optional<absl::Status> error = write_out_->TakeError(); error.has_value()) {
     result.io_error = IoError{/*is_read=*/false, *std::move(error)};
@@ -135,10 +147,13 @@ absl::StatusOr<StepResult> TwoPathCopy::EndOrWait(StepResult result) {
   if (!capture_.AwaitEmpty(kReapTimeout) || !write_out_->AwaitIdle(kReapTimeout)) return result;
   // The next step tells of the error; one that came meanwhile may have given back clusters, too.
   if (write_out_->has_error() || !truth_.to_copy().IsEmpty()) return result;
-  if (absl::Status status = target_->Flush(); !status.ok()) {
+  absl::Status status = target_->Flush();
+  flush_failed_ = !status.ok();
+  if (!status.ok()) {
     result.io_error = IoError{/*is_read=*/false, std::move(status)};
     return result;
   }
+  made_durable_ = true;
   result.next = StepResult::Next::kDone;
   return result;
 }
@@ -160,7 +175,9 @@ void TwoPathCopy::Drain() {
   background_.Drain();
   // What a target that stands still keeps in flight at the end is waited for here, so that those
   // who call Finish need not.
-  if (truth_.is_open()) AwaitGuestPath();
+  if (!truth_.is_open()) return;
+  AwaitGuestPath();
+  MakeDurable();
 }
 
 void TwoPathCopy::Finish() {
@@ -168,6 +185,7 @@ void TwoPathCopy::Finish() {
   background_.Drain();
   background_.Drop();
   AwaitGuestPath();
+  MakeDurable();
 }
 
 void TwoPathCopy::AwaitGuestPath() {
@@ -176,6 +194,12 @@ void TwoPathCopy::AwaitGuestPath() {
   write_out_->Stop();
   while (!write_out_->AwaitIdle(kReapTimeout)) {
   }
+}
+
+void TwoPathCopy::MakeDurable() {
+  if (std::exchange(made_durable_, true)) return;
+  const bool wrote = truth_.progress().current_bytes > 0;
+  if (wrote && (flush_failed_ || !target_->Flush().ok())) truth_.LoseWritten();
 }
 
 }  // namespace

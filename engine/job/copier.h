@@ -98,18 +98,23 @@ class BlockCopy : public graph::BeforeWrite {
   // lost. Set before the first Step.
   virtual void set_waker(std::function<void()> waker) = 0;
 
+  // The user has let the copy go on after a pause: what failed before is tried again by the next
+  // Step, and not told. Does not wait.
+  virtual void OnResume() = 0;
+
   // Gives up: guests are not held up any more, and captured data that is not yet in the target is
   // counted as not copied. Does not wait.
   virtual void Stop() = 0;
 
-  // Stops, and waits until nothing is in flight and no guest is inside of Capture. After the last
-  // Step; may block.
+  // Stops, and waits until nothing is in flight and no guest is inside of Capture. Then what has
+  // been written is flushed: if that cannot be done, or has failed before, all of it counts as not
+  // copied. After the last Step; may block.
   virtual void Finish() = 0;
 
   virtual absl::Status lost() const = 0;
   virtual Progress progress() const = 0;
 
-  // What is not in the target: exact once Step has said kDone, or after Finish.
+  // What is not in the target, durably: exact once Step has said kDone, or after Finish.
   virtual const bitmap::DirtyBitmap& not_copied() const = 0;
 };
 

@@ -73,6 +73,10 @@ class Job {
   // Waits until nothing that Step began is in flight: before the job is paused or ended.
   virtual void Drain() {}
 
+  // The user lets a paused job go on. What failed before is tried again by the next Step, and told
+  // only if it fails again. Engine thread; must not block.
+  virtual void OnResume() {}
+
   // The job is going to be aborted: a Step that waits returns soon, and nobody is to be held up
   // for this job's sake any longer. Possibly before OnStart. Engine thread; must not block.
   virtual void OnCancel() {}

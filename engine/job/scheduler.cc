@@ -178,6 +178,7 @@ absl::Status Scheduler::Resume(VerbFamily family, absl::string_view id) {
   ASSIGN_OR_RETURN(JobRecord * record, FindFor(family, id, JobVerb::kResume));
   record->user_paused = false;
   record->io_status = IoStatus::kOk;
+  record->job->OnResume();
   runner_->Wake(record);
   return absl::OkStatus();
 }

@@ -30,8 +30,8 @@ struct Script {
   absl::Status prepare;
   absl::Status lost;
   Progress progress;
-  // What was called, in order: "step", "drain", "cancel", "prepare", "commit", "abort", "clean",
-  // "ending complete", "ending stop".
+  // What was called, in order: "step", "drain", "resume", "cancel", "prepare", "commit", "abort",
+  // "clean", "ending complete", "ending stop".
   std::vector<std::string> calls;
   std::vector<uint64_t> budgets;
   std::function<void()> waker;
@@ -56,6 +56,7 @@ class ScriptedJob final : public Job {
     return result;
   }
   void Drain() override { script_->calls.push_back("drain"); }
+  void OnResume() override { script_->calls.push_back("resume"); }
   void OnCancel() override { script_->calls.push_back("cancel"); }
   absl::Status lost() const override { return script_->lost; }
   void OnEnding(Ending ending) override {

@@ -123,6 +123,7 @@ absl::optional<WriteOut::Saved> WriteOut::TakeNext(size_t begun_bytes) {
   if (full || stopped_ || !error_.ok() || waiting_.empty()) return absl::nullopt;
   Saved next = std::move(waiting_.front());
   waiting_.pop_front();
+  next.begun_in_try = try_;
   return next;
 }
 
@@ -146,7 +147,7 @@ void WriteOut::HandleEnded(std::vector<Batch*>* ended) {
       continue;
     }
     MutexLock lock(&mutex_);
-    if (error_.ok()) {
+    if (error_.ok() && saved.begun_in_try == try_) {
       error_ = batch->status;
       error_taken_ = false;
     }
@@ -190,6 +191,12 @@ absl::optional<absl::Status> WriteOut::TakeError() {
 bool WriteOut::has_error() const {
   MutexLock lock(&mutex_);
   return !error_.ok() && !running_;
+}
+
+void WriteOut::ForgetError() {
+  MutexLock lock(&mutex_);
+  ++try_;
+  if (!error_.ok()) error_taken_ = true;
 }
 
 void WriteOut::Retry() {

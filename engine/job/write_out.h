@@ -54,7 +54,9 @@ class WriteOut : public std::enable_shared_from_this<WriteOut> {
 
   // The error that keeps it from writing, once; absent if there is none, or it has been taken.
   absl::optional<absl::Status> TakeError();
-  // Tries again what failed.
+  // What has failed, or is on its way and going to fail, is not told but tried again.
+  void ForgetError();
+  // Tries again what failed and was told or forgotten.
   void Retry();
 
   // Drops everything that has not reached the target, now or when the task is through with what it
@@ -69,6 +71,8 @@ class WriteOut : public std::enable_shared_from_this<WriteOut> {
   struct Saved {
     std::unique_ptr<Batch> batch;
     size_t reserved_bytes = 0;
+    // What `try_` was when it was begun.
+    uint64_t begun_in_try = 0;
   };
 
   void KickLocked(bool* run) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -105,6 +109,8 @@ class WriteOut : public std::enable_shared_from_this<WriteOut> {
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status error_ ABSL_GUARDED_BY(mutex_);
   bool error_taken_ ABSL_GUARDED_BY(mutex_) = false;
+  // Counts how often errors were forgotten.
+  uint64_t try_ ABSL_GUARDED_BY(mutex_) = 0;
   // When something was written last.
   absl::Duration written_at_ ABSL_GUARDED_BY(mutex_);
 };
