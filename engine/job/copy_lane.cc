@@ -172,20 +172,21 @@ void CopyLane::PlaceWrites(storage::Storage* target, Batch* batch,
 void CopyLane::AddRequests(Batch* batch, const Placement& placement, std::byte* memory) {
   for (const Placement::Piece& piece : placement.pieces()) {
     const size_t length_bytes = piece.range.length_bytes;
-    if (piece.file == nullptr) {
+    if (piece.target == nullptr) {
       CHECK(batch->was_read);
       std::memset(memory, 0, length_bytes);
     } else {
       const IoQueue::Request request{
           .operation = batch->was_read ? IoQueue::Operation::kRead : IoQueue::Operation::kWrite,
-          .fd = piece.file->buffered_fd,
-          .offset_bytes = piece.file_offset_bytes,
+          .target = piece.target,
+          .offset_bytes = piece.target_offset_bytes,
           .memory = memory,
           .length_bytes = length_bytes,
           .cookie = reinterpret_cast<uint64_t>(batch)};
-      const bool direct = !batch->was_read || piece.file->prefer_direct;
-      if (direct && piece.file->direct_fd >= 0) {
-        AddDirectRequest(*piece.file, request);
+      const DataFile* const file = piece.target->file();
+      const bool can_be_direct = file != nullptr && file->direct_fd >= 0;
+      if (can_be_direct && (!batch->was_read || file->prefer_direct)) {
+        AddDirectRequest(*file, request);
       } else {
         AddRequest(request);
       }
@@ -203,7 +204,7 @@ void CopyLane::AddDirectRequest(const DataFile& file, IoQueue::Request request) 
   const size_t rest_bytes = request.length_bytes - whole_bytes;
   if (whole_bytes > 0) {
     IoQueue::Request whole = request;
-    whole.fd = file.direct_fd;
+    whole.direct = true;
     whole.length_bytes = whole_bytes;
     AddRequest(whole);
   }
@@ -219,7 +220,8 @@ void CopyLane::AddRequest(const IoQueue::Request& request) {
   Batch* const batch = reinterpret_cast<Batch*>(request.cookie);
   if (!requests_.empty()) {
     IoQueue::Request& last = requests_.back();
-    const bool follows = last.cookie == request.cookie && last.fd == request.fd &&
+    const bool follows = last.cookie == request.cookie && last.target == request.target &&
+                         last.direct == request.direct &&
                          last.offset_bytes + last.length_bytes == request.offset_bytes &&
                          last.memory + last.length_bytes == request.memory;
     if (follows) {

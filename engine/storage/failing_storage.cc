@@ -84,14 +84,26 @@ absl::StatusOr<std::unique_ptr<Placement>> FailingStorage::PlaceRead(Range range
   const absl::Status status = Judge(Verb::kPlaceRead, range);
   if (!status.ok()) return status;
   if (refuses_placements()) return nullptr;
-  return next().PlaceRead(range);
+  return WatchPlacement(next().PlaceRead(range), this);
 }
 
 absl::StatusOr<std::unique_ptr<Placement>> FailingStorage::PlaceWrite(Range range) {
   const absl::Status status = Judge(Verb::kPlaceWrite, range);
   if (!status.ok()) return status;
   if (refuses_placements()) return nullptr;
-  return next().PlaceWrite(range);
+  return WatchPlacement(next().PlaceWrite(range), this);
+}
+
+absl::Status FailingStorage::PlacedRead(Range range, Bytes,
+                                        absl::FunctionRef<absl::Status()> move) {
+  const absl::Status status = Judge(Verb::kRead, range);
+  return status.ok() ? move() : status;
+}
+
+absl::Status FailingStorage::PlacedWrite(Range range, ConstBytes,
+                                         absl::FunctionRef<absl::Status()> move) {
+  const absl::Status status = Judge(Verb::kWrite, range);
+  return status.ok() ? move() : status;
 }
 
 }  // namespace tidemark::storage

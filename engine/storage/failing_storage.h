@@ -11,6 +11,7 @@
 #include "engine/base/mutex.h"
 #include "engine/storage/storage.h"
 #include "engine/storage/verb.h"
+#include "engine/storage/watched_placement.h"
 
 namespace tidemark::storage {
 
@@ -28,9 +29,9 @@ struct FailureRule {
   int fail_count = -1;
 };
 
-// Placements are handed on (unlike by ForwardingStorage), unless a rule for kPlaceRead or
-// kPlaceWrite fails them; what is moved by a placement cannot be failed here.
-class FailingStorage final : public ForwardingStorage {
+// Placements are handed on, unless a rule for kPlaceRead or kPlaceWrite fails them; what is moved
+// by them is judged as any other read or write.
+class FailingStorage final : public ForwardingStorage, private PlacementWatch {
  public:
   explicit FailingStorage(std::shared_ptr<Storage> next) : ForwardingStorage(std::move(next)) {}
 
@@ -39,8 +40,8 @@ class FailingStorage final : public ForwardingStorage {
   void ClearRules();
   // Requests failed so far.
   int failure_count() const;
-  // While true, PlaceRead and PlaceWrite answer null, so that all data goes by the blocking verbs
-  // and can be failed. True at first.
+  // While true, PlaceRead and PlaceWrite answer null, so that all data goes by the blocking verbs.
+  // False at first.
   void set_refuse_placements(bool refuse);
 
   absl::Status Read(uint64_t offset_bytes, Bytes buffer) override;
@@ -54,13 +55,17 @@ class FailingStorage final : public ForwardingStorage {
   absl::StatusOr<std::unique_ptr<Placement>> PlaceWrite(Range range) override;
 
  private:
+  absl::Status PlacedRead(Range range, Bytes buffer,
+                          absl::FunctionRef<absl::Status()> move) override;
+  absl::Status PlacedWrite(Range range, ConstBytes data,
+                           absl::FunctionRef<absl::Status()> move) override;
   absl::Status Judge(Verb verb, absl::optional<Range> range);
   bool refuses_placements() const;
 
   mutable Mutex mutex_;
   std::vector<FailureRule> rules_ ABSL_GUARDED_BY(mutex_);
   int failure_count_ ABSL_GUARDED_BY(mutex_) = 0;
-  bool refuse_placements_ ABSL_GUARDED_BY(mutex_) = true;
+  bool refuse_placements_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace tidemark::storage

@@ -327,8 +327,7 @@ absl::StatusOr<std::unique_ptr<Placement>> FileStorage::PlaceRead(Range range) {
   std::vector<Placement::Piece> pieces;
   for (uint64_t at = range.offset_bytes; at < range.end_bytes();) {
     ASSIGN_OR_RETURN(const Extent extent, Map(Range::FromTo(at, range.end_bytes())));
-    pieces.push_back({extent.range,
-                      extent.content == Extent::Content::kZero ? nullptr : &data_file_,
+    pieces.push_back({extent.range, extent.content == Extent::Content::kZero ? nullptr : target(),
                       extent.range.offset_bytes});
     at = extent.range.end_bytes();
   }
@@ -341,7 +340,7 @@ absl::StatusOr<std::unique_ptr<Placement>> FileStorage::PlaceWrite(Range range) 
     return PastEndError(path_, range, size_bytes_);
   }
   std::vector<Placement::Piece> pieces;
-  if (!range.empty()) pieces.push_back({range, &data_file_, range.offset_bytes});
+  if (!range.empty()) pieces.push_back({range, target(), range.offset_bytes});
   return std::make_unique<FilePlacement>(std::move(pieces), this, range);
 }
 

@@ -18,6 +18,7 @@
 #include "engine/storage/image_lock.h"
 #include "engine/storage/permission.h"
 #include "engine/storage/storage.h"
+#include "engine/storage/storage_target.h"
 
 namespace tidemark::storage {
 
@@ -74,9 +75,9 @@ class FileStorage final : public Storage {
   // has one place for each byte, so without Finish the range holds whatever was written there.
   absl::StatusOr<std::unique_ptr<Placement>> PlaceWrite(Range range) override;
 
-  // For placements by formats over this file: where batch requests may go while this storage lives.
-  const DataFile& data_file() const { return data_file_; }
-  // Tells that batch writes through data_file() have reached up to `end_bytes`.
+  // Where batch requests may go while this storage lives.
+  IoTarget* target() { return &target_; }
+  // Tells that batch writes to target() have covered `range`.
   void NoteWritten(Range range);
 
  private:
@@ -97,6 +98,7 @@ class FileStorage final : public Storage {
   const FileOptions options_;
   bool is_block_device_ = false;
   DataFile data_file_;
+  StorageTarget target_{this, &data_file_};
   std::unique_ptr<ImageLock> lock_;
 
   // Their own synchronisation.

@@ -226,11 +226,11 @@ TEST_F(FileStorageTest, PlacedWritesCountWhenFinished) {
   auto placement = file->PlaceWrite({8 * kMebibyte, kMebibyte}).value();
   ASSERT_EQ(placement->pieces().size(), 1u);
   const Placement::Piece& piece = placement->pieces()[0];
-  const int direct_fd = piece.file->direct_fd;
   IoQueue::Request request;
   request.operation = IoQueue::Operation::kWrite;
-  request.fd = direct_fd >= 0 ? direct_fd : piece.file->buffered_fd;
-  request.offset_bytes = piece.file_offset_bytes;
+  request.target = piece.target;
+  request.direct = piece.target->file()->direct_fd >= 0;
+  request.offset_bytes = piece.target_offset_bytes;
   request.memory = buffer.data();
   request.length_bytes = buffer.size();
   const std::unique_ptr<IoQueue> queue = MakeIoQueue(1);
@@ -248,10 +248,10 @@ TEST_F(FileStorageTest, PlacedReadsPointAtNothingForHoles) {
   ASSERT_EQ(file->Write(4 * kMebibyte, AsBytes(std::string(kMebibyte, 'd'))), absl::OkStatus());
   const auto placement = file->PlaceRead({0, 8 * kMebibyte}).value();
   ASSERT_EQ(placement->pieces().size(), 3u);
-  EXPECT_EQ(placement->pieces()[0].file, nullptr);
-  EXPECT_EQ(placement->pieces()[1].file, &file->data_file());
-  EXPECT_EQ(placement->pieces()[1].file_offset_bytes, 4 * kMebibyte);
-  EXPECT_EQ(placement->pieces()[2].file, nullptr);
+  EXPECT_EQ(placement->pieces()[0].target, nullptr);
+  EXPECT_EQ(placement->pieces()[1].target, file->target());
+  EXPECT_EQ(placement->pieces()[1].target_offset_bytes, 4 * kMebibyte);
+  EXPECT_EQ(placement->pieces()[2].target, nullptr);
 }
 
 TEST_F(FileStorageTest, ASizeThatTheFileSystemCannotHaveChangesNothing) {

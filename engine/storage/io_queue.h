@@ -1,6 +1,7 @@
 // The batch way into storage: many data requests in flight from one thread. io_uring where the
 // kernel allows it, threads where it is forbidden; callers cannot tell but by speed. A queue is
-// used by one thread at a time (a job's worker); different queues are independent.
+// used by one thread at a time (a job's worker); different queues are independent. Targets that
+// have no file are served by calls, on threads of the queue that are made when first needed.
 #ifndef ENGINE_STORAGE_IO_QUEUE_H_
 #define ENGINE_STORAGE_IO_QUEUE_H_
 
@@ -11,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "engine/storage/storage.h"
 
 namespace tidemark::storage {
 
@@ -20,11 +22,14 @@ class IoQueue {
 
   struct Request {
     Operation operation = Operation::kRead;
-    int fd = -1;  // Of a DataFile; direct descriptors need aligned offset, length and memory.
-    uint64_t offset_bytes = 0;
+    IoTarget* target = nullptr;
+    uint64_t offset_bytes = 0;    // In the target.
     std::byte* memory = nullptr;  // Belongs to the queue until the completion is reaped.
     size_t length_bytes = 0;
     uint64_t cookie = 0;  // Comes back with the completion.
+    // Past the page cache: the target has a file with a direct descriptor, and offset, length and
+    // memory are aligned for it.
+    bool direct = false;
   };
   struct Completion {
     uint64_t cookie = 0;

@@ -13,6 +13,10 @@
 #include "engine/base/error.h"
 #include "engine/storage/aligned_buffer.h"
 #include "engine/storage/external_tool.h"
+#include "engine/storage/failing_storage.h"
+#include "engine/storage/memory_storage.h"
+#include "engine/storage/slow_storage.h"
+#include "engine/storage/storage_target.h"
 #include "engine/storage/uring_queue.h"
 #include "gtest/gtest.h"
 
@@ -26,11 +30,27 @@ struct Kind {
   std::unique_ptr<IoQueue> (*make)(int depth);
 };
 
+// A file as the kernel knows it; calls would be a mistake.
+class FileTarget final : public IoTarget {
+ public:
+  explicit FileTarget(int buffered_fd, int direct_fd = -1) {
+    file_.buffered_fd = buffered_fd;
+    file_.direct_fd = direct_fd;
+  }
+  const DataFile* file() const override { return &file_; }
+  absl::Status Read(uint64_t, Bytes) override { return absl::InternalError("called"); }
+  absl::Status Write(uint64_t, ConstBytes) override { return absl::InternalError("called"); }
+
+ private:
+  DataFile file_;
+};
+
 class IoQueueTest : public testing::TestWithParam<Kind> {
  protected:
   void SetUp() override {
     fd_ = open(path_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     ASSERT_GE(fd_, 0);
+    file_ = std::make_unique<FileTarget>(fd_);
     if (Make(1) == nullptr) GTEST_SKIP() << "the kernel forbids io_uring here";
   }
   void TearDown() override { close(fd_); }
@@ -39,7 +59,8 @@ class IoQueueTest : public testing::TestWithParam<Kind> {
 
   IoQueue::Request Ask(Operation operation, uint64_t offset_bytes, void* memory,
                        size_t length_bytes, uint64_t cookie = 0) {
-    return {operation, fd_, offset_bytes, static_cast<std::byte*>(memory), length_bytes, cookie};
+    return {operation,    file_.get(), offset_bytes, static_cast<std::byte*>(memory),
+            length_bytes, cookie};
   }
 
   // All that is in flight.
@@ -55,6 +76,7 @@ class IoQueueTest : public testing::TestWithParam<Kind> {
 
   const std::string path_ = TestPath("queued");
   int fd_ = -1;
+  std::unique_ptr<FileTarget> file_;
 };
 
 TEST_P(IoQueueTest, WritesAndReadsBackAtFullDepth) {
@@ -100,7 +122,9 @@ TEST_P(IoQueueTest, DirectReadsMeetARaggedEnd) {
   std::memset(buffer.data(), '?', buffer.size());
   const std::unique_ptr<IoQueue> queue = Make(1);
   IoQueue::Request request = Ask(Operation::kRead, 0, buffer.data(), buffer.size());
-  request.fd = direct_fd;
+  FileTarget file(fd_, direct_fd);
+  request.target = &file;
+  request.direct = true;
   queue->Submit(request);
   EXPECT_EQ(ReapAll(*queue).at(0), absl::OkStatus());
   const std::string text(reinterpret_cast<const char*>(buffer.data()), buffer.size());
@@ -112,12 +136,14 @@ TEST_P(IoQueueTest, ReportsWhatTheKernelRefuses) {
   std::string text(10, 'x');
   const std::unique_ptr<IoQueue> queue = Make(3);
   IoQueue::Request closed = Ask(Operation::kRead, 0, text.data(), 10, 1);
-  closed.fd = 1 << 20;
+  FileTarget closed_file(1 << 20);
+  closed.target = &closed_file;
   queue->Submit(closed);
   const int full_fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
   ASSERT_GE(full_fd, 0);
   IoQueue::Request full = Ask(Operation::kWrite, 0, text.data(), 10, 2);
-  full.fd = full_fd;
+  FileTarget full_file(full_fd);
+  full.target = &full_file;
   queue->Submit(full);
   queue->Submit(Ask(Operation::kWrite, 0, text.data(), 10, 3));
   const auto statuses = ReapAll(*queue);
@@ -155,6 +181,57 @@ TEST_P(IoQueueTest, WakeEndsAReapOnce) {
   queue->Wake();
   queue->Reap(absl::InfiniteDuration(), &completions);
   EXPECT_TRUE(completions.empty());
+}
+
+TEST_P(IoQueueTest, TargetsWithoutAFileAreCalled) {
+  const auto memory = std::make_shared<MemoryStorage>(4096);
+  FailingStorage disk(memory);
+  disk.AddRule({.status = Error(Reason::kNoSpace, "full"), .range = Range{100, 1}});
+  StorageTarget target(&disk);
+  std::string text = "12345";
+  const std::unique_ptr<IoQueue> queue = Make(4);
+  const auto ask = [&](Operation operation, uint64_t offset_bytes, void* to, uint64_t cookie) {
+    IoQueue::Request request = Ask(operation, offset_bytes, to, 5, cookie);
+    request.target = &target;
+    return request;
+  };
+  queue->Submit(ask(Operation::kWrite, 10, text.data(), 1));
+  queue->Submit(ask(Operation::kWrite, 98, text.data(), 2));
+  // Beside those of files.
+  queue->Submit(Ask(Operation::kWrite, 0, text.data(), 5, 3));
+  EXPECT_EQ(queue->in_flight(), 3);
+  const auto statuses = ReapAll(*queue);
+  EXPECT_EQ(statuses.at(1), absl::OkStatus());
+  EXPECT_EQ(DetailsOf(statuses.at(2))->reason, Reason::kNoSpace);
+  EXPECT_EQ(statuses.at(3), absl::OkStatus());
+  EXPECT_EQ(memory->Contents({10, 5}), "12345");
+  std::string copy(5, '?');
+  queue->Submit(ask(Operation::kRead, 10, copy.data(), 4));
+  EXPECT_EQ(ReapAll(*queue).at(4), absl::OkStatus());
+  EXPECT_EQ(copy, "12345");
+}
+
+TEST_P(IoQueueTest, ATargetThatIsSlowHoldsNobodyElse) {
+  SlowStorage disk(std::make_shared<MemoryStorage>(4096));
+  disk.Hold();
+  StorageTarget target(&disk);
+  std::string text(5, 'x');
+  const std::unique_ptr<IoQueue> queue = Make(4);
+  IoQueue::Request slow = Ask(Operation::kWrite, 0, text.data(), 5, 1);
+  slow.target = &target;
+  queue->Submit(slow);
+  disk.AwaitHeld(1);
+  queue->Submit(Ask(Operation::kWrite, 0, text.data(), 5, 2));
+  std::vector<IoQueue::Completion> completions;
+  queue->Reap(absl::InfiniteDuration(), &completions);
+  ASSERT_EQ(completions.size(), 1u);
+  EXPECT_EQ(completions[0].cookie, 2u);
+  // A Wake reaches who waits for it.
+  queue->Wake();
+  queue->Reap(absl::InfiniteDuration(), &completions);
+  EXPECT_EQ(completions.size(), 1u);
+  disk.Release();
+  EXPECT_EQ(ReapAll(*queue).at(1), absl::OkStatus());
 }
 
 TEST_P(IoQueueTest, TheDestructorWaitsForWhatIsInFlight) {

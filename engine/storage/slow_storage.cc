@@ -81,4 +81,24 @@ absl::StatusOr<Extent> SlowStorage::Map(Range range) {
   return next().Map(range);
 }
 
+absl::StatusOr<std::unique_ptr<Placement>> SlowStorage::PlaceRead(Range range) {
+  Pass(Verb::kPlaceRead);
+  return WatchPlacement(next().PlaceRead(range), this);
+}
+
+absl::StatusOr<std::unique_ptr<Placement>> SlowStorage::PlaceWrite(Range range) {
+  Pass(Verb::kPlaceWrite);
+  return WatchPlacement(next().PlaceWrite(range), this);
+}
+
+absl::Status SlowStorage::PlacedRead(Range, Bytes, absl::FunctionRef<absl::Status()> move) {
+  Pass(Verb::kRead);
+  return move();
+}
+
+absl::Status SlowStorage::PlacedWrite(Range, ConstBytes, absl::FunctionRef<absl::Status()> move) {
+  Pass(Verb::kWrite);
+  return move();
+}
+
 }  // namespace tidemark::storage

@@ -11,11 +11,12 @@
 #include "engine/base/mutex.h"
 #include "engine/storage/storage.h"
 #include "engine/storage/verb.h"
+#include "engine/storage/watched_placement.h"
 
 namespace tidemark::storage {
 
-// Placements are refused (null), so that all data passes the blocking verbs.
-class SlowStorage final : public ForwardingStorage {
+// Placements are handed on; what is moved by them is held as any other read or write.
+class SlowStorage final : public ForwardingStorage, private PlacementWatch {
  public:
   explicit SlowStorage(std::shared_ptr<Storage> next) : ForwardingStorage(std::move(next)) {}
   // CHECKs that nobody is held.
@@ -41,8 +42,14 @@ class SlowStorage final : public ForwardingStorage {
   absl::Status Flush() override;
   absl::Status Resize(uint64_t size_bytes) override;
   absl::StatusOr<Extent> Map(Range range) override;
+  absl::StatusOr<std::unique_ptr<Placement>> PlaceRead(Range range) override;
+  absl::StatusOr<std::unique_ptr<Placement>> PlaceWrite(Range range) override;
 
  private:
+  absl::Status PlacedRead(Range range, Bytes buffer,
+                          absl::FunctionRef<absl::Status()> move) override;
+  absl::Status PlacedWrite(Range range, ConstBytes data,
+                           absl::FunctionRef<absl::Status()> move) override;
   void Pass(Verb verb);
 
   mutable Mutex mutex_;

@@ -79,8 +79,8 @@ struct Limits {
   bool read_only = false;
 };
 
-// An open file that batch requests may go to. Both descriptors are the same file; the storage that
-// handed it out owns them and keeps them open while the placement lives.
+// An open file as the kernel knows it. Both descriptors are the same file; the storage that handed
+// it out owns them and keeps them open while the placement lives.
 struct DataFile {
   int buffered_fd = -1;
   // Opened with O_DIRECT, -1 where the file system refuses it.
@@ -91,6 +91,21 @@ struct DataFile {
   bool prefer_direct = false;
 };
 
+// What batch requests go to (io_queue.h): a file, the disk of a simulation, or a wrapper that
+// stands before another target. Lives as long as the placement that names it. Any thread.
+class IoTarget {
+ public:
+  virtual ~IoTarget() = default;
+
+  // The descriptors to use if the kernel may move the bytes by itself. Null if every request must
+  // come as one of the calls below: a wrapper that answers null is not passed by.
+  virtual const DataFile* file() const { return nullptr; }
+
+  // Move all of a request, or fail; block while the disk does. A read past the end gives zeroes.
+  virtual absl::Status Read(uint64_t offset_bytes, Bytes buffer) = 0;
+  virtual absl::Status Write(uint64_t offset_bytes, ConstBytes data) = 0;
+};
+
 // Where the bytes of a range are, or are to go, pinned until the placement is destroyed: no
 // allocation moves or reuses those bytes meanwhile. Used by one thread at a time.
 class Placement {
@@ -98,8 +113,8 @@ class Placement {
   struct Piece {
     Range range;  // In the placed disk.
     // Null for a stretch that reads as zeroes (reads only).
-    const DataFile* file = nullptr;
-    uint64_t file_offset_bytes = 0;
+    IoTarget* target = nullptr;
+    uint64_t target_offset_bytes = 0;
   };
 
   // A placement that is destroyed without a successful Finish is as if it had never been made: for
@@ -109,8 +124,8 @@ class Placement {
   // In ascending order, without gaps, covering exactly the range that was asked for.
   const std::vector<Piece>& pieces() const { return pieces_; }
 
-  // Writes: the bytes of every piece are in their file; makes them part of the disk. At most once.
-  // May block on metadata. Reads: does nothing.
+  // Writes: the bytes of every piece are in their target; makes them part of the disk. At most
+  // once. May block on metadata. Reads: does nothing.
   virtual absl::Status Finish() { return absl::OkStatus(); }
 
  protected:
@@ -162,7 +177,9 @@ class Storage {
 };
 
 // Hands every verb on to another storage: a wrapper overrides only what it is about. Placements are
-// not handed on, because a wrapper that changes reads or writes would be passed by.
+// not handed on, because a wrapper that changes reads or writes would be passed by: one that has
+// nothing to do with them says so, one that wants to see their bytes move watches them
+// (watched_placement.h).
 class ForwardingStorage : public Storage {
  public:
   explicit ForwardingStorage(std::shared_ptr<Storage> next) : next_(std::move(next)) {}

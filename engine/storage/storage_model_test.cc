@@ -211,10 +211,10 @@ class StorageModel : public testing::TestWithParam<Kind> {
     for (const Placement::Piece& piece : (*placement)->pieces()) {
       ASSERT_EQ(piece.range.offset_bytes, at);
       at = piece.range.end_bytes();
-      if (piece.file == nullptr) continue;
+      if (piece.target == nullptr) continue;
       IoQueue::Request request;
-      request.fd = piece.file->buffered_fd;
-      request.offset_bytes = piece.file_offset_bytes;
+      request.target = piece.target;
+      request.offset_bytes = piece.target_offset_bytes;
       request.memory = reinterpret_cast<std::byte*>(&text[piece.range.offset_bytes]);
       request.length_bytes = piece.range.length_bytes;
       queue->Submit(request);

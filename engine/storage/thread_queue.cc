@@ -1,4 +1,6 @@
-// The IoQueue where io_uring is forbidden: a few threads that block in pread and pwrite.
+// A few threads that block in pread and pwrite, or in the calls of a target.
+#include "engine/storage/thread_queue.h"
+
 #include <algorithm>
 #include <deque>
 #include <thread>
@@ -6,17 +8,16 @@
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/mutex.h"
-#include "engine/storage/io_queue.h"
-#include "engine/storage/io_queue_error.h"
+#include "engine/storage/io_request.h"
 #include "engine/storage/limits.h"
-#include "engine/storage/transfer.h"
 
 namespace tidemark::storage {
 namespace {
 
 class ThreadQueue final : public IoQueue {
  public:
-  explicit ThreadQueue(int depth) : depth_(depth) {
+  ThreadQueue(int depth, std::function<void()> on_completion)
+      : depth_(depth), on_completion_(std::move(on_completion)) {
     for (int i = 0; i < std::min(depth, kQueueThreadCountMax); ++i) {
       threads_.emplace_back([this] { Run(); });
     }
@@ -71,20 +72,23 @@ class ThreadQueue final : public IoQueue {
       const Request request = waiting_.front();
       waiting_.pop_front();
       mutex_.Unlock();
-      const Bytes bytes(request.memory, request.length_bytes);
-      const int error = request.operation == Operation::kRead
-                            ? ReadFully(request.fd, request.offset_bytes, bytes)
-                            : WriteFully(request.fd, request.offset_bytes, bytes);
-      const absl::Status status = error == 0 ? absl::OkStatus() : TransferError(request, -error);
+      absl::Status status = MoveByCalls(request);
       mutex_.Lock();
-      finished_.push_back({request.cookie, status});
+      finished_.push_back({request.cookie, std::move(status)});
       changed_.SignalAll();
+      if (on_completion_ == nullptr) continue;
+      mutex_.Unlock();
+      on_completion_();
+      mutex_.Lock();
     }
     mutex_.Unlock();
   }
 
-  // Of the owner's thread.
+  // Constant after construction.
   const int depth_;
+  const std::function<void()> on_completion_;
+
+  // Of the owner's thread.
   int in_flight_ = 0;
   std::vector<std::thread> threads_;
 
@@ -99,9 +103,11 @@ class ThreadQueue final : public IoQueue {
 
 }  // namespace
 
-std::unique_ptr<IoQueue> MakeThreadIoQueue(int depth) {
+std::unique_ptr<IoQueue> MakeThreadQueue(int depth, std::function<void()> on_completion) {
   CHECK(depth > 0 && depth <= kQueueDepthMax);
-  return std::make_unique<ThreadQueue>(depth);
+  return std::make_unique<ThreadQueue>(depth, std::move(on_completion));
 }
+
+std::unique_ptr<IoQueue> MakeThreadIoQueue(int depth) { return MakeThreadQueue(depth, nullptr); }
 
 }  // namespace tidemark::storage

@@ -1,6 +1,7 @@
 // One ring per queue. Every request occupies a slot until it is finished: its number travels as
 // user_data, so a short transfer is continued from the slot. One more entry of the ring polls an
-// eventfd, by which Wake reaches a thread that sleeps in the kernel.
+// eventfd, by which Wake reaches a thread that sleeps in the kernel. Requests to targets that want
+// calls are served by a queue of threads beside the ring, which rings the same bell.
 #include "engine/storage/uring_queue.h"
 
 #include <liburing.h>
@@ -9,13 +10,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
-#include "engine/storage/io_queue_error.h"
+#include "engine/storage/io_request.h"
 #include "engine/storage/limits.h"
+#include "engine/storage/thread_queue.h"
 #include "engine/storage/transfer.h"
 
 namespace tidemark::storage {
@@ -45,21 +48,22 @@ class UringQueue final : public IoQueue {
   ~UringQueue() override {
     std::vector<Completion> completions;
     while (in_flight() > 0) Reap(absl::InfiniteDuration(), &completions);
+    calls_ = nullptr;
     if (opened_) io_uring_queue_exit(&ring_);
     if (wake_fd_ >= 0) close(wake_fd_);
   }
 
   void Submit(const Request& request) override {
-    CHECK(!free_slots_.empty());
-    const int number = free_slots_.back();
-    free_slots_.pop_back();
-    slots_[number] = {request, 0};
+    CHECK(in_flight() < depth_);
     // Nothing to move: the kernel's 0 would look like the end of the file, or a full disk.
     if (request.length_bytes == 0) {
       finished_.push_back({request.cookie, absl::OkStatus()});
-      free_slots_.push_back(number);
       return;
     }
+    if (request.target->file() == nullptr) return Call(request);
+    const int number = free_slots_.back();
+    free_slots_.pop_back();
+    slots_[number] = {request, 0};
     Prepare(number);
     Enter();
   }
@@ -70,7 +74,9 @@ class UringQueue final : public IoQueue {
     for (;;) {
       completions->insert(completions->end(), finished_.begin(), finished_.end());
       finished_.clear();
-      const bool was_woken = Drain(completions);
+      Drain(completions);
+      if (calls_ != nullptr) calls_->Reap(absl::ZeroDuration(), completions);
+      const bool was_woken = woken_.exchange(false);
       if (was_woken || completions->size() > size_before) return;
       const absl::Duration left = deadline - SystemClock().Elapsed();
       if (left <= absl::ZeroDuration()) return;
@@ -79,13 +85,13 @@ class UringQueue final : public IoQueue {
   }
 
   void Wake() override {
-    const uint64_t one = 1;
-    // Fails only if the counter is full: it is awake then.
-    (void)!write(wake_fd_, &one, sizeof(one));
+    woken_ = true;
+    Ring();
   }
 
   int in_flight() const override {
-    return depth_ - static_cast<int>(free_slots_.size()) + static_cast<int>(finished_.size());
+    return depth_ - static_cast<int>(free_slots_.size()) + static_cast<int>(finished_.size()) +
+           (calls_ == nullptr ? 0 : calls_->in_flight());
   }
   int depth() const override { return depth_; }
 
@@ -94,6 +100,18 @@ class UringQueue final : public IoQueue {
     Request request;
     size_t done_bytes = 0;
   };
+
+  // Ends the sleep of a thread in Reap, or the next one. Any thread.
+  void Ring() {
+    const uint64_t one = 1;
+    // Fails only if the counter is full: it is awake then.
+    (void)!write(wake_fd_, &one, sizeof(one));
+  }
+
+  void Call(const Request& request) {
+    if (calls_ == nullptr) calls_ = MakeThreadQueue(depth_, [this] { Ring(); });
+    calls_->Submit(request);
+  }
 
   io_uring_sqe* NextEntry() {
     // Entries are handed over one by one, so one is always free.
@@ -111,9 +129,9 @@ class UringQueue final : public IoQueue {
     const uint64_t offset_bytes = request.offset_bytes + slot.done_bytes;
     io_uring_sqe* const entry = NextEntry();
     if (request.operation == Operation::kRead) {
-      io_uring_prep_read(entry, request.fd, memory, length, offset_bytes);
+      io_uring_prep_read(entry, DescriptorOf(request), memory, length, offset_bytes);
     } else {
-      io_uring_prep_write(entry, request.fd, memory, length, offset_bytes);
+      io_uring_prep_write(entry, DescriptorOf(request), memory, length, offset_bytes);
     }
     entry->user_data = number;
   }
@@ -134,9 +152,8 @@ class UringQueue final : public IoQueue {
     }
   }
 
-  // Takes what has completed. True if there was a Wake.
-  bool Drain(std::vector<Completion>* completions) {
-    bool was_woken = false;
+  // Takes what has completed in the ring.
+  void Drain(std::vector<Completion>* completions) {
     io_uring_cqe* answer = nullptr;
     while (io_uring_peek_cqe(&ring_, &answer) == 0) {
       const uint64_t tag = answer->user_data;
@@ -146,12 +163,10 @@ class UringQueue final : public IoQueue {
         uint64_t count;
         (void)!read(wake_fd_, &count, sizeof(count));
         PollWake();
-        was_woken = true;
       } else {
         Answered(static_cast<int>(tag), result, completions);
       }
     }
-    return was_woken;
   }
 
   void Answered(int number, int result, std::vector<Completion>* completions) {
@@ -187,10 +202,13 @@ class UringQueue final : public IoQueue {
   io_uring ring_ = {};
   bool opened_ = false;
   int wake_fd_ = -1;
+  std::atomic<bool> woken_ = false;
   std::vector<Slot> slots_;
   std::vector<int> free_slots_;
   // Requests of no bytes, done at once.
   std::vector<Completion> finished_;
+  // For targets without a file; null until there is one.
+  std::unique_ptr<IoQueue> calls_;
 };
 
 }  // namespace

@@ -99,8 +99,8 @@ void Worker::PlaceWrite() {
     ASSERT_EQ(piece.range.offset_bytes, at);
     at = piece.range.end_bytes();
     if (!keep) continue;
-    ASSERT_EQ(pwrite(piece.file->buffered_fd, data.data(), piece.range.length_bytes,
-                     static_cast<off_t>(piece.file_offset_bytes)),
+    ASSERT_EQ(pwrite(piece.target->file()->buffered_fd, data.data(), piece.range.length_bytes,
+                     static_cast<off_t>(piece.target_offset_bytes)),
               static_cast<ssize_t>(piece.range.length_bytes));
   }
   ASSERT_EQ(at, range.end_bytes());
@@ -119,9 +119,9 @@ void Worker::PlaceRead() {
   for (const storage::Placement::Piece& piece : (*placement)->pieces()) {
     ASSERT_EQ(piece.range.offset_bytes, private_offset() + offset + got.size());
     std::string part(piece.range.length_bytes, '\0');
-    if (piece.file != nullptr) {
-      ASSERT_GE(pread(piece.file->buffered_fd, part.data(), part.size(),
-                      static_cast<off_t>(piece.file_offset_bytes)),
+    if (piece.target != nullptr) {
+      ASSERT_GE(pread(piece.target->file()->buffered_fd, part.data(), part.size(),
+                      static_cast<off_t>(piece.target_offset_bytes)),
                 0);
     }
     got += part;

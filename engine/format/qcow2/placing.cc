@@ -33,9 +33,9 @@ class Composed : public Placement {
     if (!pieces_.empty()) {
       Piece& last = pieces_.back();
       const bool follows =
-          piece.file == nullptr ||
-          last.file_offset_bytes + last.range.length_bytes == piece.file_offset_bytes;
-      if (last.file == piece.file && follows) {
+          piece.target == nullptr ||
+          last.target_offset_bytes + last.range.length_bytes == piece.target_offset_bytes;
+      if (last.target == piece.target && follows) {
         last.range.length_bytes += piece.range.length_bytes;
         return;
       }
