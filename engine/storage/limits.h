@@ -15,6 +15,13 @@ inline constexpr uint32_t kDirectAlignmentBytes = 4096;
 // - 4096.)
 inline constexpr size_t kTransferBytesMax = size_t{1} << 30;
 
+// A transfer that is put off (EINTR, EAGAIN) so many times in a row, without a byte moved, has
+// failed.
+inline constexpr int kIdleTransfersMax = 1000;
+
+// So often the kernel is asked to take what a ring offers it; then threads see to it.
+inline constexpr int kRingRefusalsMax = 8;
+
 // The buffer of zeroes or of a bounce copy that one blocking verb may hold at a time.
 inline constexpr size_t kBounceBytesMax = size_t{1} << 20;
 

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <deque>
+#include <system_error>
 #include <thread>
+#include <utility>
 
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
@@ -18,8 +20,12 @@ class ThreadQueue final : public IoQueue {
  public:
   ThreadQueue(int depth, std::function<void()> on_completion)
       : depth_(depth), on_completion_(std::move(on_completion)) {
-    for (int i = 0; i < std::min(depth, kQueueThreadCountMax); ++i) {
-      threads_.emplace_back([this] { Run(); });
+    try {
+      for (int i = 0; i < std::min(depth, kQueueThreadCountMax); ++i) {
+        threads_.emplace_back([this] { Run(); });
+      }
+    } catch (const std::system_error&) {
+      // Those that are there do; without any, whoever submits does it.
     }
   }
 
@@ -35,6 +41,12 @@ class ThreadQueue final : public IoQueue {
   void Submit(const Request& request) override {
     CHECK(in_flight_ < depth_);
     ++in_flight_;
+    if (threads_.empty()) {
+      absl::Status status = MoveByCalls(request);
+      MutexLock lock(&mutex_);
+      finished_.push_back({request.cookie, std::move(status)});
+      return;
+    }
     MutexLock lock(&mutex_);
     waiting_.push_back(request);
     submitted_.Signal();

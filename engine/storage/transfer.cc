@@ -33,48 +33,60 @@ struct Cut {
   size_t tail_bytes;
 };
 
-}  // namespace
+bool PutsOff(int64_t result) { return result == -EINTR || result == -EAGAIN; }
 
-Progress AfterRead(int64_t result, Bytes buffer, size_t* done_bytes) {
-  if (result == -EINTR || result == -EAGAIN) return Progress::kAgain;
-  // A direct read that stopped within a sector has met the end of the file, and may not go on from
-  // there: that is no error.
-  const bool at_end = result == 0 || (result == -EINVAL && *done_bytes % kSectorBytes != 0);
-  if (result < 0 && !at_end) return Progress::kFailed;
-  if (at_end) {
-    std::memset(buffer.data() + *done_bytes, 0, buffer.size() - *done_bytes);
-    *done_bytes = buffer.size();
-    return Progress::kFinished;
-  }
-  *done_bytes += result;
-  return *done_bytes == buffer.size() ? Progress::kFinished : Progress::kAgain;
+Progress AfterPutOff(Moved* moved) {
+  return ++moved->idle_count > kIdleTransfersMax ? Progress::kFailed : Progress::kAgain;
 }
 
-Progress AfterWrite(int64_t result, size_t length_bytes, size_t* done_bytes) {
-  if (result == -EINTR || result == -EAGAIN) return Progress::kAgain;
+Progress AfterBytes(int64_t count, size_t length_bytes, Moved* moved) {
+  moved->done_bytes += count;
+  moved->idle_count = 0;
+  return moved->done_bytes == length_bytes ? Progress::kFinished : Progress::kAgain;
+}
+
+}  // namespace
+
+Progress AfterRead(int64_t result, Bytes buffer, Moved* moved) {
+  if (PutsOff(result)) return AfterPutOff(moved);
+  // A direct read that stopped within a sector has met the end of the file, and may not go on from
+  // there: that is no error.
+  const bool at_end = result == 0 || (result == -EINVAL && moved->done_bytes % kSectorBytes != 0);
+  if (result < 0 && !at_end) return Progress::kFailed;
+  if (at_end) {
+    std::memset(buffer.data() + moved->done_bytes, 0, buffer.size() - moved->done_bytes);
+    moved->done_bytes = buffer.size();
+    return Progress::kFinished;
+  }
+  return AfterBytes(result, buffer.size(), moved);
+}
+
+Progress AfterWrite(int64_t result, size_t length_bytes, Moved* moved) {
+  if (PutsOff(result)) return AfterPutOff(moved);
   if (result <= 0) return Progress::kFailed;
-  *done_bytes += result;
-  return *done_bytes == length_bytes ? Progress::kFinished : Progress::kAgain;
+  return AfterBytes(result, length_bytes, moved);
 }
 
 int ReadFully(int fd, uint64_t offset_bytes, Bytes buffer) {
-  size_t done_bytes = 0;
-  while (done_bytes < buffer.size()) {
+  Moved moved;
+  while (moved.done_bytes < buffer.size()) {
+    const size_t done_bytes = moved.done_bytes;
     const size_t want_bytes = std::min(buffer.size() - done_bytes, kTransferBytesMax);
     int64_t result = pread(fd, buffer.data() + done_bytes, want_bytes, offset_bytes + done_bytes);
     if (result < 0) result = -errno;
-    if (AfterRead(result, buffer, &done_bytes) == Progress::kFailed) return -result;
+    if (AfterRead(result, buffer, &moved) == Progress::kFailed) return -result;
   }
   return 0;
 }
 
 int WriteFully(int fd, uint64_t offset_bytes, ConstBytes data) {
-  size_t done_bytes = 0;
-  while (done_bytes < data.size()) {
+  Moved moved;
+  while (moved.done_bytes < data.size()) {
+    const size_t done_bytes = moved.done_bytes;
     const size_t want_bytes = std::min(data.size() - done_bytes, kTransferBytesMax);
     int64_t result = pwrite(fd, data.data() + done_bytes, want_bytes, offset_bytes + done_bytes);
     if (result < 0) result = -errno;
-    if (AfterWrite(result, data.size(), &done_bytes) == Progress::kFailed) {
+    if (AfterWrite(result, data.size(), &moved) == Progress::kFailed) {
       return result == 0 ? ENOSPC : -result;
     }
   }

@@ -17,11 +17,19 @@ enum class Progress {
   kFailed,
 };
 
-// What an answer of `result` (bytes moved, or -errno) means for a transfer of which `done_bytes` of
-// `buffer` were moved before; raises `*done_bytes`. A read finds zeroes past the end of the file.
-Progress AfterRead(int64_t result, Bytes buffer, size_t* done_bytes);
+// What has been done of a transfer.
+struct Moved {
+  size_t done_bytes = 0;
+  // Answers in a row that put it off (EINTR, EAGAIN) and moved nothing.
+  int idle_count = 0;
+};
+
+// What an answer of `result` (bytes moved, or -errno) means for a transfer of which `*moved` was
+// done before; brings `*moved` up to date. A read finds zeroes past the end of the file. Whoever is
+// put off more than kIdleTransfersMax times has failed.
+Progress AfterRead(int64_t result, Bytes buffer, Moved* moved);
 // On kFailed for a `result` of 0 the disk took nothing: no space.
-Progress AfterWrite(int64_t result, size_t length_bytes, size_t* done_bytes);
+Progress AfterWrite(int64_t result, size_t length_bytes, Moved* moved);
 
 // 0, or the errno that stopped it. Fills all of `buffer`; zeroes past the end of the file.
 int ReadFully(int fd, uint64_t offset_bytes, Bytes buffer);
