@@ -53,13 +53,16 @@ class FilePlacement final : public Placement {
       : storage_(storage), range_(range) {
     pieces_ = std::move(pieces);
   }
+  ~FilePlacement() override {
+    if (storage_ != nullptr) storage_->NotePartlyWritten(range_);
+  }
   absl::Status Finish() override {
-    if (storage_ != nullptr) storage_->NoteWritten(range_);
+    if (storage_ != nullptr) std::exchange(storage_, nullptr)->NoteWritten(range_);
     return absl::OkStatus();
   }
 
  private:
-  FileStorage* const storage_;
+  FileStorage* storage_;  // Null once there is nothing left to tell it.
   const Range range_;
 };
 
@@ -78,6 +81,12 @@ absl::Status FileStorage::Failed(int errno_value, absl::string_view verb, Range 
   return ErrnoStatus(errno_value,
                      absl::StrCat("cannot ", verb, " ", range.length_bytes, " bytes at ",
                                   range.offset_bytes, " of \"", path_, "\""));
+}
+
+// What failed may have been done in part.
+absl::Status FileStorage::ChangeFailed(int errno_value, absl::string_view verb, Range range) {
+  NotePartlyWritten(range);
+  return Failed(errno_value, verb, range);
 }
 
 absl::Status FileStorage::CheckChange(absl::string_view verb, Range range) const {
@@ -131,7 +140,7 @@ absl::Status FileStorage::Write(uint64_t offset_bytes, ConstBytes data, WriteOpt
   const int error = data_file_.prefer_direct
                         ? WriteFullyDirect(data_file_, offset_bytes, data)
                         : WriteFully(data_file_.buffered_fd, offset_bytes, data);
-  if (error != 0) return Failed(error, "write", range);
+  if (error != 0) return ChangeFailed(error, "write", range);
   NoteWritten(range);
   return absl::OkStatus();
 }
@@ -139,6 +148,17 @@ absl::Status FileStorage::Write(uint64_t offset_bytes, ConstBytes data, WriteOpt
 void FileStorage::NoteWritten(Range range) {
   if (!is_block_device_ && !range.empty()) RaiseTo(&size_bytes_, range.end_bytes());
   change_count_.fetch_add(1);
+}
+
+// Our size must not be less than the kernel's: bytes of ours behind it would show when the file
+// grows over them, as space that was never written.
+void FileStorage::NotePartlyWritten(Range range) {
+  NoteWritten({});
+  if (is_block_device_ || range.empty() || range.end_bytes() <= size_bytes_) return;
+  struct stat info;
+  const bool known = fstat(data_file_.buffered_fd, &info) == 0;
+  const uint64_t reached_bytes = known ? info.st_size : range.end_bytes();
+  RaiseTo(&size_bytes_, std::min(reached_bytes, range.end_bytes()));
 }
 
 absl::Status FileStorage::WriteZeroData(Range range) {
@@ -165,7 +185,7 @@ absl::StatusOr<bool> FileStorage::Allocate(int mode, Range range, std::atomic<bo
   }
   // A device refuses what is not whole sectors; the caller's next way can do it.
   if (errno == EINVAL) return false;
-  return Failed(errno, "zero", range);
+  return ChangeFailed(errno, "zero", range);
 }
 
 absl::StatusOr<bool> FileStorage::ZeroKeepingSpace(Range range) {
@@ -183,15 +203,14 @@ absl::StatusOr<bool> FileStorage::ZeroKeepingSpace(Range range) {
 }
 
 absl::StatusOr<bool> FileStorage::ZeroData(Range range) {
-  const uint64_t end_bytes = std::min<uint64_t>(range.end_bytes(), size_bytes_);
-  for (uint64_t at = range.offset_bytes; at < end_bytes;) {
-    const Extent extent = Seek(at);
-    const Range part = Range::FromTo(at, std::min(end_bytes, extent.range.end_bytes()));
+  // The kernel is asked, not our size: a write that is under way may have reached further.
+  while (!range.empty()) {
+    const Extent extent = Seek(range);
     if (!extent.hole) {
-      ASSIGN_OR_RETURN(const bool done, ZeroKeepingSpace(part));
+      ASSIGN_OR_RETURN(const bool done, ZeroKeepingSpace(extent.range));
       if (!done) return false;
     }
-    at = part.end_bytes();
+    range = Range::FromTo(extent.range.end_bytes(), range.end_bytes());
   }
   return true;
 }
@@ -214,7 +233,7 @@ absl::Status FileStorage::WriteZeroes(Range range, ZeroOptions options) {
     const std::byte zero{0};
     const uint64_t last_byte = range.end_bytes() - 1;
     const int error = WriteFully(data_file_.buffered_fd, last_byte, ConstBytes(&zero, 1));
-    if (error != 0) return Failed(error, "write", {last_byte, 1});
+    if (error != 0) return ChangeFailed(error, "write", range);
     NoteWritten(range);
     return absl::OkStatus();
   }
@@ -267,11 +286,11 @@ absl::Status FileStorage::Resize(uint64_t size_bytes) {
   return absl::OkStatus();
 }
 
-Extent FileStorage::Seek(uint64_t offset_bytes) const {
+Extent FileStorage::Seek(Range range) const {
   const int fd = data_file_.buffered_fd;
   Extent extent;
-  extent.range = Range::FromTo(offset_bytes, size_bytes_);
-  const off_t data_bytes = lseek(fd, offset_bytes, SEEK_DATA);
+  extent.range = range;
+  const off_t data_bytes = lseek(fd, range.offset_bytes, SEEK_DATA);
   if (data_bytes < 0) {
     // ENXIO: no data up to the end. Anything else: not known, so to be read.
     if (errno == ENXIO) {
@@ -280,15 +299,16 @@ Extent FileStorage::Seek(uint64_t offset_bytes) const {
     }
     return extent;
   }
-  if (static_cast<uint64_t>(data_bytes) > offset_bytes) {
+  const uint64_t end_bytes = range.end_bytes();
+  if (static_cast<uint64_t>(data_bytes) > range.offset_bytes) {
     extent.content = Extent::Content::kZero;
     extent.hole = true;
-    extent.range = Range::FromTo(offset_bytes, std::min<uint64_t>(data_bytes, size_bytes_));
+    extent.range = Range::FromTo(range.offset_bytes, std::min<uint64_t>(data_bytes, end_bytes));
     return extent;
   }
-  const off_t hole_bytes = lseek(fd, offset_bytes, SEEK_HOLE);
+  const off_t hole_bytes = lseek(fd, range.offset_bytes, SEEK_HOLE);
   if (hole_bytes > data_bytes) {
-    extent.range = Range::FromTo(offset_bytes, std::min<uint64_t>(hole_bytes, size_bytes_));
+    extent.range = Range::FromTo(range.offset_bytes, std::min<uint64_t>(hole_bytes, end_bytes));
   }
   return extent;
 }
@@ -309,7 +329,7 @@ absl::StatusOr<Extent> FileStorage::Map(Range range) {
       return extent;
     }
   }
-  extent = Seek(range.offset_bytes);
+  extent = Seek(Range::FromTo(range.offset_bytes, size_bytes_));
   {
     MutexLock lock(&mutex_);
     mapped_ = extent;

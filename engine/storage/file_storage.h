@@ -71,27 +71,31 @@ class FileStorage final : public Storage {
   absl::Status Resize(uint64_t size_bytes) override;
   absl::StatusOr<Extent> Map(Range range) override;
   absl::StatusOr<std::unique_ptr<Placement>> PlaceRead(Range range) override;
-  // May reach past the end: the file grows as the bytes are written, size_bytes() at Finish. A file
-  // has one place for each byte, so without Finish the range holds whatever was written there.
+  // May reach past the end: the file grows as the bytes are written, size_bytes() when the
+  // placement is finished or given up. A file has one place for each byte, so without Finish the
+  // range holds whatever was written there.
   absl::StatusOr<std::unique_ptr<Placement>> PlaceWrite(Range range) override;
 
   // Where batch requests may go while this storage lives.
   IoTarget* target() { return &target_; }
-  // Tells that batch writes to target() have covered `range`.
+  // Tells that batch writes to target() have covered `range`, or that some of it may be written.
   void NoteWritten(Range range);
+  void NotePartlyWritten(Range range);
 
  private:
   friend class FileOpener;
   FileStorage(std::string path, const FileOptions& options);
 
   absl::Status Failed(int errno_value, absl::string_view verb, Range range) const;
+  absl::Status ChangeFailed(int errno_value, absl::string_view verb, Range range);
   absl::Status CheckChange(absl::string_view verb, Range range) const;
   absl::Status WriteZeroData(Range range);
   // Ways to zero a range in the file system or the device: false if they do not exist here.
   absl::StatusOr<bool> Allocate(int mode, Range range, std::atomic<bool>* possible);
   absl::StatusOr<bool> ZeroKeepingSpace(Range range);
   absl::StatusOr<bool> ZeroData(Range range);
-  Extent Seek(uint64_t offset_bytes) const;
+  // What the beginning of `range` holds, wherever the file ends.
+  Extent Seek(Range range) const;
 
   // Constant after opening.
   const std::string path_;

@@ -1,10 +1,12 @@
 #include "engine/storage/file_storage.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -241,6 +243,72 @@ TEST_F(FileStorageTest, PlacedWritesCountWhenFinished) {
   ASSERT_EQ(placement->Finish(), absl::OkStatus());
   EXPECT_EQ(file->size_bytes(), 9 * kMebibyte);
   EXPECT_EQ(ReadBack(*file, {9 * kMebibyte - 1, 1}), "p");
+}
+
+// Writes 'p's by a placement past the end, and gives it up.
+void AbandonPlacedWrite(FileStorage& file, Range range) {
+  const auto placement = file.PlaceWrite(range).value();
+  std::string text(range.length_bytes, 'p');
+  const std::unique_ptr<IoQueue> queue = MakeIoQueue(1);
+  queue->Submit({IoQueue::Operation::kWrite, placement->pieces()[0].target, range.offset_bytes,
+                 reinterpret_cast<std::byte*>(text.data()), text.size()});
+  std::vector<IoQueue::Completion> completions;
+  queue->Reap(absl::InfiniteDuration(), &completions);
+  ASSERT_EQ(completions.at(0).status, absl::OkStatus());
+}
+
+TEST_F(FileStorageTest, ZeroesReachWhatAnAbandonedPlacementLeftBehindTheEnd) {
+  for (const bool unmaps : {false, true}) {
+    const auto file = Open(path_, {.discard_unmaps = unmaps});
+    const Range range = {file->size_bytes() + kMebibyte, kMebibyte};
+    AbandonPlacedWrite(*file, range);
+    ASSERT_EQ(file->WriteZeroes(range), absl::OkStatus());
+    EXPECT_TRUE(ReadBack(*file, range) == std::string(kMebibyte, '\0'));
+  }
+}
+
+TEST_F(FileStorageTest, ZeroesReachWhatAWriteUnderWayHasPutBehindTheEnd) {
+  const auto file = Open(path_);
+  const Range range = {8 * kMebibyte, kMebibyte};
+  const auto placement = file->PlaceWrite(range).value();
+  const std::string text(range.length_bytes, 'p');
+  ASSERT_EQ(pwrite(placement->pieces()[0].target->file()->buffered_fd, text.data(), text.size(),
+                   range.offset_bytes),
+            static_cast<ssize_t>(text.size()));
+  ASSERT_EQ(file->WriteZeroes(range), absl::OkStatus());
+  EXPECT_TRUE(ReadBack(*file, range) == std::string(kMebibyte, '\0'));
+}
+
+TEST_F(FileStorageTest, GrownSpaceIsNotWhatAnAbandonedPlacementLeft) {
+  const auto file = Open(path_);
+  AbandonPlacedWrite(*file, {8 * kMebibyte, kMebibyte});
+  // The file has grown, and says so: only what lies behind it was never written.
+  EXPECT_EQ(file->size_bytes(), 9 * kMebibyte);
+  ASSERT_EQ(file->Resize(10 * kMebibyte), absl::OkStatus());
+  EXPECT_TRUE(ReadBack(*file, {9 * kMebibyte, kMebibyte}) == std::string(kMebibyte, '\0'));
+}
+
+TEST_F(FileStorageTest, AnUnusedPlacementLeavesTheSizeAlone) {
+  const auto file = Open(path_);
+  file->PlaceWrite({8 * kMebibyte, kMebibyte}).value().reset();
+  EXPECT_EQ(file->size_bytes(), 8 * kMebibyte);
+}
+
+TEST_F(FileStorageTest, AWriteThatFailsHalfwayHasGrownTheFile) {
+  const auto file = Open(path_);
+  struct rlimit before;
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  signal(SIGXFSZ, SIG_IGN);
+  rlimit limit = before;
+  limit.rlim_cur = 8 * kMebibyte + kMebibyte / 2;
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  const absl::Status status = file->Write(8 * kMebibyte, AsBytes(std::string(kMebibyte, 'w')));
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  EXPECT_FALSE(status.ok());
+  EXPECT_EQ(file->size_bytes(), SizeOnDisk(path_));
+  EXPECT_EQ(file->size_bytes(), 8 * kMebibyte + kMebibyte / 2);
+  ASSERT_EQ(file->WriteZeroes({8 * kMebibyte, kMebibyte}), absl::OkStatus());
+  EXPECT_TRUE(ReadBack(*file, {8 * kMebibyte, kMebibyte}) == std::string(kMebibyte, '\0'));
 }
 
 TEST_F(FileStorageTest, PlacedReadsPointAtNothingForHoles) {
