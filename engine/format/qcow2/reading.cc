@@ -1,4 +1,5 @@
-// Reading a disk, and telling what it holds, through the whole backing chain.
+// Reading a disk, and telling what it holds, through the whole backing chain: what is asked of the
+// backing disk is asked once, so that a chain costs its depth times the extents it is cut into.
 
 #include <algorithm>
 #include <cstring>
@@ -12,7 +13,7 @@
 namespace tidemark::qcow2 {
 namespace {
 
-// Lookups one Map may do to find a longer extent.
+// Lookups one Map may do in our own tables to find a longer extent.
 constexpr int kMapLookupsMax = 64;
 
 absl::Status ReadBacking(storage::Storage* backing, uint64_t offset_bytes, storage::Bytes buffer) {
@@ -40,7 +41,8 @@ absl::Status ReadCompressed(Core& core, uint64_t entry, uint64_t offset_in_clust
   return absl::OkStatus();
 }
 
-absl::StatusOr<storage::Extent> Describe(Core& core, const Mapping& mapping) {
+// What a mapping says without the backing disk; absent if that has to be asked.
+absl::optional<storage::Extent> DescribeOwn(const Core& core, const Mapping& mapping) {
   using Content = storage::Extent::Content;
   storage::Extent extent;
   extent.range = mapping.range;
@@ -57,18 +59,24 @@ absl::StatusOr<storage::Extent> Describe(Core& core, const Mapping& mapping) {
     case Mapping::Kind::kUnallocated:
       break;
   }
-  const uint64_t backing_end = core.backing == nullptr ? 0 : core.backing->size_bytes();
-  const uint64_t begin = mapping.range.offset_bytes;
-  if (begin < backing_end) {
-    ASSIGN_OR_RETURN(extent, core.backing->Map(Range::FromTo(
-                                 begin, std::min(mapping.range.end_bytes(), backing_end))));
-    if (extent.depth > 0) ++extent.depth;
-    return extent;
+  if (core.backing != nullptr && mapping.range.offset_bytes < core.backing->size_bytes()) {
+    return absl::nullopt;
   }
   extent.content = Content::kZero;
   extent.hole = true;
   // Zeroes behind the end of a shorter backing disk count as held by it.
   extent.depth = core.backing == nullptr ? 0 : 2;
+  return extent;
+}
+
+// What the backing disk says of a stretch that begins within it. It is asked once, and its answer
+// handed on as it is: were each level to ask until an answer differs, every level would double what
+// all below it are asked.
+absl::StatusOr<storage::Extent> MapBacking(const Core& core, Range range) {
+  const Range within =
+      Range::FromTo(range.offset_bytes, std::min(range.end_bytes(), core.backing->size_bytes()));
+  ASSIGN_OR_RETURN(storage::Extent extent, core.backing->Map(within));
+  if (extent.depth > 0) ++extent.depth;
   return extent;
 }
 
@@ -104,25 +112,20 @@ absl::Status ReadDisk(Core& core, uint64_t offset_bytes, storage::Bytes buffer) 
 }
 
 absl::StatusOr<storage::Extent> MapDisk(Core& core, Range range) {
-  storage::Extent result;
-  for (int lookups = 0; lookups < kMapLookupsMax; ++lookups) {
-    const uint64_t begin = lookups == 0 ? range.offset_bytes : result.range.end_bytes();
-    const Range rest = Range::FromTo(begin, range.end_bytes());
+  ASSIGN_OR_RETURN(const Mapping mapping, core.tables.Lookup(range));
+  const absl::optional<storage::Extent> first = DescribeOwn(core, mapping);
+  if (!first.has_value()) return MapBacking(core, mapping.range);
+  storage::Extent result = *first;
+  // What is our own costs little to look at, and may be scattered in the file.
+  for (int lookups = 1; lookups < kMapLookupsMax; ++lookups) {
+    const Range rest = Range::FromTo(result.range.end_bytes(), range.end_bytes());
     if (rest.empty()) break;
     // Trouble further on is for the question that begins there.
-    const absl::StatusOr<Mapping> mapping = core.tables.Lookup(rest);
-    if (!mapping.ok() && lookups > 0) break;
-    RETURN_IF_ERROR(mapping.status());
-    const absl::StatusOr<storage::Extent> extent = Describe(core, *mapping);
-    if (!extent.ok() && lookups > 0) break;
-    RETURN_IF_ERROR(extent.status());
-    if (lookups == 0) {
-      result = *extent;
-    } else if (extent->SameKindAs(result)) {
-      result.range.length_bytes += extent->range.length_bytes;
-    } else {
-      break;
-    }
+    const absl::StatusOr<Mapping> next = core.tables.Lookup(rest);
+    if (!next.ok()) break;
+    const absl::optional<storage::Extent> extent = DescribeOwn(core, *next);
+    if (!extent.has_value() || !extent->SameKindAs(result)) break;
+    result.range.length_bytes += extent->range.length_bytes;
   }
   return result;
 }
