@@ -42,9 +42,11 @@ uint32_t FlagsOf(const storage::Extent& extent, Context::Kind kind) {
 
 absl::StatusOr<std::vector<StatusExtent>> StatusFromMap(storage::Storage& storage,
                                                         Context::Kind kind, Range range,
-                                                        size_t extents_max) {
+                                                        size_t extents_max,
+                                                        ClientPresence& client) {
   ExtentList list(extents_max);
   while (!range.empty()) {
+    RETURN_IF_ERROR(client.Check());
     ASSIGN_OR_RETURN(const storage::Extent extent, storage.Map(range));
     CHECK(extent.range.offset_bytes == range.offset_bytes && !extent.range.empty() &&
           extent.range.length_bytes <= range.length_bytes);
@@ -75,12 +77,13 @@ std::vector<StatusExtent> StatusFromBitmap(const bitmap::DirtyBitmap& bitmap, Ra
 }  // namespace
 
 absl::StatusOr<std::vector<StatusExtent>> StatusOf(const Export& exported, const Context& context,
-                                                   Range range, size_t extents_max) {
+                                                   Range range, size_t extents_max,
+                                                   ClientPresence& client) {
   CHECK(!range.empty() && range.length_bytes <= UINT32_MAX && extents_max > 0);
   if (context.kind == Context::Kind::kBitmap) {
     return StatusFromBitmap(*exported.bitmaps[context.bitmap_index].bitmap, range, extents_max);
   }
-  return StatusFromMap(*exported.storage, context.kind, range, extents_max);
+  return StatusFromMap(*exported.storage, context.kind, range, extents_max, client);
 }
 
 }  // namespace tidemark::nbd

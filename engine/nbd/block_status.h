@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/base/range.h"
+#include "engine/nbd/client_presence.h"
 #include "engine/nbd/context.h"
 #include "engine/nbd/export.h"
 
@@ -20,9 +21,10 @@ struct StatusExtent {
 
 // What the beginning of `range` (not empty, within the disk, under 4 GiB) holds in the terms of
 // `context`: neighbours differ in flags, no extent reaches past the range, at most `extents_max` of
-// them (at least 1).
+// them (at least 1). CANCELLED once the client has left.
 absl::StatusOr<std::vector<StatusExtent>> StatusOf(const Export& exported, const Context& context,
-                                                   Range range, size_t extents_max);
+                                                   Range range, size_t extents_max,
+                                                   ClientPresence& client);
 
 }  // namespace tidemark::nbd
 

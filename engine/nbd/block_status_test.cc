@@ -52,6 +52,11 @@ class BlockStatusTest : public testing::Test {
     exported_.bitmaps = {{"b", bitmap_}};
   }
 
+  absl::StatusOr<std::vector<StatusExtent>> Ask(const Context& context, Range range,
+                                                size_t extents_max) {
+    ClientPresence client([] { return false; });
+    return StatusOf(exported_, context, range, extents_max, client);
+  }
   // What `extents` say unit by unit, for a range of whole units.
   static std::vector<uint32_t> ByUnit(const std::vector<StatusExtent>& extents) {
     std::vector<uint32_t> units;
@@ -91,8 +96,7 @@ TEST_F(BlockStatusTest, EveryContextSaysWhatTheModelSays) {
     const uint64_t count = 1 + random() % (kUnits - first);
     const size_t extents_max = 1 + random() % 20;
     for (const Context& context : AllContexts(exported_)) {
-      const auto extents =
-          StatusOf(exported_, context, {first * kUnit, count * kUnit}, extents_max);
+      const auto extents = Ask(context, {first * kUnit, count * kUnit}, extents_max);
       ASSERT_TRUE(extents.ok()) << extents.status();
       ASSERT_LE(extents->size(), extents_max);
       for (size_t i = 1; i < extents->size(); ++i) {
@@ -113,14 +117,14 @@ TEST_F(BlockStatusTest, EveryContextSaysWhatTheModelSays) {
 TEST_F(BlockStatusTest, RangesNeedNotBeAligned) {
   bitmap_->Set({2 * kUnit, kUnit});
   const Context context = AllContexts(exported_)[2];
-  const auto extents = StatusOf(exported_, context, {2 * kUnit - 10, kUnit + 15}, 9);
+  const auto extents = Ask(context, {2 * kUnit - 10, kUnit + 15}, 9);
   ASSERT_TRUE(extents.ok());
   ASSERT_EQ(extents->size(), 3u);
   EXPECT_EQ((*extents)[0].length_bytes, 10u);
   EXPECT_EQ((*extents)[1].length_bytes, kUnit);
   EXPECT_EQ((*extents)[1].flags, kStateDirty);
   EXPECT_EQ((*extents)[2].length_bytes, 5u);
-  const auto inside = StatusOf(exported_, context, {2 * kUnit + 7, 100}, 9);
+  const auto inside = Ask(context, {2 * kUnit + 7, 100}, 9);
   ASSERT_TRUE(inside.ok());
   ASSERT_EQ(inside->size(), 1u);
   EXPECT_EQ((*inside)[0].flags, kStateDirty);
@@ -128,9 +132,8 @@ TEST_F(BlockStatusTest, RangesNeedNotBeAligned) {
 
 TEST_F(BlockStatusTest, AnErrorOfTheStorageIsTheAnswer) {
   layered_->status_ = absl::DataLossError("table gone");
-  EXPECT_FALSE(StatusOf(exported_, AllContexts(exported_)[0], {0, kUnit}, 9).ok());
-  EXPECT_TRUE(StatusOf(exported_, AllContexts(exported_)[2], {0, kUnit}, 9).ok())
-      << "a bitmap needs no storage";
+  EXPECT_FALSE(Ask(AllContexts(exported_)[0], {0, kUnit}, 9).ok());
+  EXPECT_TRUE(Ask(AllContexts(exported_)[2], {0, kUnit}, 9).ok()) << "a bitmap needs no storage";
 }
 
 class BlockStatusOverTheWire : public BlockStatusTest {

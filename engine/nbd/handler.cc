@@ -71,16 +71,17 @@ size_t Handler::MemoryNeeded(const Request& request) {
   }
 }
 
-Reply Handler::Run(const Request& request) const {
+Reply Handler::Run(const Request& request, absl::FunctionRef<bool()> is_gone) const {
+  ClientPresence client(is_gone);
   const Errno error = Validate(request);
   if (error != Errno::kNone) return Failure(request, error, Describe(error));
   switch (request.command) {
     case Command::kRead:
-      return Read(request);
+      return Read(request, client);
     case Command::kBlockStatus:
-      return BlockStatus(request);
+      return BlockStatus(request, client);
     default:
-      return Outcome(request, Change(request));
+      return Outcome(request, Change(request, client));
   }
 }
 
@@ -118,11 +119,11 @@ Errno Handler::ValidateRange(const Request& request) const {
   return Errno::kNone;
 }
 
-Reply Handler::Read(const Request& request) const {
+Reply Handler::Read(const Request& request, ClientPresence& client) const {
   Memory memory = pool_->Take(request.range.length_bytes);
   const bool may_be_sparse = session_.structured && (request.flags & kCommandDf) == 0 &&
                              request.range.length_bytes >= kHoleProbeBytesMin;
-  if (may_be_sparse) return ReadSparse(request, std::move(memory));
+  if (may_be_sparse) return ReadSparse(request, std::move(memory), client);
   if (memory.size() > 0) {
     const absl::Status status = storage().Read(request.range.offset_bytes, memory.bytes());
     if (!status.ok()) return Outcome(request, status);
@@ -136,7 +137,7 @@ Reply Handler::Read(const Request& request) const {
 
 // Holes are told instead of sent. What one Map says and the Read that follows need not be of the
 // same moment: each byte is as it was at some time while the request ran.
-Reply Handler::ReadSparse(const Request& request, Memory memory) const {
+Reply Handler::ReadSparse(const Request& request, Memory memory, ClientPresence& client) const {
   std::vector<storage::Extent> extents;
   const storage::Bytes bytes = memory.bytes();
   Range rest = request.range;
@@ -146,6 +147,9 @@ Reply Handler::ReadSparse(const Request& request, Memory memory) const {
   while (!rest.empty()) {
     storage::Extent extent;
     extent.range = rest;  // As data, if there are too many extents to tell apart.
+    if (const absl::Status present = client.Check(); !present.ok()) {
+      return Outcome(request, present);
+    }
     if (extents.size() + 1 < kReadChunksMax) {
       auto mapped = storage().Map(rest);
       if (!mapped.ok()) return Outcome(request, mapped.status());
@@ -160,9 +164,11 @@ Reply Handler::ReadSparse(const Request& request, Memory memory) const {
   }
   for (const storage::Extent& extent : extents) {
     if (extent.content == Content::kZero) continue;
-    const absl::Status status =
-        storage().Read(extent.range.offset_bytes,
-                       bytes.subspan(memory_offset(extent.range), extent.range.length_bytes));
+    absl::Status status = client.Check(extent.range.length_bytes);
+    if (status.ok()) {
+      status = storage().Read(extent.range.offset_bytes, bytes.subspan(memory_offset(extent.range),
+                                                                       extent.range.length_bytes));
+    }
     if (!status.ok()) return Outcome(request, status);
   }
   Reply reply(request.cookie, std::move(memory));
@@ -177,13 +183,13 @@ Reply Handler::ReadSparse(const Request& request, Memory memory) const {
   return reply;
 }
 
-Reply Handler::BlockStatus(const Request& request) const {
+Reply Handler::BlockStatus(const Request& request, ClientPresence& client) const {
   const size_t extents_max = (request.flags & kCommandReqOne) != 0 ? 1 : kExtentsMax;
   std::vector<std::vector<StatusExtent>> answers;
   size_t extent_count = 0;
   for (const Context& context : session_.contexts) {
     auto extents = StatusOf(*session_.exported, context, request.range,
-                            std::max<size_t>(1, extents_max / session_.contexts.size()));
+                            std::max<size_t>(1, extents_max / session_.contexts.size()), client);
     if (!extents.ok()) return Outcome(request, extents.status());
     extent_count += extents->size();
     answers.push_back(*std::move(extents));
@@ -206,13 +212,13 @@ Reply Handler::BlockStatus(const Request& request) const {
   return reply;
 }
 
-absl::Status Handler::Change(const Request& request) const {
+absl::Status Handler::Change(const Request& request, ClientPresence& client) const {
   const bool is_empty = request.range.empty();
   switch (request.command) {
     case Command::kFlush:
       return storage().Flush();
     case Command::kCache:
-      return Cache(request.range);
+      return Cache(request.range, client);
     case Command::kWrite:
       if (!is_empty) {
         RETURN_IF_ERROR(storage().Write(request.range.offset_bytes, request.payload));
@@ -232,10 +238,11 @@ absl::Status Handler::Change(const Request& request) const {
 }
 
 // Reading is what brings data nearer, through every layer below.
-absl::Status Handler::Cache(Range range) const {
+absl::Status Handler::Cache(Range range, ClientPresence& client) const {
   Memory memory = pool_->Take(std::min<uint64_t>(range.length_bytes, kCacheStepBytes));
   while (!range.empty()) {
     const auto step = std::min<uint64_t>(range.length_bytes, kCacheStepBytes);
+    RETURN_IF_ERROR(client.Check(step));
     RETURN_IF_ERROR(storage().Read(range.offset_bytes, memory.bytes().first(step)));
     range = Range::FromTo(range.offset_bytes + step, range.end_bytes());
   }

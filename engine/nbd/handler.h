@@ -5,7 +5,9 @@
 
 #include <memory>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "engine/nbd/client_presence.h"
 #include "engine/nbd/memory.h"
 #include "engine/nbd/negotiation.h"
 #include "engine/nbd/reply.h"
@@ -19,8 +21,9 @@ class Handler {
   Handler(const Session& session, std::shared_ptr<MemoryPool> pool)
       : session_(session), pool_(std::move(pool)) {}
 
-  // The whole answer to `request`, good or bad.
-  Reply Run(const Request& request) const;
+  // The whole answer to `request`, good or bad. What is read for nobody is given up once `is_gone`
+  // says that the client has left; a change is carried out to its end.
+  Reply Run(const Request& request, absl::FunctionRef<bool()> is_gone) const;
 
   // Memory that running `request` takes until its reply has been sent.
   static size_t MemoryNeeded(const Request& request);
@@ -31,12 +34,12 @@ class Handler {
   Errno ValidateFlags(const Request& request) const;
   Errno ValidateRange(const Request& request) const;
 
-  Reply Read(const Request& request) const;
-  Reply ReadSparse(const Request& request, Memory memory) const;
-  Reply BlockStatus(const Request& request) const;
+  Reply Read(const Request& request, ClientPresence& client) const;
+  Reply ReadSparse(const Request& request, Memory memory, ClientPresence& client) const;
+  Reply BlockStatus(const Request& request, ClientPresence& client) const;
   // The commands that answer with an outcome alone.
-  absl::Status Change(const Request& request) const;
-  absl::Status Cache(Range range) const;
+  absl::Status Change(const Request& request, ClientPresence& client) const;
+  absl::Status Cache(Range range, ClientPresence& client) const;
 
   Reply Outcome(const Request& request, const absl::Status& status) const;
   Reply Failure(const Request& request, Errno error, absl::string_view text) const;

@@ -81,6 +81,11 @@ inline constexpr size_t kReadChunksMax = 64;
 // NBD_CMD_CACHE reads in steps of this size.
 inline constexpr uint32_t kCacheStepBytes = 1024 * 1024;
 
+// After so many pieces of one request, or so many bytes read for it, it is seen whether its client
+// is still there.
+inline constexpr int kPiecesPerPresenceCheck = 64;
+inline constexpr uint64_t kBytesPerPresenceCheck = 1024 * 1024;
+
 // Extents in one answer about one context.
 inline constexpr size_t kExtentsMax = 8192;
 // Bytes of text in an error reply.

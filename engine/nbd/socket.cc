@@ -119,6 +119,11 @@ absl::Status Socket::SendAll(ConstBytes bytes, absl::Duration deadline) {
   return SendAll(absl::MakeSpan(&part, bytes.empty() ? 0 : 1), deadline);
 }
 
+bool Socket::PeerIsGone() const {
+  pollfd watched = {fd_, 0, 0};
+  return poll(&watched, 1, 0) > 0 && (watched.revents & (POLLHUP | POLLERR)) != 0;
+}
+
 void Socket::Shutdown() {
   ending_.store(true);
   shutdown(fd_, SHUT_RDWR);

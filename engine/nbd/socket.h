@@ -46,6 +46,10 @@ class Socket {
   absl::Status SendAll(absl::Span<iovec> parts, absl::Duration deadline = absl::InfiniteDuration());
   absl::Status SendAll(ConstBytes bytes, absl::Duration deadline);
 
+  // The peer takes nothing any more. One that has only ended what it sends may still wait for
+  // answers; over TCP a peer that closed looks the same until something is sent to it. Any thread.
+  bool PeerIsGone() const;
+
   // Ends the connection now, both ways.
   void Shutdown();
   // Receives nothing from now on; what is being sent may still go out.

@@ -137,7 +137,7 @@ void Transmission::RunOne() {
 
   stall_watch_.Notice();
   const absl::Duration began = SystemClock().Elapsed();
-  Reply reply = handler_.Run(request);
+  Reply reply = handler_.Run(request, [this] { return socket_.PeerIsGone(); });
   const absl::Duration ended = SystemClock().Elapsed();
   request.memory.Release();
   request.block.reset();
