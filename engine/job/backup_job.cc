@@ -97,6 +97,7 @@ void BackupJob::Drain() { copy_->Drain(); }
 void BackupJob::OnResume() { copy_->OnResume(); }
 void BackupJob::OnCancel() { copy_->Stop(); }
 absl::Status BackupJob::lost() const { return copy_->lost(); }
+absl::optional<IoError> BackupJob::TakeError() { return copy_->TakeError(); }
 Progress BackupJob::progress() const { return copy_->progress(); }
 
 absl::Status BackupJob::Prepare() {

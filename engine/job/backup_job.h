@@ -67,6 +67,7 @@ class BackupJob final : public Job {
   void OnResume() override;
   void OnCancel() override;
   absl::Status lost() const override;
+  absl::optional<IoError> TakeError() override;
   Progress progress() const override;
   absl::Status Prepare() override;
   void Commit() override;

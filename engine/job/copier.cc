@@ -53,6 +53,7 @@ class TwoPathCopy final : public BlockCopy, public std::enable_shared_from_this<
   }
 
   absl::Status lost() const override { return capture_.lost(); }
+  absl::optional<IoError> TakeError() override;
   Progress progress() const override { return truth_.progress(); }
   const bitmap::DirtyBitmap& not_copied() const override { return truth_.to_copy(); }
 
@@ -109,6 +110,12 @@ void TwoPathCopy::Wake() {
   if (waker != nullptr) waker();
 }
 
+absl::optional<IoError> TwoPathCopy::TakeError() {
+  absl::optional<absl::Status> error = write_out_->TakeError();
+  if (!error.has_value()) return absl::nullopt;
+  return IoError{/*is_read=*/false, *std::move(error)};
+}
+
 absl::StatusOr<StepResult> TwoPathCopy::Step(uint64_t budget_bytes) {
   RETURN_IF_ERROR(lost());
   if (truth_.is_open()) return absl::CancelledError("the copy was stopped");
@@ -117,10 +124,8 @@ absl::StatusOr<StepResult> TwoPathCopy::Step(uint64_t budget_bytes) {
     write_out_->ForgetError();
   }
   StepResult result;
-  if (absl::optional<absl::Status> error = write_out_->TakeError(); error.has_value()) {
-    result.io_error = IoError{/*is_read=*/false, *std::move(error)};
-    return result;
-  }
+  result.io_error = TakeError();
+  if (result.io_error.has_value()) return result;
   write_out_->Retry();
   if (options_.only_guest_writes) return AwaitGuests();
   if (options_.only_top_layer && !top_layer_known_) {

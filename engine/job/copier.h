@@ -28,6 +28,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "engine/base/clock.h"
 #include "engine/base/executor.h"
 #include "engine/base/range.h"
@@ -112,6 +113,8 @@ class BlockCopy : public graph::BeforeWrite {
   virtual void Finish() = 0;
 
   virtual absl::Status lost() const = 0;
+  // As Job::TakeError.
+  virtual absl::optional<IoError> TakeError() = 0;
   virtual Progress progress() const = 0;
 
   // What is not in the target, durably: exact once Step has said kDone, or after Finish.

@@ -3,13 +3,15 @@
 //
 // Thread rule: Step and Drain are called from one worker at a time, never two at once, and may
 // block. Prepare, Commit, Abort and Clean are called from the graph-command worker, after the last
-// step and Drain: they may block, and hop to the engine thread for what they link. Exactly one of
-// Commit and Abort runs, then Clean, then the job is destroyed. The other methods say their own.
+// step and Drain (HoldGuests and LastStep too): they may block, and hop to the engine thread for
+// what they link. Exactly one of Commit and Abort runs, then Clean, then the job is destroyed. The
+// other methods say their own.
 #ifndef ENGINE_JOB_JOB_H_
 #define ENGINE_JOB_JOB_H_
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -40,7 +42,7 @@ struct StepResult {
   };
   Next next = Next::kAgain;
   absl::Duration delay = absl::InfiniteDuration();
-  // Bytes begun by this step: what the speed limit counts.
+  // Bytes begun since the last step told: what the speed limit counts.
   uint64_t moved_bytes = 0;
   // Set if source or target failed. What failed is to be done again by the next step.
   absl::optional<IoError> io_error;
@@ -57,6 +59,13 @@ enum class Ending {
 // What block-job-change can say. Mirrors only.
 enum class CopyMode { kBackground, kWriteBlocking };
 
+// While it lives, the guests of some nodes are held: their gates are closed, and nothing of theirs
+// is in flight. Destroyed on any thread, which must not block.
+class GuestHold {
+ public:
+  virtual ~GuestHold() = default;
+};
+
 class Job {
  public:
   virtual ~Job() = default;
@@ -66,8 +75,9 @@ class Job {
   virtual void OnStart(std::function<void()> waker) { (void)waker; }
 
   // Moves a bounded amount: begins at most `budget_bytes` of new work, but at least one chunk if
-  // there is any. An I/O error is not a failure but a part of the result: policy decides. A failure
-  // ends the job whatever its policy says.
+  // there is any. A budget of 0 begins nothing new: the job goes on with what it has begun, and
+  // tries again what has failed. An I/O error is not a failure but a part of the result: policy
+  // decides. A failure ends the job whatever its policy says.
   virtual absl::StatusOr<StepResult> Step(uint64_t budget_bytes) = 0;
 
   // Waits until nothing that Step began is in flight: before the job is paused or ended.
@@ -85,6 +95,10 @@ class Job {
   // that it can fail while it is paused, or not allowed to go on at its speed. Any thread.
   virtual absl::Status lost() const { return absl::OkStatus(); }
 
+  // A failure of source or target that no step has told yet; told by this call instead. A paused
+  // job that calls its waker is asked this, and one that is resumed. Any thread; must not block.
+  virtual absl::optional<IoError> TakeError() { return absl::nullopt; }
+
   // A ready job is to end: its steps return kDone as soon as source and target are equal. Engine
   // thread; must not block. Called again if the caller asks again.
   virtual void OnEnding(Ending ending) { (void)ending; }
@@ -96,6 +110,18 @@ class Job {
 
   // Mirrors: whether guest writes reach the target before they are acknowledged. Any thread.
   virtual absl::optional<bool> actively_synced() const { return absl::nullopt; }
+
+  // A last step with the guests held, for jobs whose result must be that of the instant at which it
+  // takes its place (mirror, commit): HoldGuests of all of the group, LastStep of all, then Prepare
+  // and Commit; the guests go on after Commit. An error of either fails the job, and the guests go
+  // on at once. They do so, too, after kGuestHoldMax: OnCancel is called then, and the job fails.
+  // Null, as here, for jobs that hold nobody. HoldGuests gives up after `timeout`.
+  virtual absl::StatusOr<std::unique_ptr<GuestHold>> HoldGuests(absl::Duration timeout) {
+    (void)timeout;
+    return nullptr;
+  }
+  // Only after HoldGuests has given a hold.
+  virtual absl::Status LastStep() { return absl::OkStatus(); }
 
   virtual absl::Status Prepare() { return absl::OkStatus(); }  // Last chance to fail.
   virtual void Commit() {}

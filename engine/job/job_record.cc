@@ -14,7 +14,7 @@ JobRecord::JobRecord(const JobOptions& options_given, std::unique_ptr<Job> job_g
       created_time(created),
       listener(listener_given),
       job(std::move(job_given)) {
-  limiter.set_bytes_per_second(static_cast<uint64_t>(options.speed));
+  limiter.set_bytes_per_second(absl::ZeroDuration(), static_cast<uint64_t>(options.speed));
 }
 
 void JobRecord::Move(JobStatus to) {

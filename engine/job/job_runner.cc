@@ -22,6 +22,7 @@ struct JobRunner::TurnResult {
   StepResult last;
   uint64_t moved_bytes = 0;
   bool limited = false;
+  absl::Duration began_at;
   bool ready = false;
 };
 
@@ -61,6 +62,7 @@ void JobRunner::Advance(JobRecord* record) {
     if (WantsToStop(*record) || record->user_paused) record->interrupted = true;
     return;
   }
+  TellErrorWhilePaused(record);
   const bool must_rest = WantsToStop(*record) || record->user_paused;
   if (must_rest && !record->drained) return Drain(record);
   if (WantsToStop(*record)) {
@@ -80,14 +82,22 @@ void JobRunner::Advance(JobRecord* record) {
 void JobRunner::Wake(JobRecord* record) {
   if (record->job == nullptr || record->stopped) return;
   if (record->error.ok()) {
-    // Nobody steps a job that is paused, or that has used up its speed for a long time to come: so
-    // nobody would learn from a step that it is lost.
+    // Nobody steps a job that is paused: so nobody would learn from a step that it is lost.
     record->error = record->job->lost();
     if (!record->error.ok()) record->TellCancel();
   }
   record->woken = true;
   record->wait_until = -absl::InfiniteDuration();
   Advance(record);
+}
+
+// Nobody steps a job that is paused, so nobody would learn from a step what has failed meanwhile.
+// Once for each pause: whatever else fails is tried again when the job goes on.
+void JobRunner::TellErrorWhilePaused(JobRecord* record) {
+  const bool rests = record->user_paused && record->activity == JobRecord::Activity::kNone;
+  if (!rests || record->io_status != IoStatus::kOk || WantsToStop(*record)) return;
+  const absl::optional<IoError> io_error = record->job->TakeError();
+  if (io_error.has_value()) JudgeError(record, *io_error);
 }
 
 void JobRunner::Drain(JobRecord* record) {
@@ -104,10 +114,13 @@ void JobRunner::Drain(JobRecord* record) {
 
 void JobRunner::StepOrWait(JobRecord* record) {
   const absl::Duration now = clock_->Elapsed();
-  const absl::Duration at =
-      std::max({record->wait_until, record->retry_after, now + record->limiter.DelayAt(now)});
+  const absl::Duration paid_at = now + record->limiter.DelayAt(now);
+  // However slow the job is meant to be: what has happened to what it has begun is seen to at once,
+  // a failure above all.
+  const absl::Duration begin_at = record->woken ? now : paid_at;
+  const absl::Duration at = std::max({record->wait_until, record->retry_after, begin_at});
   if (at > now) return ArmTimer(record, at);
-  BeginTurn(record);
+  BeginTurn(record, record->limiter.BudgetAt(now));
 }
 
 void JobRunner::ArmTimer(JobRecord* record, absl::Duration at) {
@@ -123,13 +136,12 @@ void JobRunner::ArmTimer(JobRecord* record, absl::Duration at) {
       });
 }
 
-void JobRunner::BeginTurn(JobRecord* record) {
+void JobRunner::BeginTurn(JobRecord* record, uint64_t budget_bytes) {
   record->activity = JobRecord::Activity::kStepping;
   record->drained = false;
   record->interrupted = false;
   record->woken = false;
   const bool limited = record->limiter.bytes_per_second() != 0;
-  const uint64_t budget_bytes = record->limiter.BudgetAt(clock_->Elapsed());
   workers_->Post([this, shared = record->shared_from_this(), job = record->job.get(), limited,
                   budget_bytes] {
     TurnResult result = RunTurn(shared.get(), job, clock_, budget_bytes, limited);
@@ -141,7 +153,7 @@ JobRunner::TurnResult JobRunner::RunTurn(JobRecord* record, Job* job, Clock* clo
                                          uint64_t budget_bytes, bool limited) {
   TurnResult result;
   result.limited = limited;
-  const absl::Duration begin = clock->Elapsed();
+  result.began_at = clock->Elapsed();
   for (int step = 0; step < kStepsPerTurnMax; ++step) {
     absl::StatusOr<StepResult> moved = job->Step(budget_bytes);
     if (!moved.ok()) {
@@ -153,7 +165,7 @@ JobRunner::TurnResult JobRunner::RunTurn(JobRecord* record, Job* job, Clock* clo
     result.ready |= result.last.ready;
     if (limited || result.last.next != StepResult::Next::kAgain) break;
     if (result.last.io_error.has_value() || record->interrupted.load()) break;
-    if (clock->Elapsed() - begin >= kTurnMax) break;
+    if (clock->Elapsed() - result.began_at >= kTurnMax) break;
   }
   return result;
 }
@@ -162,7 +174,7 @@ void JobRunner::EndTurn(JobRecord* record, const TurnResult& result) {
   const absl::Duration now = clock_->Elapsed();
   record->activity = JobRecord::Activity::kNone;
   // What was moved before there was a limit is not held against it.
-  if (result.limited) record->limiter.Account(now, result.moved_bytes);
+  if (result.limited) record->limiter.Account(result.began_at, result.moved_bytes);
   record->wait_until = -absl::InfiniteDuration();
   if (result.ready && record->status == JobStatus::kRunning) {
     record->Move(JobStatus::kReady);

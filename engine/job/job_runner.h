@@ -5,6 +5,7 @@
 #ifndef ENGINE_JOB_JOB_RUNNER_H_
 #define ENGINE_JOB_JOB_RUNNER_H_
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 
@@ -40,10 +41,11 @@ class JobRunner {
   static TurnResult RunTurn(JobRecord* record, Job* job, Clock* clock, uint64_t budget_bytes,
                             bool limited);
   bool WantsToStop(const JobRecord& record) const;
+  void TellErrorWhilePaused(JobRecord* record);
   void Drain(JobRecord* record);
   void StepOrWait(JobRecord* record);
   void ArmTimer(JobRecord* record, absl::Duration at);
-  void BeginTurn(JobRecord* record);
+  void BeginTurn(JobRecord* record, uint64_t budget_bytes);
   void EndTurn(JobRecord* record, const TurnResult& result);
   void JudgeError(JobRecord* record, const IoError& io_error);
   void ReportProgress(JobRecord* record);

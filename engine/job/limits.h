@@ -21,8 +21,13 @@ inline constexpr absl::Duration kProgressInterval = absl::Milliseconds(100);
 // The pause before an ignored error is tried again: doubled with every failure in a row.
 inline constexpr absl::Duration kRetryDelayMin = absl::Milliseconds(1);
 inline constexpr absl::Duration kRetryDelayMax = absl::Milliseconds(100);
-// The slice of time within which a speed limit is kept.
-inline constexpr absl::Duration kSpeedSlice = absl::Milliseconds(100);
+// What may begin at one moment under a speed limit, in time: the average over seconds is what
+// counts.
+inline constexpr absl::Duration kSpeedSlice = absl::Milliseconds(50);
+
+// How long guests are held for the last step of a job: much shorter than what they notice as a disk
+// that hangs.
+inline constexpr absl::Duration kGuestHoldMax = absl::Seconds(2);
 
 // ---- Copier
 

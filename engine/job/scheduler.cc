@@ -187,7 +187,7 @@ absl::Status Scheduler::SetSpeed(VerbFamily family, absl::string_view id,
                                  int64_t bytes_per_second) {
   ASSIGN_OR_RETURN(JobRecord * record, FindFor(family, id, JobVerb::kSetSpeed));
   RETURN_IF_ERROR(CheckSpeed(id, bytes_per_second));
-  record->limiter.set_bytes_per_second(static_cast<uint64_t>(bytes_per_second));
+  record->limiter.set_bytes_per_second(clock_->Elapsed(), static_cast<uint64_t>(bytes_per_second));
   // A turn without limit ends, so that the next one is under the new limit.
   record->interrupted = true;
   runner_->Advance(record);

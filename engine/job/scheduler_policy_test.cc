@@ -215,6 +215,52 @@ TEST_F(SchedulerTest, AJobThatIsLostFailsAtOnceHoweverSlowItIsMeantToBe) {
   EXPECT_EQ(diary.Take(), "j aborting, j COMPLETED(the target stands still), j concluded, j null");
 }
 
+TEST_F(SchedulerTest, AFailureIsToldAtOnceHoweverSlowTheJobIsMeantToBe) {
+  JobOptions options{.id = "j", .speed = 1};
+  options.on_target_error = ErrorPolicy::kStop;
+  scripts["j"].otherwise = kMore;
+  ASSERT_TRUE(Launch(options).ok());
+  Settle();
+  diary.Take();
+  scripts["j"].steps = {Failing(false)};
+  scripts["j"].waker();
+  Settle();
+  EXPECT_EQ(diary.Take(), "j ERROR write stop, j paused");
+  EXPECT_EQ(scheduler.Find("j")->io_status, IoStatus::kFailed);
+}
+
+TEST_F(SchedulerTest, AFailureDuringAPauseIsToldOnceAndTriedAgainAfterIt) {
+  JobOptions options{.id = "j"};
+  options.on_target_error = ErrorPolicy::kStop;
+  ASSERT_TRUE(Launch(options).ok());
+  ASSERT_TRUE(scheduler.Pause(VerbFamily::kJob, "j").ok());
+  Settle();
+  diary.Take();
+  for (int i = 0; i < 3; ++i) {
+    scripts["j"].error = IoError{false, absl::UnknownError("Input/output error")};
+    scripts["j"].waker();
+    Settle();
+  }
+  EXPECT_EQ(diary.Take(), "j ERROR write stop");
+  EXPECT_EQ(scheduler.Find("j")->io_status, IoStatus::kFailed);
+  ASSERT_TRUE(scheduler.Resume(VerbFamily::kJob, "j").ok());
+  Settle();
+  EXPECT_EQ(diary.Take(), "j running");
+}
+
+TEST_F(SchedulerTest, AFailureDuringAPauseEndsAJobThatStopsForNone) {
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  ASSERT_TRUE(scheduler.Pause(VerbFamily::kJob, "j").ok());
+  Settle();
+  diary.Take();
+  scripts["j"].error = IoError{false, absl::UnknownError("Input/output error")};
+  scripts["j"].waker();
+  Settle();
+  EXPECT_EQ(diary.Take(),
+            "j ERROR write report, j running, j aborting, j COMPLETED(Input/output error), "
+            "j concluded, j null");
+}
+
 // ---- Speed
 
 TEST_F(SchedulerTest, SpeedIsKeptOverSecondsAndTheFirstChunkIsFree) {

@@ -29,6 +29,7 @@ struct Script {
   StepResult otherwise{.next = StepResult::Next::kWait};
   absl::Status prepare;
   absl::Status lost;
+  absl::optional<IoError> error;  // What TakeError takes.
   Progress progress;
   // What was called, in order: "step", "drain", "resume", "cancel", "prepare", "commit", "abort",
   // "clean", "ending complete", "ending stop".
@@ -37,6 +38,20 @@ struct Script {
   std::function<void()> waker;
   std::function<void()> during_step;
   bool can_change = false;
+  // What HoldGuests does, if it is to hold anybody; "hold" and "let go" are noted in `calls`.
+  bool holds_guests = false;
+  absl::Status hold;
+  absl::Status last_step;
+  std::function<void()> during_last_step;
+};
+
+class ScriptedHold final : public GuestHold {
+ public:
+  explicit ScriptedHold(Script* script) : script_(script) { script_->calls.push_back("hold"); }
+  ~ScriptedHold() override { script_->calls.push_back("let go"); }
+
+ private:
+  Script* const script_;
 };
 
 class ScriptedJob final : public Job {
@@ -59,6 +74,9 @@ class ScriptedJob final : public Job {
   void OnResume() override { script_->calls.push_back("resume"); }
   void OnCancel() override { script_->calls.push_back("cancel"); }
   absl::Status lost() const override { return script_->lost; }
+  absl::optional<IoError> TakeError() override {
+    return std::exchange(script_->error, absl::nullopt);
+  }
   void OnEnding(Ending ending) override {
     script_->calls.push_back(ending == Ending::kComplete ? "ending complete" : "ending stop");
     script_->otherwise.next = StepResult::Next::kDone;
@@ -67,6 +85,16 @@ class ScriptedJob final : public Job {
     return script_->can_change ? absl::OkStatus() : Job::Change(mode);
   }
   Progress progress() const override { return script_->progress; }
+  absl::StatusOr<std::unique_ptr<GuestHold>> HoldGuests(absl::Duration) override {
+    if (!script_->hold.ok()) return script_->hold;
+    if (!script_->holds_guests) return nullptr;
+    return std::make_unique<ScriptedHold>(script_);
+  }
+  absl::Status LastStep() override {
+    script_->calls.push_back("last step");
+    if (script_->during_last_step) script_->during_last_step();
+    return script_->last_step;
+  }
   absl::Status Prepare() override {
     script_->calls.push_back("prepare");
     return script_->prepare;

@@ -1,6 +1,7 @@
-// Keeps a stream of chunks to a speed: the average over seconds, not the instant rate. The first
-// chunk of a slice passes at once, however big; what it is too big for is paid by waiting for the
-// slices it has used up. Whoever uses it is on one thread.
+// Keeps a stream of chunks to a speed: the average over seconds, not the instant rate. What has
+// begun is owed, and is paid off by the time that passes; while anything is owed nothing more may
+// begin. So the first chunk passes at once, however big, and is paid by waiting. Whoever uses it is
+// on one thread.
 #ifndef ENGINE_JOB_SPEED_LIMITER_H_
 #define ENGINE_JOB_SPEED_LIMITER_H_
 
@@ -10,27 +11,30 @@
 
 namespace tidemark::job {
 
+// `now` is time since some fixed moment, and never goes back.
 class SpeedLimiter {
  public:
-  // Takes effect at once, for the slice that is running too. 0 is unlimited.
-  void set_bytes_per_second(uint64_t bytes_per_second) { bytes_per_second_ = bytes_per_second; }
+  // Takes effect at once, for what is owed too. 0 is unlimited: nothing is owed any more.
+  void set_bytes_per_second(absl::Duration now, uint64_t bytes_per_second);
   uint64_t bytes_per_second() const { return bytes_per_second_; }
 
-  // How long nothing may begin yet. `now` is time since some fixed moment.
+  // How long nothing may begin yet.
   absl::Duration DelayAt(absl::Duration now) const;
-  // How much may begin now, once DelayAt is zero: at least one byte, which stands for a chunk.
+  // How much may begin now: at least one byte, which stands for a chunk, once DelayAt is zero; 0
+  // before.
   uint64_t BudgetAt(absl::Duration now) const;
-  // `bytes` have begun.
+  // `bytes` have begun at `now`. The time since then pays for them.
   void Account(absl::Duration now, uint64_t bytes);
 
  private:
-  uint64_t BytesPerSlice() const;
-  // When the slices that `moved_bytes_` has used up are over.
-  absl::Duration SliceEnd() const;
+  double OwedAt(absl::Duration now) const;
+  double BytesPerSlice() const;
 
   uint64_t bytes_per_second_ = 0;
-  absl::Duration slice_begin_ = -absl::InfiniteDuration();
-  uint64_t moved_bytes_ = 0;
+  // As of `at_`. Less than nothing is owed for a while where whoever begins comes late: at most
+  // what a slice of time pays, so that no pause is made up for by a burst.
+  double owed_bytes_ = 0;
+  absl::Duration at_ = absl::ZeroDuration();
 };
 
 }  // namespace tidemark::job
