@@ -6,8 +6,20 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
 #include "engine/base/error.h"
+#include "engine/base/status_macros.h"
+#include "engine/job/limits.h"
 
 namespace tidemark::job {
+namespace {
+
+absl::Status HeldTooLong() {
+  return Error(
+      Reason::kLimitReached,
+      absl::StrCat("the last step took more than ", absl::FormatDuration(kGuestHoldMax),
+                   " while guests were held: the job was given up, so that they can go on"));
+}
+
+}  // namespace
 
 GroupEnding::GroupEnding(Executor* engine, Executor* graph_commands, Clock* clock,
                          JobListener* listener, Hooks hooks)
@@ -84,37 +96,80 @@ void GroupEnding::GoPending(JobGroup* group) {
 void GroupEnding::Prepare(JobGroup* group) {
   group->phase_ = Phase::kPreparing;
   graph_commands_->Post([this, group, members = Share(*group)] {
-    absl::Status status;
+    auto holds = std::make_shared<GuestHolds>();
     size_t failed = 0;
-    for (size_t i = 0; i < members.size() && status.ok(); ++i) {
-      status = members[i]->job->Prepare();
-      failed = i;
+    absl::Status status = HoldAndPrepare(members, holds, &failed);
+    if (!status.ok()) holds->Release();
+    engine_->Post([this, group, members, failed, status, holds] {
+      OnPrepared(group, members, failed, status, holds);
+    });
+  });
+}
+
+absl::Status GroupEnding::HoldAndPrepare(const Records& members,
+                                         const std::shared_ptr<GuestHolds>& holds, size_t* failed) {
+  const absl::Duration begin = clock_->Elapsed();
+  std::vector<size_t> with_last_step;
+  for (size_t i = 0; i < members.size(); ++i) {
+    *failed = i;
+    const absl::Duration left = kGuestHoldMax - (clock_->Elapsed() - begin);
+    ASSIGN_OR_RETURN(std::unique_ptr<GuestHold> hold,
+                     members[i]->job->HoldGuests(std::max(left, absl::ZeroDuration())));
+    if (hold == nullptr) continue;
+    if (!holds->Add(std::move(hold))) return HeldTooLong();
+    if (with_last_step.empty()) LimitHold(members, holds);
+    with_last_step.push_back(i);
+  }
+  for (const size_t i : with_last_step) {
+    *failed = i;
+    RETURN_IF_ERROR(members[i]->job->LastStep());
+  }
+  for (size_t i = 0; i < members.size(); ++i) {
+    *failed = i;
+    RETURN_IF_ERROR(members[i]->job->Prepare());
+  }
+  return absl::OkStatus();
+}
+
+// Whatever the last step does, or waits for.
+void GroupEnding::LimitHold(const Records& members, const std::shared_ptr<GuestHolds>& holds) {
+  engine_->PostAfter(kGuestHoldMax, [weak = std::weak_ptr<GuestHolds>(holds),
+                                     group = std::vector<std::weak_ptr<JobRecord>>(members.begin(),
+                                                                                   members.end())] {
+    const std::shared_ptr<GuestHolds> held = weak.lock();
+    if (held == nullptr || !held->Expire()) return;
+    for (const auto& member : group) {
+      const std::shared_ptr<JobRecord> record = member.lock();
+      if (record != nullptr && record->job != nullptr) record->TellCancel();
     }
-    engine_->Post(
-        [this, group, members, failed, status] { OnPrepared(group, members, failed, status); });
   });
 }
 
 void GroupEnding::OnPrepared(JobGroup* group, const Records& members, size_t failed,
-                             absl::Status status) {
+                             absl::Status status, const std::shared_ptr<GuestHolds>& holds) {
   for (const auto& member : members) {
-    if (member->cancel_wanted) return Abort(group, member.get());
+    if (!member->cancel_wanted) continue;
+    holds->Release();
+    return Abort(group, member.get());
   }
+  if (status.ok() && !holds->BeginCommit()) status = HeldTooLong();
   if (!status.ok()) {
     members[failed]->error = std::move(status);
     members[failed]->TellCancel();
     return Abort(group, members[failed].get());
   }
-  Commit(group);
+  Commit(group, holds);
 }
 
-void GroupEnding::Commit(JobGroup* group) {
+void GroupEnding::Commit(JobGroup* group, std::shared_ptr<GuestHolds> holds) {
   group->phase_ = Phase::kCommitting;
   Records members = Share(*group);
   std::vector<std::unique_ptr<Job>> jobs;
   for (const auto& member : members) jobs.push_back(TakeJob(member.get()));
-  graph_commands_->Post([this, members = std::move(members), jobs = std::move(jobs)]() mutable {
+  graph_commands_->Post([this, members = std::move(members), jobs = std::move(jobs),
+                         holds = std::move(holds)]() mutable {
     for (const auto& job : jobs) job->Commit();
+    holds->Release();
     for (const auto& job : jobs) job->Clean();
     jobs.clear();
     engine_->Post([this, members = std::move(members)] {

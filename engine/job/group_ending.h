@@ -1,7 +1,7 @@
 // How jobs end: all of a group are committed, or none is. See scheduler.h for the order of events.
 //
-// Thread rule: engine thread only. Prepare, Commit, Abort and Clean of the jobs run on the
-// graph-command worker; nothing here waits for them.
+// Thread rule: engine thread only. HoldGuests, LastStep, Prepare, Commit, Abort and Clean of the
+// jobs run on the graph-command worker; nothing here waits for them.
 #ifndef ENGINE_JOB_GROUP_ENDING_H_
 #define ENGINE_JOB_GROUP_ENDING_H_
 
@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "engine/base/clock.h"
 #include "engine/base/executor.h"
+#include "engine/job/guest_holds.h"
 #include "engine/job/job_group.h"
 #include "engine/job/job_listener.h"
 #include "engine/job/job_record.h"
@@ -48,8 +49,12 @@ class GroupEnding {
   static Records Share(const JobGroup& group);
   void GoPending(JobGroup* group);
   void Prepare(JobGroup* group);
-  void OnPrepared(JobGroup* group, const Records& members, size_t failed, absl::Status status);
-  void Commit(JobGroup* group);
+  absl::Status HoldAndPrepare(const Records& members, const std::shared_ptr<GuestHolds>& holds,
+                              size_t* failed);
+  void LimitHold(const Records& members, const std::shared_ptr<GuestHolds>& holds);
+  void OnPrepared(JobGroup* group, const Records& members, size_t failed, absl::Status status,
+                  const std::shared_ptr<GuestHolds>& holds);
+  void Commit(JobGroup* group, std::shared_ptr<GuestHolds> holds);
   void Abort(JobGroup* group, JobRecord* first);
   void AbortNext(JobGroup* group);
   std::unique_ptr<Job> TakeJob(JobRecord* record);

@@ -146,6 +146,94 @@ TEST_F(SchedulerTest, AnUndoneCreationIsHeardWithoutBlockJobEvents) {
   EXPECT_THAT(scripts["j"].calls, ElementsAre("destroyed"));
 }
 
+// ---- The last step with the guests held
+
+TEST_F(SchedulerTest, GuestsAreHeldFromTheLastStepUntilTheCommit) {
+  scripts["j"].steps = {kDone};
+  scripts["j"].holds_guests = true;
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Settle();
+  EXPECT_THAT(scripts["j"].calls, ElementsAre("step", "drain", "hold", "last step", "prepare",
+                                              "commit", "let go", "clean", "destroyed"));
+  EXPECT_EQ(diary.Take(),
+            "j created, j running, j waiting, j pending, j COMPLETED, j concluded, j null");
+}
+
+TEST_F(SchedulerTest, GuestsOfAllOfAGroupAreHeldBeforeTheFirstLastStep) {
+  std::vector<std::string> order;
+  const auto group = std::make_shared<JobGroup>();
+  for (const std::string id : {"a", "b"}) {
+    scripts[id].steps = {kDone};
+    scripts[id].holds_guests = true;
+    scripts[id].during_last_step = [this, id, &order] {
+      order.push_back(id);
+      EXPECT_THAT(scripts["b"].calls, ::testing::Contains("hold"));
+      EXPECT_THAT(scripts["a"].calls, ::testing::Not(::testing::Contains("let go")));
+    };
+  }
+  for (const std::string id : {"a", "b"}) {
+    ASSERT_TRUE(
+        scheduler.Create({.id = id}, std::make_unique<ScriptedJob>(&scripts[id]), group).ok());
+  }
+  for (const std::string id : {"a", "b"}) scheduler.Start(id);
+  Settle();
+  EXPECT_THAT(order, ElementsAre("a", "b"));
+  for (const std::string id : {"a", "b"}) {
+    EXPECT_THAT(scripts[id].calls, ::testing::IsSupersetOf({"commit", "let go"}));
+  }
+}
+
+TEST_F(SchedulerTest, ALastStepThatFailsFailsTheJobAndLetsGuestsGoFirst) {
+  scripts["j"].steps = {kDone};
+  scripts["j"].holds_guests = true;
+  scripts["j"].last_step = absl::UnknownError("cannot read");
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Settle();
+  EXPECT_THAT(scripts["j"].calls, ElementsAre("step", "drain", "hold", "last step", "let go",
+                                              "cancel", "abort", "clean", "destroyed"));
+  EXPECT_THAT(diary.Take(), HasSubstr("j aborting, j COMPLETED(cannot read), j concluded"));
+}
+
+TEST_F(SchedulerTest, GuestsThatCannotBeHeldFailTheJob) {
+  scripts["j"].steps = {kDone};
+  scripts["j"].hold = absl::UnknownError("they do not stop");
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Settle();
+  EXPECT_THAT(diary.Take(), HasSubstr("j aborting, j COMPLETED(they do not stop), j concluded"));
+}
+
+TEST_F(SchedulerTest, ALastStepThatTakesTooLongLetsGuestsGoWhileItIsStillAtWork) {
+  scripts["j"].steps = {kDone};
+  scripts["j"].holds_guests = true;
+  scripts["j"].during_last_step = [this] {
+    clock.Advance(kGuestHoldMax - absl::Milliseconds(1));
+    while (engine.RunOne()) {
+    }
+    EXPECT_THAT(scripts["j"].calls, ::testing::Not(::testing::Contains("let go")));
+    clock.Advance(absl::Milliseconds(1));
+    while (engine.RunOne()) {
+    }
+    EXPECT_THAT(scripts["j"].calls,
+                ElementsAre("step", "drain", "hold", "last step", "let go", "cancel"));
+  };
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Settle();
+  EXPECT_THAT(diary.Take(), HasSubstr("j aborting, j COMPLETED(the last step took more than 2s"));
+  EXPECT_THAT(scripts["j"].calls, ::testing::Not(::testing::Contains("commit")));
+}
+
+TEST_F(SchedulerTest, ACancelDuringTheLastStepLetsGuestsGo) {
+  scripts["j"].steps = {kDone};
+  scripts["j"].holds_guests = true;
+  scripts["j"].during_last_step = [this] {
+    ASSERT_TRUE(scheduler.Cancel(VerbFamily::kJob, "j", true).ok());
+  };
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Settle();
+  EXPECT_THAT(diary.Take(), HasSubstr("j pending, j aborting, j CANCELLED, j concluded, j null"));
+  EXPECT_THAT(scripts["j"].calls, ::testing::IsSupersetOf({"let go", "abort"}));
+}
+
 // ---- Ids, queries, refusals
 
 TEST_F(SchedulerTest, IdsAreChecked) {
