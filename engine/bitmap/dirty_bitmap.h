@@ -1,8 +1,19 @@
 // The line that Tidemark is named after: which stretches of a disk changed. One bit per granule.
 //
-// Thread rule: all methods are safe from any thread; Set takes no lock and hardly touches memory if
-// the granules are dirty already, so it can follow every guest write. A bit that Set made dirty (or
-// found dirty) is seen by whatever is called after Set returned. Only Resize is special.
+// Thread rule: all methods are safe from any thread. Queries take no lock, and Set takes none and
+// writes no memory if the granules are dirty already; all other changes of one bitmap come one
+// after the other. A bit that Set made dirty (or found dirty) is seen by whatever is called after
+// Set returned; and whoever clears it, or takes it, sees the data that was written before the Set.
+//
+// Cost: memory and time follow where clean and dirty are mixed, never the size of the disk. A
+// bitmap of 512 TiB at 64 KiB that is uniform has some kilobytes. At that size
+//   cheap (some thousand instructions at most): construction, SetAll, ClearAll of a uniform one,
+//       Copy, Empty, CountBytes, IsEmpty, NextDirty and NextClean across uniform stretches, Merge
+//       of a uniform bitmap, and Merge at one granularity into an empty one that Copy or Empty
+//       made (of either);
+//   by the word, where mixed: Merge, CopyWithGranularity, Serialize, ClearAll.
+// Copies share their memory until one of them changes: the first change of a stretch of 32768
+// granules copies its 4 KiB.
 //
 // Names, busy and persistence are not here: they belong to the graph, which owns bitmaps by name.
 #ifndef ENGINE_BITMAP_DIRTY_BITMAP_H_
@@ -10,31 +21,45 @@
 
 #include <atomic>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
-#include "engine/base/mutex.h"
+#include "absl/types/span.h"
 #include "engine/base/range.h"
+#include "engine/bitmap/sparse_bits.h"
 
 namespace tidemark::bitmap {
 
 class DirtyBitmap {
  public:
   // All clean. `granularity_bytes` is a power of two, 512 to 2^31, and there are at most
-  // kGranuleCountMax granules (limits.h; CHECKed: callers validate). Memory is used for touched
-  // parts only.
+  // kGranuleCountMax granules (limits.h; CHECKed: callers validate).
   DirtyBitmap(uint64_t size_bytes, uint64_t granularity_bytes);
-  ~DirtyBitmap();
+  // Over memory that its owner gives, such as a mapped file: dirty where `words` says so, least
+  // significant bit first, and every change is in them at once. They are at least
+  // WordCount(size_bytes, granularity_bytes) (CHECKed) and outlive the bitmap, and nobody else
+  // changes them. It grows as far as they do. Nothing is saved where it is uniform; copies are
+  // ordinary bitmaps.
+  DirtyBitmap(uint64_t size_bytes, uint64_t granularity_bytes, absl::Span<uint64_t> words);
   DirtyBitmap(const DirtyBitmap&) = delete;
   DirtyBitmap& operator=(const DirtyBitmap&) = delete;
 
   // Granules of a disk of `size_bytes`: to be compared with kGranuleCountMax before construction.
   static uint64_t GranuleCount(uint64_t size_bytes, uint64_t granularity_bytes);
+  static uint64_t WordCount(uint64_t size_bytes, uint64_t granularity_bytes);
+
+  // The same bits at this moment: how a bitmap is frozen.
+  std::unique_ptr<DirtyBitmap> Copy() const;
+  // The same with other granules: each that a dirty stretch touches is dirty. INVALID_ARGUMENT if
+  // the granularity cannot be, RESOURCE_EXHAUSTED if there would be too many.
+  absl::StatusOr<std::unique_ptr<DirtyBitmap>> CopyWithGranularity(
+      uint64_t granularity_bytes) const;
+  // As large and as fine, all clean: how a successor is made.
+  std::unique_ptr<DirtyBitmap> Empty() const;
 
   uint64_t size_bytes() const;
   uint64_t granularity_bytes() const { return granularity_bytes_; }
@@ -65,13 +90,13 @@ class DirtyBitmap {
   absl::optional<Range> TakeNextDirty(uint64_t from_bytes, uint64_t length_bytes_max);
 
   // ORs `source` in; itself is fine. Granularities may differ: every granule that a dirty stretch
-  // of `source` touches becomes dirty. Sizes must be equal (CHECKed; callers validate and name the
-  // bitmaps).
-  void Merge(const DirtyBitmap& source);
+  // of `source` touches becomes dirty. INVALID_ARGUMENT, and no change, if the sizes differ.
+  absl::Status Merge(const DirtyBitmap& source);
 
-  // Grown space is clean; dropped granules are forgotten, also when the disk grows back. Callers
-  // see to it that nothing marks or clears meanwhile; queries may.
-  void Resize(uint64_t size_bytes);
+  // Grown space is clean; dropped granules are forgotten, also when the disk grows back.
+  // RESOURCE_EXHAUSTED, and no change, if there would be more than granule_count_max().
+  absl::Status Resize(uint64_t size_bytes);
+  uint64_t granule_count_max() const { return bits_->bit_count_max(); }
 
   // The bits, least significant first in each byte, as qcow2 stores them; exactly
   // SerializedLength() bytes: ceil(granules / 8). Unused bits of the last byte are zero.
@@ -90,40 +115,24 @@ class DirtyBitmap {
   // What QEMU's x-debug-block-dirty-bitmap-sha256 prints for the same bits, in hexadecimal.
   std::string Sha256() const;
 
- private:
-  // An array of bits that is never moved; a larger one takes its place at most once per doubling.
-  struct Table;
+  // Bytes it holds beside itself. What it shares with a copy is counted in full.
+  uint64_t MemoryBytes() const { return bits_->memory_bytes(); }
+  // What was made and copied since the first of a family of copies was: for tests, which count it.
+  SparseBits::Work work() const { return bits_->work(); }
 
-  // A stretch of granules: [begin, end).
-  struct Granules {
-    uint64_t begin;
-    uint64_t end;
-  };
+ private:
+  DirtyBitmap(uint64_t size_bytes, uint64_t granularity_bytes, std::unique_ptr<SparseBits> bits);
 
   uint64_t granule_count() const;
-  Granules Touched(Range range) const;
-  void SetGranules(Granules granules);
-  void ClearGranules(Granules granules) ABSL_EXCLUSIVE_LOCKS_REQUIRED(clearing_mutex_);
-  // The first granule at or after `from` and before `end` that is dirty (or clean); `end` if none.
-  uint64_t FindDirty(uint64_t from, uint64_t end) const;
-  uint64_t FindClean(uint64_t from, uint64_t end) const;
-  uint64_t* words() const;
+  SparseBits::Stretch Touched(Range range) const;
 
   // Constant after construction.
   const uint64_t granularity_bytes_;
   const int granularity_shift_;
+  const std::unique_ptr<SparseBits> bits_;
 
-  // Read without a lock.
-  std::atomic<Table*> table_;
+  // Never of more granules than `bits_` has.
   std::atomic<uint64_t> size_bytes_;
-  // Never less than the number of dirty granules: raised before a bit is set, lowered after one is
-  // cleared.
-  std::atomic<uint64_t> dirty_count_ = 0;
-
-  // Held by whoever clears bits or changes tables, so that a claim is never split.
-  Mutex clearing_mutex_;
-  // Kept until the end, because readers may still be in an old one.
-  std::vector<std::unique_ptr<Table>> tables_ ABSL_GUARDED_BY(clearing_mutex_);
 };
 
 }  // namespace tidemark::bitmap

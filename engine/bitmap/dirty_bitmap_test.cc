@@ -154,7 +154,7 @@ class DirtyBitmapModel : public testing::TestWithParam<Geometry> {
       case 4:
         if (random_() % 8 == 0) {
           const uint64_t new_bytes = random_() % (2 * size_bytes());
-          bitmap_->Resize(new_bytes);
+          ASSERT_EQ(bitmap_->Resize(new_bytes), absl::OkStatus());
           model_->Resize(new_bytes);
         }
         break;
@@ -285,7 +285,7 @@ TEST(DirtyBitmap, MergesAcrossGranularities) {
         model.Set(range);
       }
       const std::string before = source.Serialize();
-      target.Merge(source);
+      ASSERT_EQ(target.Merge(source), absl::OkStatus());
       EXPECT_EQ(target.Serialize(), model.Serialize());
       EXPECT_EQ(target.CountBytes(), model.CountBytes());
       EXPECT_EQ(source.Serialize(), before);
@@ -297,16 +297,16 @@ TEST(DirtyBitmap, MergesWithItself) {
   DirtyBitmap bitmap(1 << 20, 512);
   bitmap.Set({1000, 5000});
   const std::string before = bitmap.Serialize();
-  bitmap.Merge(bitmap);
+  ASSERT_EQ(bitmap.Merge(bitmap), absl::OkStatus());
   EXPECT_EQ(bitmap.Serialize(), before);
 }
 
 TEST(DirtyBitmap, ShrinkingForgetsAndGrowingBackIsClean) {
   DirtyBitmap bitmap(100 * 512, 512);
   bitmap.SetAll();
-  bitmap.Resize(10 * 512);
+  ASSERT_EQ(bitmap.Resize(10 * 512), absl::OkStatus());
   EXPECT_EQ(bitmap.CountBytes(), 10u * 512);
-  bitmap.Resize(1000 * 512);
+  ASSERT_EQ(bitmap.Resize(1000 * 512), absl::OkStatus());
   EXPECT_EQ(bitmap.CountBytes(), 10u * 512);
   EXPECT_EQ(bitmap.NextClean(0), 10u * 512);
 }
@@ -452,7 +452,7 @@ TEST(DirtyBitmap, QueriesGoOnDuringAResize) {
     }
   });
   for (uint64_t granules = 1; granules < 5000; granules += 7) {
-    bitmap.Resize(granules * 512);
+    ASSERT_EQ(bitmap.Resize(granules * 512), absl::OkStatus());
     bitmap.Set({(granules - 1) * 512, 1});
   }
   stop = true;
@@ -467,6 +467,8 @@ TEST_F(DirtyBitmapDeathTest, ChecksItsGranularity) {
   EXPECT_DEATH(DirtyBitmap(1000, 1000), "CHECK failed");
   EXPECT_DEATH(DirtyBitmap(1000, 256), "CHECK failed");
   EXPECT_DEATH(DirtyBitmap((kGranuleCountMax + 1) * 512, 512), "CHECK failed");
+  EXPECT_DEATH(DirtyBitmap(65 * 512, 512, absl::Span<uint64_t>(std::vector<uint64_t>(1).data(), 1)),
+               "CHECK failed");
 }
 
 }  // namespace

@@ -18,11 +18,11 @@ using bitmap::DirtyBitmap;
 
 namespace {
 
-// The bits alone, for taking a change back.
-std::shared_ptr<DirtyBitmap> CopyOf(const DirtyBitmap& bits) {
-  auto copy = std::make_shared<DirtyBitmap>(bits.size_bytes(), bits.granularity_bytes());
-  copy->Merge(bits);
-  return copy;
+// ORs the bits of a copy or successor into those it was made of, or the other way: all bitmaps of
+// a node are of its size.
+void MergeKin(const DirtyBitmap& source, DirtyBitmap* bits) {
+  const absl::Status status = bits->Merge(source);
+  CHECK(status.ok());
 }
 
 // Anonymous bitmaps have no name to show.
@@ -147,8 +147,8 @@ std::vector<StoredBitmap> BitmapStore::Stored() const {
     std::shared_ptr<DirtyBitmap> bits = bitmap->bits_;
     if (bitmap->successor_ != nullptr) {
       // Only when everything is torn down at once: nothing that is dirty may be lost.
-      bits = CopyOf(*bits);
-      bits->Merge(*bitmap->successor_->bits_);
+      bits = bits->Copy();
+      MergeKin(*bitmap->successor_->bits_, bits.get());
     }
     stored.push_back({.name = bitmap->name_,
                       .enabled = bitmap->enabled_,
@@ -243,9 +243,9 @@ absl::StatusOr<Change> BitmapStore::Remove(absl::string_view name) {
 
 absl::StatusOr<Change> BitmapStore::Clear(absl::string_view name) {
   ASSIGN_OR_RETURN(Bitmap * bitmap, FindFor(name, BitmapUse::kModify));
-  std::shared_ptr<DirtyBitmap> before = CopyOf(*bitmap->bits_);
+  std::shared_ptr<DirtyBitmap> before = bitmap->bits_->Copy();
   bitmap->bits_->ClearAll();
-  return Change{.undo = [bitmap, before] { bitmap->bits_->Merge(*before); }};
+  return Change{.undo = [bitmap, before] { MergeKin(*before, bitmap->bits_.get()); }};
 }
 
 absl::StatusOr<Change> BitmapStore::SetEnabled(absl::string_view name, bool enabled) {
@@ -285,11 +285,11 @@ absl::StatusOr<Change> BitmapStore::Merge(absl::string_view target,
                      bitmap->bits_->size_bytes(), " bytes"),
         {{"node", node_name_}, {"bitmap", target}, {"source", source->name_}});
   }
-  std::shared_ptr<DirtyBitmap> before = CopyOf(*bitmap->bits_);
-  for (const Bitmap* source : sources) bitmap->bits_->Merge(*source->bits_);
+  std::shared_ptr<DirtyBitmap> before = bitmap->bits_->Copy();
+  for (const Bitmap* source : sources) MergeKin(*source->bits_, bitmap->bits_.get());
   return Change{.undo = [bitmap, before] {
     bitmap->bits_->ClearAll();
-    bitmap->bits_->Merge(*before);
+    MergeKin(*before, bitmap->bits_.get());
   }};
 }
 
@@ -312,10 +312,7 @@ void BitmapStore::DropAnonymous(Bitmap* bitmap) {
 void BitmapStore::CreateSuccessor(Bitmap* bitmap) {
   CHECK(bitmap->successor_ == nullptr);
   BeginUse(bitmap);
-  bitmap->successor_ = Insert("",
-                              std::make_shared<DirtyBitmap>(bitmap->bits_->size_bytes(),
-                                                            bitmap->bits_->granularity_bytes()),
-                              bitmap->enabled_);
+  bitmap->successor_ = Insert("", bitmap->bits_->Empty(), bitmap->enabled_);
   Publish();
 }
 
@@ -331,10 +328,10 @@ void BitmapStore::HandOver(Bitmap* bitmap, BitmapSyncMode mode, bool success,
   std::shared_ptr<DirtyBitmap> bits = bitmap->successor_->bits_;
   const bool keeps_start =
       mode == BitmapSyncMode::kNever || (mode == BitmapSyncMode::kOnSuccess && !success);
-  if (keeps_start) bits->Merge(*bitmap->bits_);
+  if (keeps_start) MergeKin(*bitmap->bits_, bits.get());
   if (mode == BitmapSyncMode::kAlways && !success) {
     CHECK(not_copied != nullptr);
-    bits->Merge(*not_copied);
+    MergeKin(*not_copied, bits.get());
   }
   Erase(std::exchange(bitmap->successor_, nullptr));
   bitmap->bits_ = std::move(bits);

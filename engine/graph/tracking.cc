@@ -1,6 +1,7 @@
 #include "engine/graph/tracking.h"
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/check.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "engine/bitmap/limits.h"
@@ -44,7 +45,9 @@ void TrackedBitmaps::Resize(uint64_t size_bytes) {
 
 void TrackedBitmaps::ResizeEach(uint64_t size_bytes) {
   for (const auto& bits : all_) {
-    if (bits->size_bytes() != size_bytes) bits->Resize(size_bytes);
+    if (bits->size_bytes() == size_bytes) continue;
+    const absl::Status status = bits->Resize(size_bytes);
+    CHECK(status.ok());
   }
 }
 

@@ -45,17 +45,25 @@ absl::Status CheckSize(const BackupOptions& options, const BackupParts& parts,
                {{"job", options.job_id}, {"node", parts.source_node}});
 }
 
-std::unique_ptr<bitmap::DirtyBitmap> WhatToCopy(const BackupOptions& options,
-                                                const BackupParts& parts, uint64_t cluster_bytes) {
-  auto to_copy = std::make_unique<bitmap::DirtyBitmap>(parts.source->size_bytes(), cluster_bytes);
+absl::StatusOr<std::unique_ptr<bitmap::DirtyBitmap>> WhatToCopy(const BackupOptions& options,
+                                                                const BackupParts& parts,
+                                                                uint64_t cluster_bytes) {
+  const uint64_t source_bytes = parts.source->size_bytes();
   const bool by_bitmap =
       options.sync == SyncMode::kIncremental || options.sync == SyncMode::kBitmap;
-  if (by_bitmap) {
-    to_copy->Merge(*parts.bits);
-  } else {
+  if (!by_bitmap) {
+    auto to_copy = std::make_unique<bitmap::DirtyBitmap>(source_bytes, cluster_bytes);
     to_copy->SetAll();
+    return to_copy;
   }
-  return to_copy;
+  if (parts.bits->size_bytes() != source_bytes) {
+    return Error(Reason::kSizeMismatch,
+                 absl::StrCat("backup job '", options.job_id, "': source node '", parts.source_node,
+                              "' has ", source_bytes, " bytes, but its bitmap stands for ",
+                              parts.bits->size_bytes()),
+                 {{"job", options.job_id}, {"source", parts.source_node}});
+  }
+  return parts.bits->CopyWithGranularity(cluster_bytes);
 }
 
 }  // namespace
@@ -77,9 +85,10 @@ absl::StatusOr<std::unique_ptr<BackupJob>> BackupJob::Make(const BackupOptions& 
   if (options.max_workers.has_value()) {
     copy.workers_max = static_cast<int>(*options.max_workers);
   }
-  std::shared_ptr<BlockCopy> block_copy =
-      BlockCopy::Make(parts.source, parts.target, WhatToCopy(options, parts, copy.cluster_bytes),
-                      copy, parts.workers, parts.clock);
+  ASSIGN_OR_RETURN(std::unique_ptr<bitmap::DirtyBitmap> to_copy,
+                   WhatToCopy(options, parts, copy.cluster_bytes));
+  std::shared_ptr<BlockCopy> block_copy = BlockCopy::Make(
+      parts.source, parts.target, std::move(to_copy), copy, parts.workers, parts.clock);
   // Not make_unique: the constructor is private.
   return std::unique_ptr<BackupJob>(new BackupJob(std::move(block_copy), std::move(hooks)));
 }

@@ -3,15 +3,12 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/base/check.h"
 #include "engine/job/limits.h"
 
 namespace tidemark::job {
 
 namespace {
-
-std::unique_ptr<bitmap::DirtyBitmap> CleanLike(const bitmap::DirtyBitmap& bits) {
-  return std::make_unique<bitmap::DirtyBitmap>(bits.size_bytes(), bits.granularity_bytes());
-}
 
 // The first dirty stretch in `range`. What a guest writes is a few clusters: the search ends with
 // them, not with the next dirty cluster of the disk.
@@ -32,12 +29,10 @@ absl::optional<Range> FirstDirty(const bitmap::DirtyBitmap& bits, Range range,
 
 CopyTruth::CopyTruth(std::unique_ptr<bitmap::DirtyBitmap> to_copy)
     : to_copy_(std::move(to_copy)),
-      guarded_(CleanLike(*to_copy_)),
-      takeable_(CleanLike(*to_copy_)),
-      written_(CleanLike(*to_copy_)),
-      total_bytes_(Bytes(*to_copy_)) {
-  guarded_->Merge(*to_copy_);
-}
+      guarded_(to_copy_->Copy()),
+      takeable_(to_copy_->Empty()),
+      written_(to_copy_->Empty()),
+      total_bytes_(Bytes(*to_copy_)) {}
 
 // Unlike the bitmap's own count, without what the last cluster has past the end of the disk.
 uint64_t CopyTruth::Bytes(const bitmap::DirtyBitmap& bits) const {
@@ -109,7 +104,8 @@ void CopyTruth::Lose(Range range) { Unclaim(range); }
 
 void CopyTruth::LoseWritten() {
   MutexLock lock(&mutex_);
-  to_copy_->Merge(*written_);
+  const absl::Status merged = to_copy_->Merge(*written_);
+  CHECK(merged.ok());  // They are of one size.
 }
 
 bool CopyTruth::IsGuarded(Range range) const {
