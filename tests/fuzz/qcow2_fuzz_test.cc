@@ -97,7 +97,8 @@ void ExerciseDamaged(uint64_t seed) {
   if (random() % 4 == 0 && file->size_bytes() > header_field::kVersion3LengthMin) {
     Store64(*file, header_field::kIncompatibleFeatures, incompatible_feature::kDirty);
   }
-  Exercise(*file, seed);
+  const absl::Status status = Exercise(*file, seed);
+  EXPECT_TRUE(status.ok()) << status;
 }
 
 uint64_t NumberFromEnvironment(const char* name, uint64_t otherwise) {
