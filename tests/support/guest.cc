@@ -67,14 +67,20 @@ int Guest::TryRead(Range range) {
   return result == 0 ? 0 : nbd_get_errno();
 }
 
+int Guest::TryZero(Range range) {
+  if (nbd_zero(handle_, range.length_bytes, range.offset_bytes, 0) != 0) return nbd_get_errno();
+  model_->Zero(range);
+  return 0;
+}
+
+int Guest::TryFlush() { return nbd_flush(handle_, 0) == 0 ? 0 : nbd_get_errno(); }
+
 void Guest::Write(uint64_t pattern, Range range) {
   EXPECT_EQ(TryWrite(pattern, range), 0) << "writing " << range << ": " << nbd_get_error();
 }
 
 void Guest::Zero(Range range) {
-  EXPECT_EQ(nbd_zero(handle_, range.length_bytes, range.offset_bytes, 0), 0)
-      << "zeroing " << range << ": " << nbd_get_error();
-  model_->Zero(range);
+  EXPECT_EQ(TryZero(range), 0) << "zeroing " << range << ": " << nbd_get_error();
 }
 
 void Guest::Trim(Range range) {
@@ -91,7 +97,7 @@ void Guest::Trim(Range range) {
   }
 }
 
-void Guest::Flush() { EXPECT_EQ(nbd_flush(handle_, 0), 0) << nbd_get_error(); }
+void Guest::Flush() { EXPECT_EQ(TryFlush(), 0) << nbd_get_error(); }
 
 std::string Guest::Read(Range range) {
   std::string bytes(range.length_bytes, '\0');

@@ -61,6 +61,8 @@ class Guest {
   // These give the errno with which the server fails them, 0 if it does not.
   int TryWrite(uint64_t pattern, Range range, bool force_unit_access = false);
   int TryRead(Range range);
+  int TryZero(Range range);
+  int TryFlush();
 
   // The whole disk in one metadata context, touching extents of equal flags merged.
   std::vector<Extent> Extents(const std::string& context);

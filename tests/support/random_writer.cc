@@ -26,10 +26,10 @@ uint64_t PatternAt(const std::string& bytes, uint64_t offset_bytes) {
 }  // namespace
 
 RandomWriter::RandomWriter(const NbdPlace& place, const ByteModel& start, uint64_t seed,
-                           size_t lane_count)
-    : start_(start) {
-  const uint64_t part_bytes = start.size_bytes() / lane_count;
-  for (size_t i = 0; i < lane_count; ++i) {
+                           const Options& options)
+    : options_(options), start_(start) {
+  const uint64_t part_bytes = start.size_bytes() / options.lane_count / kUnitBytes * kUnitBytes;
+  for (size_t i = 0; i < options.lane_count; ++i) {
     lanes_.push_back(std::make_unique<Lane>());
     Lane* lane = lanes_.back().get();
     lane->part = {i * part_bytes, part_bytes};
@@ -42,6 +42,7 @@ RandomWriter::~RandomWriter() { Stop(); }
 void RandomWriter::Run(Lane* lane, NbdPlace place, uint64_t seed) {
   std::mt19937_64 random(seed);
   Guest guest(place, std::make_shared<ByteModel>(start_.size_bytes()));
+  if (!guest.connected() && options_.may_be_cut_off) return;
   ASSERT_TRUE(guest.connected()) << guest.error();
   uint64_t pattern = seed * 1000000;
   while (!stop_) {
@@ -57,17 +58,37 @@ void RandomWriter::Run(Lane* lane, NbdPlace place, uint64_t seed) {
       const std::lock_guard<std::mutex> lock(lane->mutex);
       lane->requests.push_back(request);
     }
-    if (request.pattern == 0) {
-      guest.Zero(request.range);
-    } else {
-      guest.Write(request.pattern, request.range);
-    }
+    if (!Send(guest, request)) return;
     {
       const std::lock_guard<std::mutex> lock(lane->mutex);
       ++lane->answered;
     }
+    if (!FlushIfDue(guest, lane)) return;
     absl::SleepFor(kPause);
   }
+}
+
+bool RandomWriter::Send(Guest& guest, const Request& request) const {
+  const int error = request.pattern == 0 ? guest.TryZero(request.range)
+                                         : guest.TryWrite(request.pattern, request.range);
+  if (error != 0 && options_.may_be_cut_off) return false;
+  EXPECT_EQ(error, 0) << "writing pattern " << request.pattern << " to " << request.range;
+  return true;
+}
+
+bool RandomWriter::FlushIfDue(Guest& guest, Lane* lane) const {
+  size_t answered;
+  {
+    const std::lock_guard<std::mutex> lock(lane->mutex);
+    answered = lane->answered;
+  }
+  if (options_.flush_every == 0 || answered % options_.flush_every != 0) return true;
+  const int error = guest.TryFlush();
+  if (error != 0 && options_.may_be_cut_off) return false;
+  EXPECT_EQ(error, 0) << "flushing";
+  const std::lock_guard<std::mutex> lock(lane->mutex);
+  lane->flushed = answered;
+  return true;
 }
 
 RandomWriter::Instant RandomWriter::Answered() const {
@@ -153,6 +174,36 @@ std::string RandomWriter::Explain(const std::string& contents, const Instant& ea
       return absl::StrCat("lane ", i, " at ", lane.part.ToString(),
                           " is like no instant between requests ", earliest[i], " and ", latest[i],
                           "; in the closest", picture);
+    }
+  }
+  return "";
+}
+
+std::string RandomWriter::ExplainAfterCrash(const std::string& contents) const {
+  if (contents.size() != start_.size_bytes()) {
+    return absl::StrCat("holds ", contents.size(), " bytes instead of ", start_.size_bytes());
+  }
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    const Lane& lane = *lanes_[i];
+    ByteModel durable = start_;
+    for (size_t done = 0; done < lane.flushed; ++done) Apply(lane.requests[done], &durable);
+    for (uint64_t at = lane.part.offset_bytes; at < lane.part.end_bytes(); at += kUnitBytes) {
+      const Range sector{at, kUnitBytes};
+      const auto holds = [&](const std::string& bytes) {
+        return contents.compare(at, kUnitBytes, bytes, 0, kUnitBytes) == 0;
+      };
+      bool explained = holds(durable.bytes().substr(at, kUnitBytes));
+      for (size_t k = lane.flushed; k < lane.requests.size() && !explained; ++k) {
+        const Request& request = lane.requests[k];
+        if (!request.range.Contains(at)) continue;
+        explained = holds(request.pattern == 0 ? std::string(kUnitBytes, '\0')
+                                               : PatternBytes(request.pattern, sector));
+      }
+      if (explained) continue;
+      return absl::StrCat("lane ", i, ": ", sector.ToString(), " holds pattern ",
+                          PatternAt(contents, at), " instead of ", PatternAt(durable.bytes(), at),
+                          ", which was durable, or of one of the ",
+                          lane.requests.size() - lane.flushed, " requests after that");
     }
   }
   return "";

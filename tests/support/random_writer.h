@@ -24,8 +24,19 @@ class RandomWriter {
   // How many requests each lane had sent, or had answered.
   using Instant = std::vector<size_t>;
 
+  struct Options {
+    size_t lane_count = 2;
+    // Each lane flushes after so many requests; 0: never.
+    size_t flush_every = 0;
+    // The server may be killed: a lane then ends with the first request that fails, and nothing is
+    // wrong.
+    bool may_be_cut_off = false;
+  };
   // Begins at once. `start` is what the disk holds now.
-  RandomWriter(const NbdPlace& place, const ByteModel& start, uint64_t seed, size_t lane_count = 2);
+  RandomWriter(const NbdPlace& place, const ByteModel& start, uint64_t seed)
+      : RandomWriter(place, start, seed, Options()) {}
+  RandomWriter(const NbdPlace& place, const ByteModel& start, uint64_t seed,
+               const Options& options);
   ~RandomWriter();
   RandomWriter(const RandomWriter&) = delete;
   RandomWriter& operator=(const RandomWriter&) = delete;
@@ -45,6 +56,10 @@ class RandomWriter {
   // else a text that says what is wrong where.
   std::string Explain(const std::string& contents, const Instant& earliest,
                       const Instant& latest) const;
+  // The same for a disk whose server was killed: each sector holds what it held at its lane's last
+  // flush, or what a later request, answered or not, wrote there. After Stop.
+  std::string ExplainAfterCrash(const std::string& contents) const;
+
   // What the disk holds at the end. After Stop.
   ByteModel Model() const;
   // Requests answered in all.
@@ -62,11 +77,17 @@ class RandomWriter {
     mutable std::mutex mutex;
     std::vector<Request> requests;
     size_t answered = 0;
+    // Requests that are durable.
+    size_t flushed = 0;
   };
 
   void Run(Lane* lane, NbdPlace place, uint64_t seed);
+  // False if the server is gone, which it may be.
+  bool Send(Guest& guest, const Request& request) const;
+  bool FlushIfDue(Guest& guest, Lane* lane) const;
   static void Apply(const Request& request, ByteModel* model);
 
+  const Options options_;
   const ByteModel start_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::atomic<bool> stop_{false};
