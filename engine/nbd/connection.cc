@@ -10,7 +10,7 @@ void Connection::Serve() {
 }
 
 void Connection::Transmit(const Session& session) {
-  Transmission transmission(socket_, session, pool_, stall_watch_);
+  Transmission transmission(socket_, session, pool_, stall_watch_, budgets_);
   {
     MutexLock lock(&mutex_);
     if (disconnected_) return;

@@ -7,6 +7,7 @@
 
 #include "absl/time/time.h"
 #include "engine/base/mutex.h"
+#include "engine/nbd/budgets.h"
 #include "engine/nbd/export_table.h"
 #include "engine/nbd/memory.h"
 #include "engine/nbd/negotiation.h"
@@ -20,11 +21,13 @@ class Connection final : public ExportTable::Client {
  public:
   // Takes over `fd`. The references outlive the connection.
   Connection(int fd, ExportTable& exports, StallWatch& stall_watch,
-             std::shared_ptr<MemoryPool> pool, const HandshakeOptions& handshake_options)
+             std::shared_ptr<MemoryPool> pool, const Budgets& budgets,
+             const HandshakeOptions& handshake_options)
       : socket_(fd),
         exports_(exports),
         stall_watch_(stall_watch),
         pool_(std::move(pool)),
+        budgets_(budgets),
         handshake_options_(handshake_options) {}
 
   // Returns when the client is gone and nothing of it is in flight.
@@ -40,6 +43,7 @@ class Connection final : public ExportTable::Client {
   ExportTable& exports_;
   StallWatch& stall_watch_;
   const std::shared_ptr<MemoryPool> pool_;
+  const Budgets budgets_;
   const HandshakeOptions handshake_options_;
 
   Mutex mutex_;

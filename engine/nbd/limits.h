@@ -38,6 +38,18 @@ inline constexpr int kRequestsInFlightMax = 128;
 inline constexpr size_t kBytesInFlightMax = 32 * 1024 * 1024;
 // Threads that run the requests of one connection.
 inline constexpr int kThreadsPerConnectionMax = 16;
+// Helpers that one connection may have had in its life, counting those that have retired: an ended
+// thread is kept until the connection ends.
+inline constexpr size_t kHelpersEverMax = 1024;
+
+// Of all connections together, unless the server is given other budgets: memory for requests that
+// need more than kUnbudgetedBytesMax, and threads beyond the one that each connection has.
+inline constexpr uint64_t kServerBytesMax = 256 * 1024 * 1024;
+inline constexpr uint64_t kServerHelpersMax = 128;
+inline constexpr size_t kUnbudgetedBytesMax = 128 * 1024;
+// A client that takes none of its answers, or sends none of the data it has announced, for so long
+// is dropped if others wait for the memory that it holds.
+inline constexpr absl::Duration kStalledClientMax = absl::Seconds(10);
 
 // A request that takes longer is worth waking another thread for (which costs about as much), and
 // so is an answer that has waited so long.

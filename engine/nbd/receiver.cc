@@ -19,6 +19,7 @@ absl::Status Receiver::Receive(absl::Duration spin, std::deque<Request>* request
     Parse(requests);
     if (requests->size() > count_before) return absl::OkStatus();
     RETURN_IF_ERROR(end_of_requests_);
+    if (wanted_bytes_ > 0) return absl::OkStatus();
     if (absl::Status status = ReceiveMore(spin); !status.ok()) {
       end_of_requests_ = status;
       return status;
@@ -68,7 +69,10 @@ bool Receiver::ParseOne(std::deque<Request>* requests) {
     return false;
   }
   if (length > kSmallPayloadBytesMax) {
+    wanted_bytes_ = length > kUnbudgetedBytesMax && !granted_ ? length : 0;
+    if (wanted_bytes_ > 0) return false;
     begin_ += kRequestHeaderBytes;
+    request.loan = std::move(granted_);
     request.memory = pool_->Take(length);
     request.payload = request.memory.bytes();
     large_bytes_ = std::min(length, unread_bytes());
@@ -104,7 +108,8 @@ absl::Status Receiver::ReceiveMore(absl::Duration spin) {
                             ? std::min(room, needed_bytes_ - unread_bytes())
                             : room;
   parts[part_count++] = {block_->data() + end_, wanted};
-  ASSIGN_OR_RETURN(size_t count, socket_.Receive(absl::MakeSpan(parts, part_count), spin));
+  ASSIGN_OR_RETURN(size_t count,
+                   socket_.Receive(absl::MakeSpan(parts, part_count), spin, /*owed=*/has_large_));
   if (count == 0) return absl::UnavailableError("the client was lost");
   const size_t to_large = std::min(count, large_left);
   large_bytes_ += to_large;

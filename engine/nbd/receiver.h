@@ -20,9 +20,15 @@ class Receiver {
   Receiver(Socket& socket, std::shared_ptr<MemoryPool> pool)
       : socket_(socket), pool_(std::move(pool)) {}
 
-  // Waits for a whole request, and appends it with all that came along. First looks for `spin`
-  // without sleeping. An error is final: CANCELLED after NBD_CMD_DISC, UNAVAILABLE if the client
-  // was lost, INVALID_ARGUMENT if it sent what cannot be understood.
+  // A request has come whose data needs more memory than may be taken unasked: so many bytes of the
+  // budget are to be granted before anything else is received. 0: nothing is wanted.
+  size_t wanted_bytes() const { return wanted_bytes_; }
+  void Grant(Budget::Loan loan) { granted_ = std::move(loan); }
+
+  // Waits for a whole request, and appends it with all that came along; appends nothing if memory
+  // is wanted first. First looks for `spin` without sleeping. An error is final: CANCELLED after
+  // NBD_CMD_DISC, UNAVAILABLE if the client was lost, INVALID_ARGUMENT if it sent what cannot be
+  // understood.
   absl::Status Receive(absl::Duration spin, std::deque<Request>* requests);
 
  private:
@@ -47,6 +53,8 @@ class Receiver {
   bool block_is_shared_ = false;
   // How many unread bytes the request at begin_ needs.
   size_t needed_bytes_ = kRequestHeaderBytes;
+  size_t wanted_bytes_ = 0;
+  Budget::Loan granted_;
 
   // A write whose data goes to memory of its own, and how much has come.
   bool has_large_ = false;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "engine/base/budget.h"
 #include "engine/base/range.h"
 #include "engine/nbd/memory.h"
 #include "engine/nbd/protocol.h"
@@ -24,6 +25,8 @@ struct Request {
   storage::ConstBytes payload;
   std::shared_ptr<const Memory> block;
   Memory memory;
+  // Of the server's budget, for `memory`.
+  Budget::Loan loan;
   // A write of more than kPayloadBytesMax, whose data was not received. Nothing follows it.
   bool payload_too_long = false;
 };

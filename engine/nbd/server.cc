@@ -30,6 +30,9 @@ class ServerImpl final : public Server {
                              ? kConnectionsMax
                              : std::min(options.connections_max, kConnectionsMax)),
         address_(listener->address()),
+        budgets_{options.memory != nullptr ? options.memory : &own_memory_,
+                 options.helpers != nullptr ? options.helpers : &own_helpers_,
+                 options.stalled_client_max},
         pool_(MemoryPool::Make()),
         listener_(std::move(listener)) {
     accepting_thread_ = std::thread([this] { AcceptClients(); });
@@ -66,6 +69,9 @@ class ServerImpl final : public Server {
   const HandshakeOptions handshake_options_;
   const int connections_max_;
   const Address address_;
+  Budget own_memory_{kServerBytesMax};
+  Budget own_helpers_{kServerHelpersMax};
+  const Budgets budgets_;
 
   // Synchronise themselves.
   const std::shared_ptr<MemoryPool> pool_;
@@ -93,7 +99,7 @@ void ServerImpl::AcceptClients() {
 void ServerImpl::Admit(int fd) {
   auto served = std::make_unique<Served>();
   served->connection =
-      std::make_unique<Connection>(fd, exports_, stall_watch_, pool_, handshake_options_);
+      std::make_unique<Connection>(fd, exports_, stall_watch_, pool_, budgets_, handshake_options_);
   Served* const raw = served.get();
   try {
     served->thread = std::thread([this, raw] {

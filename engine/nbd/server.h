@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "engine/base/budget.h"
 #include "engine/nbd/address.h"
 #include "engine/nbd/export.h"
 #include "engine/nbd/limits.h"
@@ -35,6 +36,11 @@ class Server {
     std::string tls_credentials;
     // A client that has not chosen an export by then is dropped.
     absl::Duration handshake_timeout = kHandshakeTimeout;
+    // What all clients together may use. Null: kServerBytesMax and kServerHelpersMax, of its own.
+    Budget* memory = nullptr;
+    Budget* helpers = nullptr;
+    // See limits.h.
+    absl::Duration stalled_client_max = kStalledClientMax;
   };
 
   enum class RemoveMode {

@@ -54,7 +54,14 @@ Socket::Socket(int fd) : fd_(fd) {
 
 Socket::~Socket() { close(fd_); }
 
-absl::StatusOr<size_t> Socket::Receive(absl::Span<const iovec> parts, absl::Duration spin) {
+bool Socket::IsStalled(absl::Duration since) const {
+  return memory_ != nullptr && memory_->contended() &&
+         SystemClock().Elapsed() - since >= stalled_max_;
+}
+
+absl::StatusOr<size_t> Socket::Receive(absl::Span<const iovec> parts, absl::Duration spin,
+                                       bool owed) {
+  const absl::Duration began = owed ? SystemClock().Elapsed() : absl::ZeroDuration();
   msghdr message = {};
   message.msg_iov = const_cast<iovec*>(parts.data());
   message.msg_iovlen = parts.size();
@@ -62,9 +69,14 @@ absl::StatusOr<size_t> Socket::Receive(absl::Span<const iovec> parts, absl::Dura
   const absl::Duration until = spins ? SystemClock().Elapsed() + spin : absl::ZeroDuration();
   bool sleeps = !spins;
   for (;;) {
-    const ssize_t count = recvmsg(fd_, &message, sleeps ? 0 : MSG_DONTWAIT);
+    const ssize_t count = recvmsg(fd_, &message, sleeps && !owed ? 0 : MSG_DONTWAIT);
     if (count >= 0) return static_cast<size_t>(count);
     if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      if (owed && sleeps) {
+        if (IsStalled(began))
+          return absl::DeadlineExceededError("the client owes data for too long");
+        Poll(fd_, POLLIN, kSendCheckInterval);
+      }
       sleeps = SystemClock().Elapsed() >= until;
     } else if (errno != EINTR) {
       return ErrnoStatus("receive", errno);
@@ -91,6 +103,7 @@ absl::Status Socket::ReceiveAll(Bytes buffer, absl::Duration deadline) {
 
 absl::Status Socket::SendAll(absl::Span<iovec> parts, absl::Duration deadline) {
   absl::Duration ends = deadline;
+  absl::Duration progressed = SystemClock().Elapsed();
   bool graced = false;
   while (!parts.empty()) {
     msghdr message = {};
@@ -99,6 +112,7 @@ absl::Status Socket::SendAll(absl::Span<iovec> parts, absl::Duration deadline) {
     const ssize_t count = sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (count >= 0) {
       parts = Advance(parts, static_cast<size_t>(count));
+      if (!parts.empty()) progressed = SystemClock().Elapsed();
       continue;
     }
     if (errno == EINTR) continue;
@@ -108,7 +122,8 @@ absl::Status Socket::SendAll(absl::Span<iovec> parts, absl::Duration deadline) {
       graced = true;
       ends = std::min(ends, now + kSendGrace);
     }
-    if (now >= ends) return absl::DeadlineExceededError("the client takes no answers");
+    if (now >= ends || IsStalled(progressed))
+      return absl::DeadlineExceededError("the client takes no answers");
     Poll(fd_, POLLOUT, std::min(ends - now, kSendCheckInterval));
   }
   return absl::OkStatus();

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "engine/base/budget.h"
 #include "engine/storage/storage.h"
 
 namespace tidemark::nbd {
@@ -33,9 +34,18 @@ class Socket {
   Socket(const Socket&) = delete;
   Socket& operator=(const Socket&) = delete;
 
+  // A peer that takes nothing, or sends nothing while bytes are owed, for `stalled_max` is given up
+  // if somebody waits for `memory`: this peer holds some of it. Before the first call of the below;
+  // `memory` outlives the socket.
+  void GiveUpIfStalled(const Budget* memory, absl::Duration stalled_max) {
+    memory_ = memory;
+    stalled_max_ = stalled_max;
+  }
+
   // Receives at least one byte into `parts`, in order, and returns how many; 0 once the peer has
-  // closed. First looks for `spin` without sleeping.
-  absl::StatusOr<size_t> Receive(absl::Span<const iovec> parts, absl::Duration spin);
+  // closed. First looks for `spin` without sleeping. `owed`: the peer has announced them.
+  absl::StatusOr<size_t> Receive(absl::Span<const iovec> parts, absl::Duration spin,
+                                 bool owed = false);
 
   // All of `buffer`, or an error: UNAVAILABLE if the peer closed first, DEADLINE_EXCEEDED at
   // `deadline` of the monotonic clock (Clock::Elapsed).
@@ -56,8 +66,12 @@ class Socket {
   void ShutdownReceive();
 
  private:
-  // Constant after construction.
+  bool IsStalled(absl::Duration since) const;
+
+  // Constant after construction, or GiveUpIfStalled.
   const int fd_;
+  const Budget* memory_ = nullptr;
+  absl::Duration stalled_max_ = absl::InfiniteDuration();
 
   // Synchronises itself: set once.
   std::atomic<bool> ending_ = false;

@@ -16,6 +16,11 @@
 //   it back to look (running, sending, receiving), because NextDuty finds no work it could do.
 // - What a client makes us hold is bounded: pending_ by one block of requests, in_flight_ and
 //   held_bytes_ by their limits. When they are reached nobody receives, and the client waits.
+// - What all clients make us hold is bounded, too: requests that need much memory are run, and data
+//   is received for them, only with a loan of the server's budget. Who must wait for one stands in
+//   line and looks again when the watch says so, every kStallCheckInterval; threads never block in
+//   it, so what has been read already can be sent. Helpers are of a budget as well: an idle one
+//   retires if another connection is in line for a helper.
 //
 // A FLUSH needs no order among these: it covers the writes that were answered before it was sent,
 // and those have all returned from the storage.
@@ -31,11 +36,14 @@
 namespace tidemark::nbd {
 
 Transmission::Transmission(Socket& socket, const Session& session, std::shared_ptr<MemoryPool> pool,
-                           StallWatch& stall_watch)
+                           StallWatch& stall_watch, const Budgets& budgets)
     : socket_(socket),
       stall_watch_(stall_watch),
+      budgets_(budgets),
       handler_(session, pool),
-      receiver_(socket, pool) {}
+      receiver_(socket, pool) {
+  socket_.GiveUpIfStalled(budgets_.memory, budgets_.stalled_client_max);
+}
 
 Transmission::~Transmission() {
   MutexLock lock(&mutex_);
@@ -44,7 +52,7 @@ Transmission::~Transmission() {
 
 void Transmission::Run() {
   stall_watch_.Add(this);
-  Work();
+  Work(/*is_helper=*/false);
   stall_watch_.Remove(this);
   std::vector<std::thread> helpers;
   {
@@ -63,7 +71,7 @@ void Transmission::Disconnect() {
   socket_.ShutdownReceive();
 }
 
-void Transmission::Work() {
+void Transmission::Work(bool is_helper) {
   MutexLock lock(&mutex_);
   for (;;) {
     switch (NextDuty()) {
@@ -77,9 +85,11 @@ void Transmission::Work() {
         ReceiveRequests();
         break;
       case Duty::kWait:
-        idle_threads_++;
-        changed_.Wait(&mutex_);
-        idle_threads_--;
+        if (is_helper && MayRetire()) {
+          --helper_count_;
+          return;
+        }
+        Wait();
         break;
       case Duty::kLeave:
         changed_.SignalAll();
@@ -88,7 +98,23 @@ void Transmission::Work() {
   }
 }
 
-Transmission::Duty Transmission::NextDuty() const {
+void Transmission::Wait() {
+  if (AwaitsMemory() && !watch_noticed_) {
+    watch_noticed_ = true;
+    mutex_.Unlock();
+    stall_watch_.Notice();
+    mutex_.Lock();
+    return;  // What there is to do may be another thing by now.
+  }
+  idle_threads_++;
+  changed_.Wait(&mutex_);
+  idle_threads_--;
+}
+
+// Another connection has no helper at all, and this one has one with nothing to do.
+bool Transmission::MayRetire() const { return budgets_.helpers->contended(); }
+
+Transmission::Duty Transmission::NextDuty() {
   if (IsOver()) return Duty::kLeave;
   const bool can_send = !unsent_.empty() && !sending_;
   if (can_send && ShouldSendFirst()) return Duty::kSend;
@@ -102,8 +128,16 @@ bool Transmission::IsOver() const {
   return no_more_requests_ && pending_.empty() && in_flight_ == 0 && !receiving_;
 }
 
-bool Transmission::CanRun() const {
-  if (pending_.empty()) return false;
+bool Transmission::CanRun() {
+  if (pending_.empty() || !HasRoomForNext()) return false;
+  const Request& next = pending_.front();
+  const size_t more = next.command == Command::kWrite ? 0 : Handler::MemoryNeeded(next);
+  if (more <= kUnbudgetedBytesMax || run_loan_) return true;
+  run_loan_ = budgets_.memory->TakeInTurn(more, &run_place_);
+  return static_cast<bool>(run_loan_);
+}
+
+bool Transmission::HasRoomForNext() const {
   if (in_flight_ == 0) return true;  // One is always admitted.
   if (in_flight_ >= kRequestsInFlightMax) return false;
   const Request& next = pending_.front();
@@ -111,9 +145,14 @@ bool Transmission::CanRun() const {
   return held_bytes_ + more <= kBytesInFlightMax;
 }
 
-bool Transmission::CanReceive() const {
-  return !receiving_ && !no_more_requests_ && held_bytes_ <= kBytesInFlightMax &&
-         pending_.size() + static_cast<size_t>(in_flight_) < size_t{kRequestsInFlightMax};
+bool Transmission::CanReceive() {
+  if (receiving_ || no_more_requests_ || held_bytes_ > kBytesInFlightMax ||
+      pending_.size() + static_cast<size_t>(in_flight_) >= size_t{kRequestsInFlightMax}) {
+    return false;
+  }
+  if (receive_wanted_bytes_ == 0 || receive_loan_) return true;
+  receive_loan_ = budgets_.memory->TakeInTurn(receive_wanted_bytes_, &receive_place_);
+  return static_cast<bool>(receive_loan_);
 }
 
 bool Transmission::ShouldSendFirst() const {
@@ -127,7 +166,11 @@ void Transmission::RunOne() {
   running_++;
   in_flight_++;
   const size_t held_bytes = Handler::MemoryNeeded(request);
-  if (request.command != Command::kWrite) held_bytes_ += held_bytes;
+  Budget::Loan loan;
+  if (request.command != Command::kWrite) {
+    held_bytes_ += held_bytes;
+    if (held_bytes > kUnbudgetedBytesMax) loan = std::move(run_loan_);
+  }
   if (stalled_ || costs_.IsSlow(request)) {
     const bool others_can_run = CanRun();
     const bool others_may_come = pipelining_ > 0 && CanReceive();
@@ -140,6 +183,7 @@ void Transmission::RunOne() {
   Reply reply = handler_.Run(request, [this] { return socket_.PeerIsGone(); });
   const absl::Duration ended = SystemClock().Elapsed();
   request.memory.Release();
+  request.loan.Release();
   request.block.reset();
 
   mutex_.Lock();
@@ -154,7 +198,7 @@ void Transmission::RunOne() {
   }
   if (unsent_.empty()) unsent_since_ = ended;
   unsent_bytes_ += reply.size_bytes();
-  unsent_.push_back({std::move(reply), held_bytes});
+  unsent_.push_back({std::move(reply), held_bytes, std::move(loan)});
 }
 
 void Transmission::SendAnswers() {
@@ -190,6 +234,7 @@ void Transmission::SendAnswers() {
 void Transmission::ReceiveRequests() {
   receiving_ = true;
   const bool alone = in_flight_ == 0;
+  if (receive_loan_) receiver_.Grant(std::move(receive_loan_));
   mutex_.Unlock();
 
   const absl::Duration began = SystemClock().Elapsed();
@@ -199,6 +244,7 @@ void Transmission::ReceiveRequests() {
 
   mutex_.Lock();
   receiving_ = false;
+  receive_wanted_bytes_ = receiver_.wanted_bytes();
   const bool dropped = no_more_requests_;  // Disconnected meanwhile.
   if (!status.ok()) no_more_requests_ = true;
   if (dropped) {
@@ -219,9 +265,18 @@ void Transmission::ReceiveRequests() {
 
 bool Transmission::CheckForStall() {
   MutexLock lock(&mutex_);
-  if (running_ == 0) return false;
+  const bool awaits_memory = AwaitsMemory();
+  if (awaits_memory || MayRetire()) {
+    if (idle_threads_ > 0) changed_.SignalAll();
+  }
+  watch_noticed_ = watch_noticed_ && awaits_memory;
+  if (running_ == 0) {
+    helper_place_.Leave();
+    return awaits_memory;
+  }
   const bool stuck = completed_count_ == completed_count_checked_;
   completed_count_checked_ = completed_count_;
+  if (!stuck) helper_place_.Leave();
   if (stuck && (CanRun() || CanReceive())) {
     stalled_ = true;
     WakeHelper();
@@ -232,9 +287,14 @@ bool Transmission::CheckForStall() {
 void Transmission::WakeHelper() {
   if (idle_threads_ > 0) {
     changed_.Signal();
-  } else if (helpers_.size() + 1 < size_t{kThreadsPerConnectionMax}) {
+  } else if (helper_count_ + 1 < kThreadsPerConnectionMax && helpers_.size() < kHelpersEverMax) {
+    // Only who has none stands in line: others can do with what they have.
+    Budget::Loan loan = helper_count_ == 0 ? budgets_.helpers->TakeInTurn(1, &helper_place_)
+                                           : budgets_.helpers->TryTake(1);
+    if (!loan) return;
     try {
-      helpers_.emplace_back([this] { Work(); });
+      helpers_.emplace_back([this, loan = std::move(loan)] { Work(/*is_helper=*/true); });
+      ++helper_count_;
     } catch (const std::system_error&) {
       // No thread to be had: those that are there will come to it.
     }
@@ -246,6 +306,10 @@ void Transmission::DropPending() {
     if (request.command == Command::kWrite) held_bytes_ -= Handler::MemoryNeeded(request);
   }
   pending_.clear();
+  run_loan_.Release();
+  run_place_.Leave();
+  receive_place_.Leave();
+  helper_place_.Leave();
 }
 
 }  // namespace tidemark::nbd

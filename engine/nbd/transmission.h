@@ -11,6 +11,7 @@
 
 #include "absl/time/time.h"
 #include "engine/base/mutex.h"
+#include "engine/nbd/budgets.h"
 #include "engine/nbd/cost_estimate.h"
 #include "engine/nbd/handler.h"
 #include "engine/nbd/receiver.h"
@@ -24,7 +25,7 @@ class Transmission final : public StallWatch::Watched {
  public:
   // All outlive the transmission.
   Transmission(Socket& socket, const Session& session, std::shared_ptr<MemoryPool> pool,
-               StallWatch& stall_watch);
+               StallWatch& stall_watch, const Budgets& budgets);
   ~Transmission() override;
 
   // Serves the client until it has left, was lost, or was disconnected. When it returns, no request
@@ -41,15 +42,22 @@ class Transmission final : public StallWatch::Watched {
   struct Answer {
     Reply reply;
     size_t held_bytes;
+    Budget::Loan loan;
   };
 
   // What a thread of the connection may do next.
   enum class Duty { kRun, kSend, kReceive, kWait, kLeave };
 
-  void Work();
-  Duty NextDuty() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool CanRun() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool CanReceive() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Until there is nothing more to do for this thread.
+  void Work(bool is_helper);
+  Duty NextDuty() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool HasRoomForNext() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // These take what they need of the budget, or a place in line for it.
+  bool CanRun() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool CanReceive() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool AwaitsMemory() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return run_place_.in_line() || receive_place_.in_line();
+  }
   bool ShouldSendFirst() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool IsOver() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -58,12 +66,15 @@ class Transmission final : public StallWatch::Watched {
   void SendAnswers() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReceiveRequests() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  void Wait() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool MayRetire() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WakeHelper() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DropPending() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // Constant after construction.
   Socket& socket_;
   StallWatch& stall_watch_;
+  const Budgets budgets_;
   const Handler handler_;
 
   // Used by the thread that receives, alone.
@@ -84,6 +95,15 @@ class Transmission final : public StallWatch::Watched {
   absl::Duration unsent_since_ ABSL_GUARDED_BY(mutex_);
   // Begun and not sent: at most kRequestsInFlightMax.
   int in_flight_ ABSL_GUARDED_BY(mutex_) = 0;
+  // What the budget has lent for the next request, and for the data of the next large write; the
+  // places in line until it does. `watch_noticed_`: the watch knows that somebody is in line.
+  Budget::Loan run_loan_ ABSL_GUARDED_BY(mutex_);
+  Budget::Place run_place_ ABSL_GUARDED_BY(mutex_);
+  size_t receive_wanted_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  Budget::Loan receive_loan_ ABSL_GUARDED_BY(mutex_);
+  Budget::Place receive_place_ ABSL_GUARDED_BY(mutex_);
+  Budget::Place helper_place_ ABSL_GUARDED_BY(mutex_);
+  bool watch_noticed_ ABSL_GUARDED_BY(mutex_) = false;
   // Memory of what is in flight, and of the data of pending writes.
   size_t held_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   int running_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -102,7 +122,9 @@ class Transmission final : public StallWatch::Watched {
   // counts as a slow one.
   bool stalled_ ABSL_GUARDED_BY(mutex_) = false;
   int idle_threads_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Those that have left are joined with the rest.
   std::vector<std::thread> helpers_ ABSL_GUARDED_BY(mutex_);
+  int helper_count_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace tidemark::nbd

@@ -10,8 +10,10 @@
 #include <thread>
 
 #include "absl/strings/string_view.h"
+#include "engine/base/budget.h"
 #include "engine/base/check.h"
 #include "engine/base/endian.h"
+#include "engine/nbd/budgets.h"
 #include "engine/nbd/connection.h"
 #include "engine/nbd/protocol.h"
 #include "engine/storage/memory_storage.h"
@@ -96,6 +98,8 @@ struct Server {
 
   ExportTable exports;
   StallWatch stall_watch;
+  Budget memory{kServerBytesMax};
+  Budget helpers{kServerHelpersMax};
   std::shared_ptr<MemoryPool> pool = MemoryPool::Make();
 };
 
@@ -111,7 +115,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size_bytes) {
   std::thread client(
       Talk, fds[1],
       Manners(data[0]) + std::string(reinterpret_cast<const char*>(data) + 1, size_bytes - 1));
-  Connection(fds[0], server->exports, server->stall_watch, server->pool, {}).Serve();
+  Connection(fds[0], server->exports, server->stall_watch, server->pool,
+             {&server->memory, &server->helpers}, {})
+      .Serve();
   client.join();
   CHECK(server->exports.client_count("disk") == 0);
   return 0;
