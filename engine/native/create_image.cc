@@ -1,22 +1,20 @@
 #include "engine/native/create_image.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <functional>
-#include <future>
 #include <memory>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
 #include "engine/base/error.h"
+#include "engine/base/notification.h"
 #include "engine/base/status_macros.h"
 #include "engine/format/qcow2/create.h"
-#include "engine/storage/errno_status.h"
 #include "qmp/options.pb.h"
 
 namespace tidemark::native {
@@ -166,11 +164,23 @@ class UntilCancelled final : public storage::ForwardingStorage {
 // Runs `function` on the graph-command worker and waits for it.
 template <typename Function>
 auto OnCommands(Engine& engine, Function function) {
-  std::packaged_task<decltype(function())()> task(std::move(function));
-  auto result = task.get_future();
-  // Its own: when the result is there, this function is gone before the task has quite returned.
-  engine.threads.commands().Post([task = std::move(task)]() mutable { task(); });
-  return result.get();
+  using Result = std::invoke_result_t<Function>;
+  Notification done;
+  if constexpr (std::is_void_v<Result>) {
+    engine.threads.commands().Post([&] {
+      function();
+      done.Notify();
+    });
+    done.Wait();
+  } else {
+    absl::optional<Result> result;
+    engine.threads.commands().Post([&] {
+      result.emplace(function());
+      done.Notify();
+    });
+    done.Wait();
+    return *std::move(result);
+  }
 }
 
 // Attaches to the node that `reference` says, opening it if need be, lets `create` write to it, and
@@ -201,26 +211,14 @@ absl::Status CreateInNode(Engine& engine, const block::v1::BlockdevRef& referenc
 
 }  // namespace
 
-absl::Status CreateImageFile(const PathPolicy& policy, const std::string& path, uint64_t size_bytes,
-                             storage::Preallocation preallocation,
-                             const std::atomic<bool>* cancelled) {
-  RETURN_IF_ERROR(policy.CheckPath(path));
-  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
-  if (fd < 0) return storage::ErrnoStatus(errno, absl::StrCat("cannot create \"", path, "\""));
-  absl::Status status = policy.CheckOpened(fd, path);
-  if (status.ok()) status = storage::CreateFileIn(fd, path, size_bytes, preallocation, cancelled);
-  close(fd);
-  return status;
-}
-
 absl::Status CreateImage(Engine& engine, const BlockdevCreateOptions& options,
                          const std::atomic<bool>& cancelled) {
   switch (options.driver_case()) {
     case BlockdevCreateOptions::kFile: {
       ASSIGN_OR_RETURN(const storage::Preallocation preallocation,
                        FilePreallocation(options.file().preallocation()));
-      return CreateImageFile(engine.policy, options.file().filename(), options.file().size(),
-                             preallocation, &cancelled);
+      return engine.files->Create(options.file().filename(), options.file().size(), preallocation,
+                                  &cancelled);
     }
     case BlockdevCreateOptions::kRaw:
       return CreateInNode(engine, options.raw().file(), cancelled,

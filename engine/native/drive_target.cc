@@ -7,7 +7,6 @@
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "engine/format/qcow2/create.h"
-#include "engine/native/create_image.h"
 #include "tidemark/block/v1/blockdev_options.pb.h"
 
 namespace tidemark::native {
@@ -50,10 +49,11 @@ absl::StatusOr<Source> LookAt(Engine& engine, const std::string& source_node, jo
 absl::Status CreateTarget(Engine& engine, const Source& source, const DriveTarget& target,
                           const std::string& format) {
   if (format == "raw") {
-    return CreateImageFile(engine.policy, target.path, source.size_bytes,
-                           storage::Preallocation::kOff);
+    return engine.files->Create(target.path, source.size_bytes, storage::Preallocation::kOff,
+                                /*cancelled=*/nullptr);
   }
-  RETURN_IF_ERROR(CreateImageFile(engine.policy, target.path, 0, storage::Preallocation::kOff));
+  RETURN_IF_ERROR(
+      engine.files->Create(target.path, 0, storage::Preallocation::kOff, /*cancelled=*/nullptr));
   qcow2::CreateOptions create;
   create.size_bytes = source.size_bytes;
   if (!source.backing_file.empty()) {

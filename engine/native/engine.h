@@ -2,6 +2,9 @@
 #ifndef ENGINE_NATIVE_ENGINE_H_
 #define ENGINE_NATIVE_ENGINE_H_
 
+#include <memory>
+#include <utility>
+
 #include "engine/backend/event_log.h"
 #include "engine/base/clock.h"
 #include "engine/base/path_policy.h"
@@ -11,26 +14,30 @@
 #include "engine/native/job_events.h"
 #include "engine/native/opener.h"
 #include "engine/native/threads.h"
+#include "engine/storage/file.h"
 
 namespace tidemark::native {
 
 // Each part says its own thread. Made and destroyed by NativeBackend, whose threads outlive it.
 struct Engine {
-  Engine(Threads* its_threads, backend::EventLog* its_log, Clock* its_clock, PathPolicy its_policy)
+  Engine(Threads* its_threads, backend::EventLog* its_log, Clock* its_clock, PathPolicy its_policy,
+         std::shared_ptr<storage::FileSystem> its_files)
       : threads(*its_threads),
         log(*its_log),
         clock(*its_clock),
         policy(std::move(its_policy)),
+        files(std::move(its_files)),
         job_events(its_log, its_clock),
         scheduler(&threads.engine(), &threads.workers(), &threads.commands(), its_clock,
                   &job_events),
-        opener(its_threads, &graph, &policy),
+        opener(its_threads, &graph, &policy, files.get()),
         exports(its_threads, &graph, its_log) {}
 
   Threads& threads;
   backend::EventLog& log;
   Clock& clock;
   const PathPolicy policy;
+  const std::shared_ptr<storage::FileSystem> files;
   graph::Graph graph;
   JobEvents job_events;
   job::Scheduler scheduler;

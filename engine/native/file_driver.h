@@ -9,24 +9,24 @@
 
 #include "engine/graph/driver.h"
 #include "engine/graph/permissions.h"
-#include "engine/storage/file_storage.h"
+#include "engine/storage/file.h"
 
 namespace tidemark::native {
 
-// A file of this machine: its node's permissions are its image lock.
+// A file: its node's permissions are its image lock.
 class FileDriver final : public graph::Driver {
  public:
-  explicit FileDriver(std::shared_ptr<storage::FileStorage> file) : file_(std::move(file)) {}
+  explicit FileDriver(std::shared_ptr<storage::File> file) : file_(std::move(file)) {}
 
   absl::string_view name() const override { return "file"; }
   std::string filename() const override { return file_->path(); }
   std::shared_ptr<storage::Storage> storage() override { return file_; }
-  storage::FileStorage& file() { return *file_; }
+  storage::File& file() { return *file_; }
   absl::Status SetPermissions(const graph::Permissions& permissions) override;
   absl::Status Close(std::vector<graph::StoredBitmap> bitmaps) override;
 
  private:
-  std::shared_ptr<storage::FileStorage> file_;
+  std::shared_ptr<storage::File> file_;
 };
 
 // A storage that needs nothing else: raw over its file, null-co.

@@ -13,6 +13,7 @@
 #include "engine/native/node_commands.h"
 #include "engine/native/transaction_commands.h"
 #include "engine/nbd/limits.h"
+#include "engine/storage/machine_files.h"
 
 namespace tidemark::native {
 namespace {
@@ -68,7 +69,11 @@ backend::Capabilities MakeCapabilities(const std::string& version, const Handler
 
 NativeBackend::NativeBackend(Options options, backend::EventLog* log, Clock* clock)
     : threads_(std::make_unique<Threads>()) {
-  engine_ = std::make_unique<Engine>(threads_.get(), log, clock, std::move(options.policy));
+  if (options.files == nullptr) {
+    options.files = std::make_shared<storage::MachineFiles>(options.policy);
+  }
+  engine_ = std::make_unique<Engine>(threads_.get(), log, clock, std::move(options.policy),
+                                     std::move(options.files));
   AddNodeCommands(engine_.get(), &handlers_);
   AddExportCommands(engine_.get(), &handlers_);
   AddTransactionCommands(engine_.get(), &handlers_);

@@ -13,6 +13,7 @@
 #include "engine/native/engine.h"
 #include "engine/native/handlers.h"
 #include "engine/native/threads.h"
+#include "engine/storage/file.h"
 
 namespace tidemark::native {
 
@@ -25,6 +26,8 @@ class NativeBackend final : public backend::LocalBackend {
     // What images, targets and sockets may be, whatever names them: a request, or the header of an
     // image.
     PathPolicy policy;
+    // Where images are found. Null: the files of this machine that `policy` allows.
+    std::shared_ptr<storage::FileSystem> files;
   };
 
   // `log` and `clock` must outlive it.
@@ -38,6 +41,10 @@ class NativeBackend final : public backend::LocalBackend {
     return capabilities_;
   }
   void Shutdown() override;
+
+  // Its parts, for those in this process who use nodes without being exports: guests of tests. Each
+  // part says its own thread.
+  Engine& engine() { return *engine_; }
 
  private:
   absl::Status CheckRunning() const;

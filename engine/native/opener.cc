@@ -1,10 +1,6 @@
 #include "engine/native/opener.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <memory>
 #include <utility>
 
@@ -19,8 +15,6 @@
 #include "engine/native/file_driver.h"
 #include "engine/native/latency_storage.h"
 #include "engine/native/qcow2_driver.h"
-#include "engine/storage/errno_status.h"
-#include "engine/storage/file_storage.h"
 #include "engine/storage/null_storage.h"
 
 namespace tidemark::native {
@@ -93,14 +87,6 @@ absl::Status CheckOptions(const graph::NodeSpec& spec) {
                  {{"node", spec.name}, {"field", "force_share"}});
   }
   return absl::OkStatus();
-}
-
-// Opens `path` for AdoptFile. Not blocking: a FIFO must not hold the engine up before it is
-// refused.
-absl::StatusOr<int> OpenDescriptor(const std::string& path, bool read_only) {
-  const int fd = open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return storage::ErrnoStatus(errno, absl::StrCat("cannot open \"", path, "\""));
-  return fd;
 }
 
 bool MayFallBackToReadOnly(const absl::Status& status) { return absl::IsPermissionDenied(status); }
@@ -222,30 +208,22 @@ absl::StatusOr<graph::Node*> Opener::OpenNode(const BlockdevOptions& options,
 absl::StatusOr<graph::Node*> Opener::OpenFileNode(const BlockdevOptions& options,
                                                   graph::NodeSpec spec) {
   const std::string& path = options.file().filename();
-  RETURN_IF_ERROR(policy_.CheckPath(path));
-  absl::StatusOr<int> fd = OpenDescriptor(path, spec.options.read_only);
-  if (!fd.ok() && !spec.options.read_only && spec.options.auto_read_only &&
-      MayFallBackToReadOnly(fd.status())) {
-    spec.options.read_only = true;
-    fd = OpenDescriptor(path, /*read_only=*/true);
+  storage::FileOptions file_options{
+      .read_only = spec.options.read_only,
+      .direct = spec.options.cache_direct,
+      .no_flush = spec.options.cache_no_flush,
+      .discard_unmaps = spec.options.discard == graph::DiscardMode::kUnmap,
+      // Who reads whatever others do meanwhile takes no part in the locks.
+      .locking = spec.options.force_share ? storage::FileOptions::Locking::kOff
+                                          : ToStorage(options.file().locking())};
+  absl::StatusOr<std::shared_ptr<storage::File>> file = files_.Open(path, file_options);
+  if (!file.ok() && !spec.options.read_only && spec.options.auto_read_only &&
+      MayFallBackToReadOnly(file.status())) {
+    spec.options.read_only = file_options.read_only = true;
+    file = files_.Open(path, file_options);
   }
-  RETURN_IF_ERROR(fd.status());
-  if (absl::Status status = policy_.CheckOpened(*fd, path); !status.ok()) {
-    close(*fd);
-    return status;
-  }
-  ASSIGN_OR_RETURN(
-      std::shared_ptr<storage::FileStorage> file,
-      storage::AdoptFile(
-          *fd, path,
-          {.read_only = spec.options.read_only,
-           .direct = spec.options.cache_direct,
-           .no_flush = spec.options.cache_no_flush,
-           .discard_unmaps = spec.options.discard == graph::DiscardMode::kUnmap,
-           // Who reads whatever others do meanwhile takes no part in the locks.
-           .locking = spec.options.force_share ? storage::FileOptions::Locking::kOff
-                                               : ToStorage(options.file().locking())}));
-  spec.driver = std::make_shared<FileDriver>(std::move(file));
+  RETURN_IF_ERROR(file.status());
+  spec.driver = std::make_shared<FileDriver>(*std::move(file));
   return Add(std::move(spec));
 }
 
@@ -410,15 +388,11 @@ absl::StatusOr<graph::Edge*> Opener::AttachBacking(const BlockdevOptionsQcow2& o
 }
 
 absl::StatusOr<std::string> Opener::ProbeFormat(const std::string& path) const {
-  RETURN_IF_ERROR(policy_.CheckPath(path));
-  ASSIGN_OR_RETURN(const int fd, OpenDescriptor(path, /*read_only=*/true));
-  const absl::Status allowed = policy_.CheckOpened(fd, path);
-  std::byte first_bytes[512] = {};
-  const ssize_t got = allowed.ok() ? pread(fd, first_bytes, sizeof(first_bytes), 0) : 0;
-  close(fd);
-  RETURN_IF_ERROR(allowed);
-  return std::string(
-      got > 0 && qcow2::LooksLikeQcow2(storage::ConstBytes(first_bytes, got)) ? "qcow2" : "raw");
+  constexpr size_t kFirstBytes = 512;
+  ASSIGN_OR_RETURN(const std::string first, files_.ReadBeginning(path, kFirstBytes));
+  const auto* bytes = reinterpret_cast<const std::byte*>(first.data());
+  return std::string(qcow2::LooksLikeQcow2(storage::ConstBytes(bytes, first.size())) ? "qcow2"
+                                                                                     : "raw");
 }
 
 absl::StatusOr<BlockdevOptions> Opener::BackingOptions(const std::string& backing_file,

@@ -14,6 +14,7 @@
 #include "engine/base/path_policy.h"
 #include "engine/graph/graph.h"
 #include "engine/native/threads.h"
+#include "engine/storage/file.h"
 #include "tidemark/block/v1/blockdev_options.pb.h"
 
 namespace tidemark::native {
@@ -21,8 +22,9 @@ namespace tidemark::native {
 // Graph-command worker. What it points to must outlive it.
 class Opener {
  public:
-  Opener(Threads* threads, graph::Graph* graph, const PathPolicy* policy)
-      : threads_(*threads), graph_(*graph), policy_(*policy) {}
+  Opener(Threads* threads, graph::Graph* graph, const PathPolicy* policy,
+         storage::FileSystem* files)
+      : threads_(*threads), graph_(*graph), policy_(*policy), files_(*files) {}
 
   // Opens the node that `options` describe, with its children; `ownership` is that of the topmost
   // node. After a refusal nothing is left open.
@@ -91,6 +93,7 @@ class Opener {
   Threads& threads_;
   graph::Graph& graph_;
   const PathPolicy& policy_;
+  storage::FileSystem& files_;
 };
 
 // The name of `backing_file` as recorded in the image `image_file`: a relative name counts from

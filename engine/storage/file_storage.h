@@ -15,50 +15,23 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "engine/base/mutex.h"
+#include "engine/storage/file.h"
 #include "engine/storage/image_lock.h"
-#include "engine/storage/permission.h"
 #include "engine/storage/storage.h"
 #include "engine/storage/storage_target.h"
 
 namespace tidemark::storage {
 
-struct FileOptions {
-  // `auto`: lock if the file system can.
-  enum class Locking { kAuto, kOn, kOff };
-
-  bool read_only = false;
-  // cache.direct: go round the page cache for every aligned part of a request; the ends of others
-  // go through it.
-  bool direct = false;
-  // cache.no-flush: Flush does nothing.
-  bool no_flush = false;
-  // discard=unmap. Without it Discard does nothing.
-  bool discard_unmaps = false;
-  Locking locking = Locking::kAuto;
-  // What the opener uses and shares from the first moment; SetPermissions changes it.
-  PermissionSet permissions_used = kPermissionNone;
-  PermissionSet permissions_shared = kPermissionAll;
-};
-
-enum class Preallocation {
-  kOff,        // Sparse.
-  kFallocate,  // Space reserved, reads as zeroes.
-  kFull,       // Zeroes written.
-};
-
 // Opened by one of the functions below, closed by the destructor (which does not flush). Safe from
 // any thread.
-class FileStorage final : public Storage {
+class FileStorage final : public File {
  public:
   ~FileStorage() override;
 
-  const std::string& path() const { return path_; }
+  const std::string& path() const override { return path_; }
   bool is_block_device() const { return is_block_device_; }
-  // Bytes of disk space taken, as QEMU's actual-size.
-  absl::StatusOr<uint64_t> AllocatedBytes() const;
-
-  // Changes the image lock (image_lock.h): both or nothing. Does nothing where locking is off.
-  absl::Status SetPermissions(PermissionSet used, PermissionSet shared);
+  absl::StatusOr<uint64_t> AllocatedBytes() const override;
+  absl::Status SetPermissions(PermissionSet used, PermissionSet shared) override;
 
   uint64_t size_bytes() const override { return size_bytes_; }
   Limits limits() const override;
