@@ -185,34 +185,52 @@ absl::Status CheckForms(const pb::Message& message, absl::string_view path, bool
   });
 }
 
-// The path of the first value that makes the condition true; empty if none does.
-std::string Holds(const pb::Message& message, const qmp::Condition& condition,
-                  absl::Span<const std::string> names, absl::string_view path) {
+// A value as refusals of combinations show it; empty for what has parts, and for text, which may be
+// secret.
+std::string Shown(const Value& value) {
+  const FieldDescriptor& field = value.field;
+  if (IsInteger(field)) return value.IntegerText();
+  if (field.cpp_type() != FieldDescriptor::CPPTYPE_ENUM) return "";
+  const auto* const chosen = field.enum_type()->FindValueByNumber(value.Enum());
+  return chosen == nullptr ? absl::StrCat(value.Enum()) : chosen->name();
+}
+
+// A value that makes a condition true.
+struct Held {
+  std::string path;  // Empty: none does.
+  std::string value;
+
+  bool none() const { return path.empty(); }
+  std::string text() const { return absl::StrCat("'", path, "'", value.empty() ? "" : " ", value); }
+};
+
+// The first value that makes the condition true.
+Held Holds(const pb::Message& message, const qmp::Condition& condition,
+           absl::Span<const std::string> names, absl::string_view path) {
   const FieldDescriptor* const field = message.GetDescriptor()->FindFieldByName(names[0]);
-  if (field == nullptr || !IsSet(message, *field)) return "";
-  std::string held;
+  Held held;
+  if (field == nullptr || !IsSet(message, *field)) return held;
   const absl::Status stopped =
       ForEachValue(message, path, [&](const Value& value, const std::string& name) {
         if (&value.field != field) return absl::OkStatus();
         if (names.size() > 1) {
           if (IsMessage(*field)) held = Holds(value.Message(), condition, names.subspan(1), name);
         } else if (condition.values().empty()) {
-          held = name;
+          held = {name, Shown(value)};
         } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_ENUM) {
           const auto* const chosen = field->enum_type()->FindValueByNumber(value.Enum());
           const bool listed =
               chosen != nullptr && std::find(condition.values().begin(), condition.values().end(),
                                              chosen->name()) != condition.values().end();
-          if (listed) held = name;
+          if (listed) held = {name, Shown(value)};
         }
-        return held.empty() ? absl::OkStatus() : absl::CancelledError();
+        return held.none() ? absl::OkStatus() : absl::CancelledError();
       });
   (void)stopped;  // Only ends the search.
   return held;
 }
 
-std::string Holds(const pb::Message& message, const qmp::Condition& condition,
-                  absl::string_view path) {
+Held Holds(const pb::Message& message, const qmp::Condition& condition, absl::string_view path) {
   const std::vector<std::string> names = absl::StrSplit(condition.field(), '.');
   return Holds(message, condition, names, path);
 }
@@ -220,7 +238,7 @@ std::string Holds(const pb::Message& message, const qmp::Condition& condition,
 bool IsSetAt(const pb::Message& message, const std::string& field) {
   qmp::Condition condition;
   condition.set_field(field);
-  return !Holds(message, condition, "").empty();
+  return !Holds(message, condition, "").none();
 }
 
 absl::Status InvalidCombination(absl::string_view path, absl::string_view what,
@@ -233,12 +251,12 @@ absl::Status InvalidCombination(absl::string_view path, absl::string_view what,
 absl::Status CheckRule(const pb::Message& message, absl::string_view path, const qmp::Rule& rule) {
   std::vector<std::string> reasons;
   for (const qmp::Condition& when : rule.when()) {
-    const std::string held = Holds(message, when, path);
-    if (held.empty()) return absl::OkStatus();
-    reasons.push_back(absl::StrCat("'", held, "'"));
+    const Held held = Holds(message, when, path);
+    if (held.none()) return absl::OkStatus();
+    reasons.push_back(held.text());
   }
   const std::string why =
-      reasons.empty() ? "" : absl::StrCat(" with ", absl::StrJoin(reasons, " and "), " as it is");
+      reasons.empty() ? "" : absl::StrCat(" with ", absl::StrJoin(reasons, " and "));
   for (const std::string& field : rule.require()) {
     if (!IsSetAt(message, field)) {
       return InvalidCombination(Join(path, field), "is required", rule, why);
@@ -253,8 +271,12 @@ absl::Status CheckRule(const pb::Message& message, absl::string_view path, const
         rule, why);
   }
   for (const qmp::Condition& forbid : rule.forbid()) {
-    const std::string held = Holds(message, forbid, path);
-    if (!held.empty()) return InvalidCombination(held, "is not allowed", rule, why);
+    const Held held = Holds(message, forbid, path);
+    if (!held.none()) {
+      return InvalidCombination(
+          held.path, absl::StrCat(held.value, held.value.empty() ? "" : " ", "is not allowed"),
+          rule, why);
+    }
   }
   return absl::OkStatus();
 }

@@ -201,6 +201,17 @@ TEST(Validate, ARuleRequiresAField) {
             "INVALID_COMBINATION options.node_name");
 }
 
+TEST(Validate, ARuleNamesTheValuesThatDoNotGoTogether) {
+  const absl::Status required = Validate(Parse<v1::BlockdevBackupRequest>(
+      R"(job_id: "j" device: "d" target: "t" sync: MIRROR_SYNC_MODE_INCREMENTAL)"));
+  EXPECT_TRUE(absl::StrContains(required.message(), "MIRROR_SYNC_MODE_INCREMENTAL")) << required;
+  const absl::Status forbidden = Validate(Parse<v1::BlockdevBackupRequest>(
+      R"(job_id: "j" device: "d" target: "t" sync: MIRROR_SYNC_MODE_FULL bitmap: "b"
+         bitmap_mode: BITMAP_SYNC_MODE_NEVER)"));
+  EXPECT_TRUE(absl::StrContains(forbidden.message(), "MIRROR_SYNC_MODE_FULL")) << forbidden;
+  EXPECT_TRUE(absl::StrContains(forbidden.message(), "BITMAP_SYNC_MODE_NEVER")) << forbidden;
+}
+
 TEST(Validate, ARuleForbidsAField) {
   EXPECT_EQ(Judge<v1::BlockdevBackupRequest>(
                 R"(job_id: "j" device: "d" target: "t" sync: MIRROR_SYNC_MODE_NONE bitmap: "b")"),
