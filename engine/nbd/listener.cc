@@ -14,6 +14,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
+#include "engine/base/descriptor_reserve.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "engine/nbd/limits.h"
@@ -172,7 +173,11 @@ absl::optional<int> Listener::Accept(bool admits) {
   }
   if (!admits || entries[1].revents == 0) return absl::nullopt;
   const int client = accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
-  if (client >= 0) return client;
+  if (client >= 0) {
+    if (CheckDescriptorReserve(client, "cannot take an NBD client").ok()) return client;
+    close(client);  // Others are to be able to say what is to be closed.
+    return absl::nullopt;
+  }
   if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
     // The client stays in the backlog, so the next poll would return at once: let others end first.
     poll(entries, 1, static_cast<int>(absl::ToInt64Milliseconds(kAcceptRetryInterval)));

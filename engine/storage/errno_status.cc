@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
+#include "engine/base/descriptor_reserve.h"
 #include "engine/base/error.h"
 
 namespace tidemark::storage {
@@ -35,6 +36,7 @@ Reason ReasonOf(int errno_value) {
 
 absl::Status ErrnoStatus(int errno_value, absl::string_view attempted) {
   CHECK(errno_value != 0);
+  if (errno_value == EMFILE) return OutOfDescriptorsError(attempted);
   char space[128];
   const char* text = strerror_r(errno_value, space, sizeof(space));
   const char* const name = strerrorname_np(errno_value);

@@ -12,7 +12,7 @@ namespace tidemark::storage {
 // attempted on which object, as "cannot open image \"/a.qcow2\""; the errno's text follows it.
 //
 // ENOENT and ENOTDIR are FILE_NOT_FOUND; ENOSPC, EDQUOT and EFBIG NO_SPACE; EACCES, EPERM and EROFS
-// FILE_ACCESS_DENIED; EOPNOTSUPP FEATURE_UNSUPPORTED; all others IO_ERROR.
+// FILE_ACCESS_DENIED; EOPNOTSUPP FEATURE_UNSUPPORTED; EMFILE LIMIT_REACHED; all others IO_ERROR.
 absl::Status ErrnoStatus(int errno_value, absl::string_view attempted);
 
 // The errno that tells an NBD client, or another program, most nearly the same: 0 for OK, EIO where

@@ -40,11 +40,24 @@ enum class Preallocation {
   kFull,       // Zeroes written.
 };
 
+// Which file it is, whatever it is called: two names of one file have one identity. Of a block
+// device, the device.
+struct FileIdentity {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
+};
+
 // An open file or block device: it grows when it is written past its end (file_storage.h), and is
-// closed, without a flush, by its destructor. Any thread.
+// closed, without a flush, by its destructor. As a disk it is whole sectors: if its length is no
+// multiple of 512, the last one is filled up with zeroes. Any thread.
 class File : public Storage {
  public:
   virtual const std::string& path() const = 0;
+  // Of its own, unless it can be opened twice.
+  virtual FileIdentity identity() const { return {0, reinterpret_cast<uintptr_t>(this)}; }
+  // Its length to the byte.
+  virtual uint64_t file_size_bytes() const { return size_bytes(); }
   // Bytes of disk space taken, as QEMU's actual-size.
   virtual absl::StatusOr<uint64_t> AllocatedBytes() const = 0;
   // Changes the image lock (image_lock.h): both or nothing. Does nothing where locking is off.

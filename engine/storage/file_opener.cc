@@ -9,9 +9,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "engine/base/descriptor_reserve.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "engine/storage/aligned_buffer.h"
@@ -30,9 +33,10 @@ class FileOpener {
     // Owns the descriptor from here on.
     std::shared_ptr<FileStorage> file(new FileStorage(path, options));
     file->data_file_.buffered_fd = fd;
+    RETURN_IF_ERROR(CheckDescriptorReserve(fd, absl::StrCat("cannot open \"", path, "\"")));
     RETURN_IF_ERROR(Measure(*file));
     RETURN_IF_ERROR(Lock(*file));
-    OpenDirect(*file);
+    RETURN_IF_ERROR(OpenDirect(*file));
     if (options.direct && file->data_file_.direct_fd < 0) {
       return Error(Reason::kFeatureUnsupported,
                    absl::StrCat("\"", path,
@@ -51,6 +55,7 @@ class FileOpener {
     if (fstat(fd, &info) != 0) {
       return ErrnoStatus(errno, absl::StrCat("cannot look at \"", file.path_, "\""));
     }
+    ASSIGN_OR_RETURN(file.identity_, IdentityOf(fd, file.path_));
     if (S_ISREG(info.st_mode)) {
       file.size_bytes_ = info.st_size;
       return absl::OkStatus();
@@ -85,12 +90,14 @@ class FileOpener {
   }
 
   // A second descriptor of the same file, even if it was renamed or unlinked since.
-  static void OpenDirect(FileStorage& file) {
+  static absl::Status OpenDirect(FileStorage& file) {
+    const std::string attempted = absl::StrCat("cannot open \"", file.path_, "\"");
     const std::string self = absl::StrCat("/proc/self/fd/", file.data_file_.buffered_fd);
     const int access = file.options_.read_only ? O_RDONLY : O_RDWR;
     const int fd = open(self.c_str(), access | O_DIRECT | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return;
+    if (fd < 0) return errno == EMFILE ? ErrnoStatus(errno, attempted) : absl::OkStatus();
     file.data_file_.direct_fd = fd;
+    RETURN_IF_ERROR(CheckDescriptorReserve(fd, attempted));
     file.data_file_.direct_alignment_bytes = kDirectAlignmentBytes;
 #ifdef STATX_DIOALIGN
     struct statx info;
@@ -103,8 +110,18 @@ class FileOpener {
       }
     }
 #endif
+    return absl::OkStatus();
   }
 };
+
+absl::StatusOr<FileIdentity> IdentityOf(int fd, const std::string& path) {
+  struct stat info;
+  if (fstat(fd, &info) != 0) {
+    return ErrnoStatus(errno, absl::StrCat("cannot look at \"", path, "\""));
+  }
+  if (S_ISBLK(info.st_mode)) return FileIdentity{info.st_rdev, 0};
+  return FileIdentity{info.st_dev, info.st_ino};
+}
 
 absl::StatusOr<std::shared_ptr<FileStorage>> AdoptFile(int fd, const std::string& path,
                                                        const FileOptions& options) {
@@ -147,6 +164,22 @@ absl::Status Preallocate(int fd, const std::string& path, uint64_t size_bytes,
 
 }  // namespace
 
+absl::Status SyncFolderOf(int fd, const std::string& path) {
+  // By the name that the kernel knows: the path may lead elsewhere by now.
+  std::error_code error;
+  const std::filesystem::path name =
+      std::filesystem::read_symlink(absl::StrCat("/proc/self/fd/", fd), error);
+  if (error) return absl::OkStatus();
+  const int folder = open(name.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  // Who may make files in a folder need not be allowed to read it.
+  if (folder < 0) return absl::OkStatus();
+  const int flushed = fsync(folder) == 0 ? 0 : errno;
+  close(folder);
+  // Some file systems know no such thing.
+  if (flushed == 0 || flushed == EINVAL || flushed == EROFS) return absl::OkStatus();
+  return ErrnoStatus(flushed, absl::StrCat("cannot flush the folder of \"", path, "\""));
+}
+
 absl::Status CreateFileIn(int fd, const std::string& path, uint64_t size_bytes,
                           Preallocation preallocation, const std::atomic<bool>* cancelled) {
   const std::string attempted =
@@ -174,7 +207,7 @@ absl::Status CreateFileIn(int fd, const std::string& path, uint64_t size_bytes,
     return status;
   }
   if (fsync(fd) != 0) return ErrnoStatus(errno, attempted);
-  return absl::OkStatus();
+  return SyncFolderOf(fd, path);
 }
 
 absl::Status CreateFile(const std::string& path, uint64_t size_bytes, Preallocation preallocation) {

@@ -99,6 +99,8 @@ absl::Status FileStorage::CheckChange(absl::string_view verb, Range range) const
   return absl::OkStatus();
 }
 
+uint64_t FileStorage::size_bytes() const { return WholeSectors(size_bytes_); }
+
 absl::StatusOr<uint64_t> FileStorage::AllocatedBytes() const {
   struct stat info;
   if (fstat(data_file_.buffered_fd, &info) != 0) {
@@ -314,10 +316,15 @@ Extent FileStorage::Seek(Range range) const {
 }
 
 absl::StatusOr<Extent> FileStorage::Map(Range range) {
-  if (range.empty() || !range.FitsIn(size_bytes_)) return PastEndError(path_, range, size_bytes_);
+  if (range.empty() || !range.FitsIn(size_bytes())) return PastEndError(path_, range, size_bytes());
   Extent extent;
   extent.range = range;
   if (is_block_device_) return extent;
+  if (range.offset_bytes >= size_bytes_) {  // What fills up the last sector.
+    extent.content = Extent::Content::kZero;
+    extent.hole = true;
+    return extent;
+  }
 
   // Counted before the kernel is asked: a change in between makes the answer stale, not wrong.
   const uint64_t change_count = change_count_;
@@ -342,8 +349,7 @@ absl::StatusOr<Extent> FileStorage::Map(Range range) {
 }
 
 absl::StatusOr<std::unique_ptr<Placement>> FileStorage::PlaceRead(Range range) {
-  const uint64_t size_bytes = size_bytes_;
-  if (!range.FitsIn(size_bytes)) return PastEndError(path_, range, size_bytes);
+  if (!range.FitsIn(size_bytes())) return PastEndError(path_, range, size_bytes());
   std::vector<Placement::Piece> pieces;
   for (uint64_t at = range.offset_bytes; at < range.end_bytes();) {
     ASSIGN_OR_RETURN(const Extent extent, Map(Range::FromTo(at, range.end_bytes())));

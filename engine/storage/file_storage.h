@@ -33,7 +33,10 @@ class FileStorage final : public File {
   absl::StatusOr<uint64_t> AllocatedBytes() const override;
   absl::Status SetPermissions(PermissionSet used, PermissionSet shared) override;
 
-  uint64_t size_bytes() const override { return size_bytes_; }
+  FileIdentity identity() const override { return identity_; }
+  uint64_t file_size_bytes() const override { return size_bytes_; }
+
+  uint64_t size_bytes() const override;
   Limits limits() const override;
   absl::Status Read(uint64_t offset_bytes, Bytes buffer) override;
   absl::Status Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options = {}) override;
@@ -74,6 +77,7 @@ class FileStorage final : public File {
   const std::string path_;
   const FileOptions options_;
   bool is_block_device_ = false;
+  FileIdentity identity_;
   DataFile data_file_;
   StorageTarget target_{this, &data_file_};
   std::unique_ptr<ImageLock> lock_;
@@ -95,9 +99,12 @@ class FileStorage final : public File {
   uint64_t mapped_change_count_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
+// Of an open file.
+absl::StatusOr<FileIdentity> IdentityOf(int fd, const std::string& path);
+
 // Opens an existing file. FILE_NOT_FOUND, FILE_ACCESS_DENIED, IMAGE_LOCKED; FEATURE_UNSUPPORTED for
 // what is neither a regular file nor a block device, and for Locking::kOn where locks are
-// impossible.
+// impossible; LIMIT_REACHED if it would take one of the descriptors that are kept for clients.
 absl::StatusOr<std::shared_ptr<FileStorage>> OpenFile(const std::string& path,
                                                       const FileOptions& options);
 
@@ -106,8 +113,11 @@ absl::StatusOr<std::shared_ptr<FileStorage>> OpenFile(const std::string& path,
 absl::StatusOr<std::shared_ptr<FileStorage>> AdoptFile(int fd, const std::string& path,
                                                        const FileOptions& options);
 
-// Makes the file `path` hold `size_bytes` zeroes, whatever it held, and flushes it; an existing
-// file that others use is IMAGE_LOCKED and stays untouched. Leaves it closed.
+// Flushes the folder that holds an open file, so that its name outlives a loss of power.
+absl::Status SyncFolderOf(int fd, const std::string& path);
+
+// Makes the file `path` hold `size_bytes` zeroes, whatever it held, and flushes it and its folder;
+// an existing file that others use is IMAGE_LOCKED and stays untouched. Leaves it closed.
 absl::Status CreateFile(const std::string& path, uint64_t size_bytes, Preallocation preallocation);
 
 // The same for a file somebody else has opened for writing; `fd` stays open and the caller's. Fails

@@ -52,6 +52,63 @@ uint64_t SizeOnDisk(const std::string& path) {
   return info.st_size;
 }
 
+TEST(OpenFile, AnOddFileIsADiskOfWholeSectors) {
+  const std::string path = TestPath("odd");
+  std::ofstream(path) << std::string(700, 'x');
+  const auto file = Open(path);
+  ASSERT_NE(file, nullptr);
+  EXPECT_EQ(file->size_bytes(), 1024u);
+  EXPECT_EQ(file->file_size_bytes(), 700u);
+  EXPECT_EQ(ReadBack(*file, {600, 424}), std::string(100, 'x') + std::string(324, '\0'));
+  const auto tail = file->Map({700, 324});
+  ASSERT_EQ(tail.status(), absl::OkStatus());
+  EXPECT_EQ(tail->content, Extent::Content::kZero);
+  EXPECT_EQ(tail->range, (Range{700, 324}));
+  const auto placed = file->PlaceRead({0, 1024});
+  ASSERT_EQ(placed.status(), absl::OkStatus());
+  ASSERT_EQ((*placed)->pieces().size(), 2u);
+  EXPECT_EQ((*placed)->pieces()[0].range, (Range{0, 700}));
+  EXPECT_EQ((*placed)->pieces()[1].file, nullptr);
+  ASSERT_EQ(file->Write(1000, AsBytes("end")), absl::OkStatus());
+  EXPECT_EQ(SizeOnDisk(path), 1003u);
+  EXPECT_EQ(file->size_bytes(), 1024u);
+}
+
+TEST(OpenFile, TwoNamesOfAFileHaveOneIdentity) {
+  const std::string path = TestPath("one");
+  std::ofstream(path) << "x";
+  std::ofstream(TestPath("another")) << "x";
+  unlink(TestPath("two").c_str());
+  ASSERT_EQ(link(path.c_str(), TestPath("two").c_str()), 0);
+  EXPECT_EQ(Open(path)->identity(), Open(TestPath("two"))->identity());
+  EXPECT_NE(Open(path)->identity(), Open(TestPath("another"))->identity());
+}
+
+TEST(OpenFile, TheLastDescriptorsAreNotTaken) {
+  const std::string path = TestPath("image");
+  std::ofstream(path) << "x";
+  rlimit limits = {};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limits), 0);
+  const rlim_t before = limits.rlim_cur;
+  limits.rlim_cur = 200;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limits), 0);
+  std::vector<std::shared_ptr<FileStorage>> files;
+  absl::Status refused;
+  while (refused.ok()) {
+    const auto file = OpenFile(path, {});
+    refused = file.status();
+    if (file.ok()) files.push_back(*file);
+  }
+  EXPECT_EQ(ReasonOf(refused), Reason::kLimitReached);
+  EXPECT_NE(refused.message().find("200"), std::string::npos) << refused;
+  const int still = open(path.c_str(), O_RDONLY);
+  EXPECT_GE(still, 0);
+  EXPECT_LE(still, 150);
+  close(still);
+  limits.rlim_cur = before;
+  setrlimit(RLIMIT_NOFILE, &limits);
+}
+
 TEST(OpenFile, NamesTheFileThatIsNotThere) {
   const auto file = OpenFile(TestPath("absent"), {});
   EXPECT_EQ(ReasonOf(file.status()), Reason::kFileNotFound);

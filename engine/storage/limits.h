@@ -30,6 +30,13 @@ inline constexpr int kQueueDepthMax = 1024;
 // Threads that stand in for io_uring, per queue.
 inline constexpr int kQueueThreadCountMax = 8;
 
+// The unit of every disk's size.
+inline constexpr uint64_t kSectorBytes = 512;
+// A disk is whole sectors, whatever holds it: the last one is filled up with zeroes.
+constexpr uint64_t WholeSectors(uint64_t size_bytes) {
+  return (size_bytes + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
+}
+
 // The largest file, as of the kernel's loff_t.
 inline constexpr uint64_t kFileSizeBytesMax = (uint64_t{1} << 63) - 1;
 

@@ -12,9 +12,6 @@
 namespace tidemark::storage {
 namespace {
 
-// No direct I/O works in smaller units.
-constexpr size_t kSectorBytes = 512;
-
 bool IsAligned(const void* memory, uint32_t alignment_bytes) {
   return reinterpret_cast<uintptr_t>(memory) % alignment_bytes == 0;
 }

@@ -10,6 +10,7 @@
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "engine/format/qcow2/limits.h"
+#include "engine/storage/limits.h"
 
 namespace tidemark::qcow2 {
 namespace {
@@ -287,6 +288,8 @@ absl::StatusOr<Header> ParseHeader(ConstBytes bytes, uint64_t file_size_bytes) {
       ParseExtensions(bytes.subspan(header_length, extensions_end - header_length), &header));
   RETURN_IF_ERROR(CheckSupported(header));
   RETURN_IF_ERROR(CheckTables(header, file_size_bytes));
+  // Before or after the end of a sector makes no difference to tables, for clusters are whole ones.
+  header.size_bytes = storage::WholeSectors(header.size_bytes);
   return header;
 }
 

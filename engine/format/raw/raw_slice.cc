@@ -42,7 +42,7 @@ class RawSlice final : public Storage {
   uint64_t size_bytes() const override {
     if (size_bytes_.has_value()) return *size_bytes_;
     const uint64_t file_size = file_->size_bytes();
-    return file_size > offset_bytes_ ? file_size - offset_bytes_ : 0;
+    return file_size > offset_bytes_ ? storage::WholeSectors(file_size - offset_bytes_) : 0;
   }
   storage::Limits limits() const override { return file_->limits(); }
 
