@@ -25,6 +25,8 @@ struct Flag {
   absl::string_view name;
   // Refuses by status.
   std::function<absl::Status(std::string value)> set;
+  // May stand alone; its value is then empty.
+  bool is_switch = false;
 };
 
 absl::Status SetOnce(absl::string_view name, std::string value, std::string* member) {
@@ -61,6 +63,14 @@ absl::Status SetSeconds(absl::string_view name, const std::string& value, absl::
   return absl::OkStatus();
 }
 
+absl::Status SetSwitch(absl::string_view name, absl::string_view value, bool* member) {
+  if (value != "" && value != "true" && value != "false") {
+    return Invalid(absl::StrCat("--", name, " '", value, "' is neither true nor false"));
+  }
+  *member = value != "false";
+  return absl::OkStatus();
+}
+
 std::vector<Flag> Flags(Config* config) {
   const auto once = [](absl::string_view name, std::string* member) {
     return Flag{name, [name, member](std::string value) {
@@ -73,6 +83,11 @@ std::vector<Flag> Flags(Config* config) {
        [config](std::string value) {
          return AddFolder("image_root", std::move(value), &config->image_roots);
        }},
+      {"probe_formats",
+       [config](const std::string& value) {
+         return SetSwitch("probe_formats", value, &config->probe_formats);
+       },
+       /*is_switch=*/true},
       {"instance_dir",
        [config](std::string value) {
          return AddFolder("instance_dir", std::move(value), &config->instance_folders);
@@ -131,6 +146,8 @@ absl::StatusOr<Config> ParseConfig(const std::vector<std::string>& arguments,
     std::string value;
     if (equals != absl::string_view::npos) {
       value = std::string(argument.substr(equals + 1));
+    } else if (flag->is_switch) {
+      // Stands alone.
     } else if (i + 1 < arguments.size()) {
       value = arguments[++i];
     } else {
@@ -167,6 +184,13 @@ What it may touch
                         sockets below it or in an --instance_dir; but what an image itself names
                         (backing file, data file, extents) QEMU opens by itself: fence its process.
                         Default: any path that the user of the service may use.
+  --probe_formats       Where the format of an image is neither given nor recorded (an existing
+                        target of drive-backup without `format`, a backing file without format),
+                        let its first bytes decide. Without it such a file is refused if it looks
+                        like an image of any format, and is raw if not: the guest of a raw disk
+                        can make it look like anything. What an image that was recognised so
+                        names itself (a backing file) is not opened in either case. Native engine
+                        only.
   --state_dir FOLDER    Where the service keeps events, the results of jobs and the virtual
                         machines that clients registered, so that all of it goes on after a
                         restart. Made if it is missing. Default: nothing is kept; events are then

@@ -20,6 +20,7 @@ struct Config {
   std::vector<rpc::ListenAddress> listen;  // At least one.
   std::string state_dir;
   std::vector<std::string> image_roots;
+  bool probe_formats = false;
   std::string tls_cert;
   std::string tls_key;
   std::string tls_client_ca;

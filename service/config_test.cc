@@ -49,6 +49,17 @@ TEST(Config, AValueFollowsItsFlagOrAnEqualsSign) {
   EXPECT_EQ(config->startup_file, "/f");
 }
 
+TEST(Config, ASwitchNeedsNoValue) {
+  EXPECT_FALSE(Parse({})->probe_formats);
+  const absl::StatusOr<Config> config = Parse({"--probe_formats", "--image_root", "/i"});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(config->probe_formats);
+  EXPECT_THAT(config->image_roots, ElementsAre("/i"));
+  EXPECT_TRUE(Parse({"--probe_formats=true"})->probe_formats);
+  EXPECT_FALSE(Parse({"--probe_formats=false"})->probe_formats);
+  EXPECT_TRUE(absl::StrContains(Refusal({"--probe_formats=perhaps"}), "perhaps"));
+}
+
 TEST(Config, WhatIsWrongIsNamed) {
   EXPECT_TRUE(absl::StrContains(Refusal({"--lisen=unix:/a"}), "--lisen"));
   EXPECT_TRUE(absl::StrContains(Refusal({"unix:/a"}), "'unix:/a'"));

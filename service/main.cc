@@ -195,7 +195,7 @@ absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   backend::JobBook jobs(log, std::exchange(history, {}));
   EndOrphanJobs(log, jobs, [](const std::string& instance) { return !instance.empty(); });
   const auto native = std::make_shared<native::NativeBackend>(
-      native::NativeBackend::Options{kVersion, paths}, &log, &SystemClock());
+      native::NativeBackend::Options{kVersion, paths, config.probe_formats}, &log, &SystemClock());
   qmp::DialectCache dialects;
   // The loop outlives those that post to it.
   qmp::IoLoop loop;

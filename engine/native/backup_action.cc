@@ -74,10 +74,12 @@ class BackupAction final : public transaction::Action {
  private:
   absl::Status OpenTarget(BackupRequest& request) {
     // What can be refused without touching a file is refused before one is made.
-    RETURN_IF_ERROR(engine_.threads.OnEngine([this] { return link_->CheckSource(); }));
-    ASSIGN_OR_RETURN(
-        graph::Node* const target,
-        OpenDriveTarget(engine_, request.source_node, *request.target_file, &request.backup.sync));
+    RETURN_IF_ERROR(engine_.threads.OnEngine([&]() -> absl::Status {
+      RETURN_IF_ERROR(link_->CheckSource());
+      if (request.filter_node_name.empty()) return absl::OkStatus();
+      return engine_.graph.CheckNewName(request.filter_node_name);
+    }));
+    ASSIGN_OR_RETURN(graph::Node* const target, OpenDriveTarget(engine_, &request));
     link_->set_opened_target(target);
     return absl::OkStatus();
   }

@@ -15,6 +15,7 @@
 #include "engine/base/notification.h"
 #include "engine/base/status_macros.h"
 #include "engine/format/qcow2/create.h"
+#include "engine/native/file_driver.h"
 #include "qmp/options.pb.h"
 
 namespace tidemark::native {
@@ -94,20 +95,27 @@ absl::Status CreateQcow2(storage::Storage& file,
 absl::Status CreateRaw(storage::Storage& file, const block::v1::BlockdevCreateOptionsRaw& options) {
   ASSIGN_OR_RETURN(const storage::Preallocation preallocation,
                    FilePreallocation(options.preallocation()));
-  // By way of nothing, so that all of it reads as zeroes.
-  RETURN_IF_ERROR(file.Resize(0));
-  RETURN_IF_ERROR(file.Resize(options.size()));
-  if (preallocation == storage::Preallocation::kFallocate) {
-    RETURN_IF_ERROR(file.WriteZeroes({0, options.size()}, {.may_unmap = false}));
+  return CreateRawImage(file, options.size(), preallocation);
+}
+
+// An existing file, to be looked at only: takes no part in image locks.
+absl::StatusOr<std::shared_ptr<storage::File>> OpenToLook(Engine& engine, const std::string& path) {
+  return engine.files->Open(path,
+                            {.read_only = true, .locking = storage::FileOptions::Locking::kOff});
+}
+
+// Makes the file hold zeroes, unless a node has it open.
+absl::Status CreateFile(Engine& engine, const block::v1::BlockdevCreateOptionsFile& options,
+                        storage::Preallocation preallocation, const std::atomic<bool>& cancelled) {
+  const std::string& path = options.filename();
+  const absl::StatusOr<std::shared_ptr<storage::File>> file = OpenToLook(engine, path);
+  if (file.ok()) {
+    RETURN_IF_ERROR(engine.threads.OnEngine([&] {
+      return CheckFileUnused(engine, (*file)->identity(), /*own=*/nullptr,
+                             absl::StrCat("cannot create \"", path, "\""));
+    }));
   }
-  if (preallocation == storage::Preallocation::kFull) {
-    const std::vector<std::byte> zeroes(std::min<uint64_t>(kFillBytes, options.size()));
-    for (uint64_t at = 0; at < options.size(); at += zeroes.size()) {
-      const uint64_t length_bytes = std::min<uint64_t>(zeroes.size(), options.size() - at);
-      RETURN_IF_ERROR(file.Write(at, storage::ConstBytes(zeroes.data(), length_bytes), {}));
-    }
-  }
-  return file.Flush();
+  return engine.files->Create(path, options.size(), preallocation, &cancelled);
 }
 
 // What a job writes to until it is cancelled: then every request that could be one of many fails.
@@ -200,8 +208,15 @@ absl::Status CreateInNode(Engine& engine, const block::v1::BlockdevRef& referenc
                      return engine.opener.OpenAndAttach(
                          reference, {.user = kUser, .permissions = permissions, .gated = false});
                    }));
-  UntilCancelled file(edge->port(), cancelled);
-  absl::Status status = create(file);
+  absl::Status status = engine.threads.OnEngine([&] {
+    return CheckAlone(
+        engine, *edge->child(), edge,
+        absl::StrCat("cannot create an image in node \"", edge->child()->name(), "\""));
+  });
+  if (status.ok()) {
+    UntilCancelled file(edge->port(), cancelled);
+    status = create(file);
+  }
   OnCommands(engine, [&] {
     engine.threads.OnEngine([&] { engine.graph.Detach(edge); });
     status.Update(engine.opener.CloseOrphans());
@@ -211,14 +226,74 @@ absl::Status CreateInNode(Engine& engine, const block::v1::BlockdevRef& referenc
 
 }  // namespace
 
+absl::Status CheckFileUnused(const Engine& engine, const storage::FileIdentity& identity,
+                             const OpenFiles::Use* own, absl::string_view attempted) {
+  const absl::optional<OpenFile> open = engine.open_files.FindOther(identity, own);
+  if (!open.has_value()) return absl::OkStatus();
+  std::string name = open->node;
+  const absl::StatusOr<graph::Node*> found = engine.graph.Find(name);
+  // By the name that somebody gave: that of a node above, if need be.
+  for (const graph::Node* node = found.ok() ? *found : nullptr; node != nullptr;) {
+    name = node->name();
+    if (!node->has_generated_name() || node->parents().empty()) break;
+    node = node->parents()[0]->parent();
+  }
+  return Error(
+      Reason::kImageLocked,
+      absl::StrCat(attempted, ": node \"", name, "\" has this file open, as \"", open->path, "\""),
+      {{"filename", open->path}, {"node", name}});
+}
+
+absl::Status CheckAlone(const Engine& engine, const graph::Node& node, const graph::Edge* own,
+                        absl::string_view attempted) {
+  for (const graph::Edge* parent : node.parents()) {
+    if (parent == own) continue;
+    return Error(
+        Reason::kNodeBusy,
+        absl::StrCat(attempted, ": node \"", node.name(), "\" is in use by ", parent->User()),
+        {{"node", node.name()}, {"user", parent->User()}});
+  }
+  if (auto* const file = dynamic_cast<FileDriver*>(&node.driver())) {
+    RETURN_IF_ERROR(CheckFileUnused(engine, file->file().identity(), &file->use(), attempted));
+  }
+  for (const graph::Edge* child : node.children()) {
+    if (child->role() == graph::kRoleBacking) continue;  // It is only read.
+    RETURN_IF_ERROR(CheckAlone(engine, *child->child(), child, attempted));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CreateRawImage(storage::Storage& file, uint64_t size_bytes,
+                            storage::Preallocation preallocation) {
+  // By way of nothing, so that all of it reads as zeroes.
+  RETURN_IF_ERROR(file.Resize(0));
+  RETURN_IF_ERROR(file.Resize(size_bytes));
+  if (preallocation == storage::Preallocation::kFallocate) {
+    RETURN_IF_ERROR(file.WriteZeroes({0, size_bytes}, {.may_unmap = false}));
+  }
+  if (preallocation == storage::Preallocation::kFull) {
+    const std::vector<std::byte> zeroes(std::min<uint64_t>(kFillBytes, size_bytes));
+    for (uint64_t at = 0; at < size_bytes; at += zeroes.size()) {
+      const uint64_t length_bytes = std::min<uint64_t>(zeroes.size(), size_bytes - at);
+      RETURN_IF_ERROR(file.Write(at, storage::ConstBytes(zeroes.data(), length_bytes), {}));
+    }
+  }
+  return file.Flush();
+}
+
+absl::Status EnsureImageFile(Engine& engine, const std::string& path) {
+  const absl::Status found = OpenToLook(engine, path).status();
+  if (!absl::IsNotFound(found)) return found;
+  return engine.files->Create(path, 0, storage::Preallocation::kOff, /*cancelled=*/nullptr);
+}
+
 absl::Status CreateImage(Engine& engine, const BlockdevCreateOptions& options,
                          const std::atomic<bool>& cancelled) {
   switch (options.driver_case()) {
     case BlockdevCreateOptions::kFile: {
       ASSIGN_OR_RETURN(const storage::Preallocation preallocation,
                        FilePreallocation(options.file().preallocation()));
-      return engine.files->Create(options.file().filename(), options.file().size(), preallocation,
-                                  &cancelled);
+      return CreateFile(engine, options.file(), preallocation, cancelled);
     }
     case BlockdevCreateOptions::kRaw:
       return CreateInNode(engine, options.raw().file(), cancelled,

@@ -7,6 +7,7 @@
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "engine/format/qcow2/create.h"
+#include "engine/native/create_image.h"
 #include "tidemark/block/v1/blockdev_options.pb.h"
 
 namespace tidemark::native {
@@ -22,6 +23,10 @@ struct Source {
   std::string backing_file;
   std::string backing_driver;
 };
+
+std::string Attempted(const DriveTarget& target) {
+  return absl::StrCat("cannot back up to \"", target.path, "\"");
+}
 
 absl::StatusOr<Source> LookAt(Engine& engine, const std::string& source_node, job::SyncMode* sync) {
   ASSIGN_OR_RETURN(graph::Node* const node, engine.graph.Find(source_node));
@@ -45,51 +50,91 @@ absl::StatusOr<Source> LookAt(Engine& engine, const std::string& source_node, jo
   return source;
 }
 
-// Puts an empty image of `format` into the file.
-absl::Status CreateTarget(Engine& engine, const Source& source, const DriveTarget& target,
-                          const std::string& format) {
+absl::Status CreateIn(storage::Storage& file, const Source& source, const std::string& format) {
   if (format == "raw") {
-    return engine.files->Create(target.path, source.size_bytes, storage::Preallocation::kOff,
-                                /*cancelled=*/nullptr);
+    return CreateRawImage(file, source.size_bytes, storage::Preallocation::kOff);
   }
-  RETURN_IF_ERROR(
-      engine.files->Create(target.path, 0, storage::Preallocation::kOff, /*cancelled=*/nullptr));
   qcow2::CreateOptions create;
   create.size_bytes = source.size_bytes;
   if (!source.backing_file.empty()) {
     create.backing_file = source.backing_file;
     create.backing_format = source.backing_driver;
   }
+  return qcow2::Create(file, create);
+}
+
+// Puts an empty image of `format` into the file. Attached first: what is in the way of that, and
+// whoever has the file open, is known before anything in it is touched.
+absl::Status CreateTarget(Engine& engine, const Source& source, const DriveTarget& target,
+                          const std::string& format) {
+  RETURN_IF_ERROR(EnsureImageFile(engine, target.path));
   block::v1::BlockdevRef reference;
   reference.mutable_definition()->mutable_file()->set_filename(target.path);
-  ASSIGN_OR_RETURN(graph::Edge* const edge,
-                   engine.opener.OpenAndAttach(
-                       reference, {.user = "drive-backup",
-                                   .permissions = {.used = storage::kPermissionWrite |
-                                                           storage::kPermissionResize}}));
-  absl::Status status = qcow2::Create(*edge->port(), create);
+  ASSIGN_OR_RETURN(
+      graph::Edge* const edge,
+      engine.opener.OpenAndAttach(
+          reference,
+          {.user = "drive-backup",
+           .permissions = {.used = storage::kPermissionWrite | storage::kPermissionResize,
+                           .shared = storage::kPermissionAll & ~storage::kPermissionResize}}));
+  absl::Status status = engine.threads.OnEngine(
+      [&] { return CheckAlone(engine, *edge->child(), edge, Attempted(target)); });
+  if (status.ok()) status = CreateIn(*edge->port(), source, format);
   engine.threads.OnEngine([&] { engine.graph.Detach(edge); });
   status.Update(engine.opener.CloseOrphans());
   return status;
 }
 
-}  // namespace
-
-absl::StatusOr<graph::Node*> OpenDriveTarget(Engine& engine, const std::string& source_node,
-                                             const DriveTarget& target, job::SyncMode* sync) {
-  ASSIGN_OR_RETURN(const Source source,
-                   engine.threads.OnEngine([&] { return LookAt(engine, source_node, sync); }));
+absl::StatusOr<std::string> FormatOf(Engine& engine, const Source& source,
+                                     const DriveTarget& target) {
   std::string format = target.format;
   if (format.empty() && target.existing) {
-    ASSIGN_OR_RETURN(format, engine.opener.ProbeFormat(target.path));
+    ASSIGN_OR_RETURN(format,
+                     engine.opener.ChooseFormat(target.path, "say what it is with `format`"));
   }
   if (format.empty()) format = source.driver == "qcow2" ? "qcow2" : "raw";
-  if (format != "qcow2" && format != "raw") {
-    return Error(Reason::kInvalidField,
-                 absl::StrCat("unknown format \"", format, "\" for target \"", target.path,
-                              "\": use qcow2 or raw"),
-                 {{"field", "format"}});
+  if (format == "qcow2" || format == "raw") return format;
+  return Error(Reason::kInvalidField,
+               absl::StrCat("unknown format \"", format, "\" for target \"", target.path,
+                            "\": use qcow2 or raw"),
+               {{"field", "format"}});
+}
+
+// What raw cannot do.
+absl::Status CheckRaw(const Source& source, const BackupRequest& request) {
+  const DriveTarget& target = *request.target_file;
+  absl::string_view what;
+  // In an image that exists, sync top needs nothing to be recorded.
+  if (request.backup.sync == job::SyncMode::kNone) what = "sync none";
+  if (request.backup.sync == job::SyncMode::kTop && !source.backing_file.empty() &&
+      !target.existing) {
+    what = "sync top";
   }
+  if (!what.empty()) {
+    return Error(Reason::kNodeLacksFeature,
+                 absl::StrCat("cannot back up \"", request.source_node, "\" with ", what, " to \"",
+                              target.path, "\": its format raw has no backing images, and \"",
+                              source.backing_file, "\" would have to be one; use qcow2"),
+                 {{"format", "raw"}, {"node", request.source_node}});
+  }
+  if (request.backup.compress) {
+    return Error(Reason::kNodeLacksFeature,
+                 absl::StrCat("backup job '", request.job.id, "': target \"", target.path,
+                              "\" cannot store compressed data: its format is raw"),
+                 {{"format", "raw"}, {"job", request.job.id}});
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<graph::Node*> OpenDriveTarget(Engine& engine, BackupRequest* request) {
+  const DriveTarget& target = *request->target_file;
+  ASSIGN_OR_RETURN(const Source source, engine.threads.OnEngine([&] {
+    return LookAt(engine, request->source_node, &request->backup.sync);
+  }));
+  ASSIGN_OR_RETURN(const std::string format, FormatOf(engine, source, target));
+  if (format == "raw") RETURN_IF_ERROR(CheckRaw(source, *request));
   if (!target.existing) RETURN_IF_ERROR(CreateTarget(engine, source, target, format));
 
   block::v1::BlockdevOptions options;
@@ -98,12 +143,20 @@ absl::StatusOr<graph::Node*> OpenDriveTarget(Engine& engine, const std::string& 
   if (format == "qcow2") {
     file = options.mutable_qcow2()->mutable_file();
     // With sync none the target shows the source where it holds nothing itself.
-    if (*sync == job::SyncMode::kNone) {
+    if (request->backup.sync == job::SyncMode::kNone) {
       options.mutable_qcow2()->mutable_backing()->set_reference(source.backing_node_name);
     }
   }
   file->mutable_definition()->mutable_file()->set_filename(target.path);
-  return engine.opener.Open(options, graph::Ownership::kEngine);
+  ASSIGN_OR_RETURN(graph::Node* const node, engine.opener.Open(options, graph::Ownership::kEngine));
+  const absl::Status alone = engine.threads.OnEngine([&] {
+    absl::Status status = CheckAlone(engine, *node, /*own=*/nullptr, Attempted(target));
+    if (!status.ok()) engine.graph.LeaveToUsers(node);
+    return status;
+  });
+  if (alone.ok()) return node;
+  engine.opener.CloseOrphans().IgnoreError();  // Nothing was written to it.
+  return alone;
 }
 
 }  // namespace tidemark::native

@@ -2,10 +2,7 @@
 #ifndef ENGINE_NATIVE_DRIVE_TARGET_H_
 #define ENGINE_NATIVE_DRIVE_TARGET_H_
 
-#include <string>
-
 #include "absl/status/statusor.h"
-#include "engine/job/backup_options.h"
 #include "engine/native/backup_request.h"
 #include "engine/native/engine.h"
 
@@ -13,10 +10,10 @@ namespace tidemark::native {
 
 // Creates the file if that is asked for, with the backing image that `sync` calls for, and opens it
 // as a node of the engine's: it lives until Graph::LeaveToUsers. `sync` top of a source without
-// backing image becomes full. A file that was created stays if a later step fails. Graph-command
+// backing image becomes full. A file that any node has open is refused (IMAGE_LOCKED) before
+// anything in it is touched. A file that was created stays if a later step fails. Graph-command
 // worker.
-absl::StatusOr<graph::Node*> OpenDriveTarget(Engine& engine, const std::string& source_node,
-                                             const DriveTarget& target, job::SyncMode* sync);
+absl::StatusOr<graph::Node*> OpenDriveTarget(Engine& engine, BackupRequest* request);
 
 }  // namespace tidemark::native
 

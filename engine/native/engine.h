@@ -11,7 +11,9 @@
 #include "engine/graph/graph.h"
 #include "engine/job/scheduler.h"
 #include "engine/native/exports.h"
+#include "engine/native/format_choice.h"
 #include "engine/native/job_events.h"
+#include "engine/native/open_files.h"
 #include "engine/native/opener.h"
 #include "engine/native/threads.h"
 #include "engine/storage/file.h"
@@ -21,7 +23,7 @@ namespace tidemark::native {
 // Each part says its own thread. Made and destroyed by NativeBackend, whose threads outlive it.
 struct Engine {
   Engine(Threads* its_threads, backend::EventLog* its_log, Clock* its_clock, PathPolicy its_policy,
-         std::shared_ptr<storage::FileSystem> its_files)
+         std::shared_ptr<storage::FileSystem> its_files, ProbeRules probe_rules)
       : threads(*its_threads),
         log(*its_log),
         clock(*its_clock),
@@ -30,7 +32,7 @@ struct Engine {
         job_events(its_log, its_clock),
         scheduler(&threads.engine(), &threads.workers(), &threads.commands(), its_clock,
                   &job_events),
-        opener(its_threads, &graph, &policy, files.get()),
+        opener(its_threads, &graph, &policy, files.get(), &open_files, probe_rules),
         exports(its_threads, &graph, its_log) {}
 
   Threads& threads;
@@ -38,6 +40,7 @@ struct Engine {
   Clock& clock;
   const PathPolicy policy;
   const std::shared_ptr<storage::FileSystem> files;
+  OpenFiles open_files;
   graph::Graph graph;
   JobEvents job_events;
   job::Scheduler scheduler;

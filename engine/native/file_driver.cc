@@ -11,6 +11,7 @@ absl::Status FileDriver::Close(std::vector<graph::StoredBitmap>) {
   // The lock goes now, the file when the last who can still reach it lets go of it.
   (void)file_->SetPermissions(storage::kPermissionNone, storage::kPermissionAll);
   file_ = nullptr;
+  use_ = nullptr;
   return status;
 }
 

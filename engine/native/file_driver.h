@@ -9,6 +9,7 @@
 
 #include "engine/graph/driver.h"
 #include "engine/graph/permissions.h"
+#include "engine/native/open_files.h"
 #include "engine/storage/file.h"
 
 namespace tidemark::native {
@@ -16,17 +17,20 @@ namespace tidemark::native {
 // A file: its node's permissions are its image lock.
 class FileDriver final : public graph::Driver {
  public:
-  explicit FileDriver(std::shared_ptr<storage::File> file) : file_(std::move(file)) {}
+  FileDriver(std::shared_ptr<storage::File> file, std::unique_ptr<OpenFiles::Use> use)
+      : file_(std::move(file)), use_(std::move(use)) {}
 
   absl::string_view name() const override { return "file"; }
   std::string filename() const override { return file_->path(); }
   std::shared_ptr<storage::Storage> storage() override { return file_; }
   storage::File& file() { return *file_; }
+  OpenFiles::Use& use() { return *use_; }
   absl::Status SetPermissions(const graph::Permissions& permissions) override;
   absl::Status Close(std::vector<graph::StoredBitmap> bitmaps) override;
 
  private:
   std::shared_ptr<storage::File> file_;
+  std::unique_ptr<OpenFiles::Use> use_;
 };
 
 // A storage that needs nothing else: raw over its file, null-co.

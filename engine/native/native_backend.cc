@@ -73,7 +73,8 @@ NativeBackend::NativeBackend(Options options, backend::EventLog* log, Clock* clo
     options.files = std::make_shared<storage::MachineFiles>(options.policy);
   }
   engine_ = std::make_unique<Engine>(threads_.get(), log, clock, std::move(options.policy),
-                                     std::move(options.files));
+                                     std::move(options.files),
+                                     ProbeRules{.probe_formats = options.probe_formats});
   AddNodeCommands(engine_.get(), &handlers_);
   AddExportCommands(engine_.get(), &handlers_);
   AddTransactionCommands(engine_.get(), &handlers_);

@@ -26,6 +26,9 @@ class NativeBackend final : public backend::LocalBackend {
     // What images, targets and sockets may be, whatever names them: a request, or the header of an
     // image.
     PathPolicy policy;
+    // Whether what a file looks like may decide how it is opened, where its format is neither given
+    // nor recorded.
+    bool probe_formats = false;
     // Where images are found. Null: the files of this machine that `policy` allows.
     std::shared_ptr<storage::FileSystem> files;
   };

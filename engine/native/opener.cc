@@ -14,7 +14,9 @@
 #include "engine/graph/limits.h"
 #include "engine/native/file_driver.h"
 #include "engine/native/latency_storage.h"
+#include "engine/native/option_checks.h"
 #include "engine/native/qcow2_driver.h"
+#include "engine/storage/limits.h"
 #include "engine/storage/null_storage.h"
 
 namespace tidemark::native {
@@ -69,24 +71,6 @@ graph::DetectZeroes ToGraph(block::v1::BlockdevDetectZeroesOptions detect_zeroes
     default:
       return graph::DetectZeroes::kOff;
   }
-}
-
-absl::Status CheckOptions(const graph::NodeSpec& spec) {
-  const graph::NodeOptions& options = spec.options;
-  if (options.detect_zeroes == graph::DetectZeroes::kUnmap &&
-      options.discard != graph::DiscardMode::kUnmap) {
-    return Error(
-        Reason::kInvalidCombination,
-        absl::StrCat("node \"", spec.name,
-                     "\": detect_zeroes UNMAP needs discard UNMAP: space given back is a discard"),
-        {{"node", spec.name}, {"field", "detect_zeroes"}});
-  }
-  if (options.force_share && !options.read_only) {
-    return Error(Reason::kInvalidCombination,
-                 absl::StrCat("node \"", spec.name, "\": force_share needs read_only"),
-                 {{"node", spec.name}, {"field", "force_share"}});
-  }
-  return absl::OkStatus();
 }
 
 bool MayFallBackToReadOnly(const absl::Status& status) { return absl::IsPermissionDenied(status); }
@@ -164,10 +148,7 @@ absl::StatusOr<graph::Node*> Opener::Open(const BlockdevOptions& options,
 absl::StatusOr<graph::Node*> Opener::OpenNode(const BlockdevOptions& options,
                                               graph::Ownership ownership, bool hidden,
                                               const Inherited& inherited) {
-  if (inherited.depth > graph::kGraphDepthMax) {
-    return Error(Reason::kLimitReached,
-                 absl::StrCat("the chain of nodes is deeper than ", graph::kGraphDepthMax));
-  }
+  if (inherited.depth >= graph::kGraphDepthMax) return TooDeepError(options, inherited.depth);
   const auto& cache = options.cache();
   graph::NodeSpec spec;
   spec.name = options.node_name();
@@ -185,7 +166,7 @@ absl::StatusOr<graph::Node*> Opener::OpenNode(const BlockdevOptions& options,
                                   ? inherited.discard_unmaps
                                   : options.discard() == block::v1::BLOCKDEV_DISCARD_OPTIONS_UNMAP;
   spec.options.discard = discard_unmaps ? graph::DiscardMode::kUnmap : graph::DiscardMode::kIgnore;
-  RETURN_IF_ERROR(CheckOptions(spec));
+  RETURN_IF_ERROR(CheckOptions(spec, options));
   if (!spec.name.empty()) {
     RETURN_IF_ERROR(threads_.OnEngine([&] { return graph_.CheckNewName(spec.name); }));
   }
@@ -223,8 +204,12 @@ absl::StatusOr<graph::Node*> Opener::OpenFileNode(const BlockdevOptions& options
     file = files_.Open(path, file_options);
   }
   RETURN_IF_ERROR(file.status());
-  spec.driver = std::make_shared<FileDriver>(*std::move(file));
-  return Add(std::move(spec));
+  const auto driver =
+      std::make_shared<FileDriver>(*file, open_files_.Add((*file)->identity(), path));
+  spec.driver = driver;
+  ASSIGN_OR_RETURN(graph::Node* const node, Add(std::move(spec)));
+  driver->use().set_node(node->name());
+  return node;
 }
 
 absl::StatusOr<graph::Edge*> Opener::AttachChild(const BlockdevRef& reference,
@@ -262,7 +247,10 @@ absl::StatusOr<graph::Node*> Opener::OpenRawNode(const BlockdevOptions& options,
   children.Add(file);
   raw::SliceOptions slice;
   slice.offset_bytes = options.raw().offset();
-  if (options.raw().has_size()) slice.size_bytes = options.raw().size();
+  if (options.raw().has_size()) {
+    slice.size_bytes = options.raw().size();
+    RETURN_IF_ERROR(CheckWholeSectors(spec.name, options.raw().size()));
+  }
   ASSIGN_OR_RETURN(std::unique_ptr<storage::Storage> window, raw::OpenSlice(file->port(), slice));
   const std::string filename =
       threads_.OnEngine([&] { return file->child()->WithoutFilters()->driver().filename(); });
@@ -278,7 +266,7 @@ absl::StatusOr<graph::Node*> Opener::OpenNullNode(const BlockdevOptions& options
                                                   graph::NodeSpec spec) {
   const auto& null = options.null_co();
   std::shared_ptr<storage::Storage> storage = std::make_shared<storage::NullStorage>(
-      null.has_size() ? null.size() : kNullDefaultBytes,
+      null.has_size() ? storage::WholeSectors(null.size()) : kNullDefaultBytes,
       storage::NullStorage::Options{.read_zeroes = null.read_zeroes(),
                                     .read_only = spec.options.read_only});
   if (null.latency_ns() != 0) {
@@ -333,6 +321,8 @@ absl::StatusOr<graph::Node*> Opener::AddOverBacking(const BlockdevOptionsQcow2& 
                                                     graph::NodeSpec spec, const Inherited& above,
                                                     Children* children) {
   Qcow2Driver& driver = static_cast<Qcow2Driver&>(*spec.driver);
+  RETURN_IF_ERROR(
+      CheckCaches(options, spec.name, driver.image().header().geometry.cluster_bytes()));
   ASSIGN_OR_RETURN(graph::Edge* const backing,
                    AttachBacking(options, spec, driver.filename(), above));
   if (backing != nullptr) {
@@ -380,19 +370,12 @@ absl::StatusOr<graph::Edge*> Opener::AttachBacking(const BlockdevOptionsQcow2& o
   }
   absl::StatusOr<graph::Edge*> edge = AttachChild(
       reference, UserNamed(spec.name), graph::kRoleBacking, BackingPermissions(), inherited);
-  if (!edge.ok()) {
-    return Annotate(edge.status(),
-                    absl::StrCat("cannot open the backing image of \"", image_file, "\""));
-  }
-  return edge;
-}
-
-absl::StatusOr<std::string> Opener::ProbeFormat(const std::string& path) const {
-  constexpr size_t kFirstBytes = 512;
-  ASSIGN_OR_RETURN(const std::string first, files_.ReadBeginning(path, kFirstBytes));
-  const auto* bytes = reinterpret_cast<const std::byte*>(first.data());
-  return std::string(qcow2::LooksLikeQcow2(storage::ConstBytes(bytes, first.size())) ? "qcow2"
-                                                                                     : "raw");
+  if (edge.ok()) return edge;
+  return HasReason(edge.status(), Reason::kLimitReached)
+             // Of a chain that is too deep, each link would add its name.
+             ? edge.status()
+             : Annotate(edge.status(),
+                        absl::StrCat("cannot open the backing image of \"", image_file, "\""));
 }
 
 absl::StatusOr<BlockdevOptions> Opener::BackingOptions(const std::string& backing_file,
@@ -402,8 +385,10 @@ absl::StatusOr<BlockdevOptions> Opener::BackingOptions(const std::string& backin
   RETURN_IF_ERROR(policy_.CheckPath(path));
   std::string driver = format.value_or("");
   if (driver.empty()) {
-    // The header does not say: look, as QEMU does.
-    ASSIGN_OR_RETURN(driver, ProbeFormat(path));
+    ASSIGN_OR_RETURN(
+        driver, ChooseFormat(path, absl::StrCat("say what it is with `backing` in the request, "
+                                                "or record it in \"",
+                                                image_file, "\" (qemu-img rebase -u -F)")));
   }
   BlockdevOptions options;
   if (driver == "qcow2") {

@@ -11,8 +11,11 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "engine/base/path_policy.h"
 #include "engine/graph/graph.h"
+#include "engine/native/format_choice.h"
+#include "engine/native/open_files.h"
 #include "engine/native/threads.h"
 #include "engine/storage/file.h"
 #include "tidemark/block/v1/blockdev_options.pb.h"
@@ -23,8 +26,13 @@ namespace tidemark::native {
 class Opener {
  public:
   Opener(Threads* threads, graph::Graph* graph, const PathPolicy* policy,
-         storage::FileSystem* files)
-      : threads_(*threads), graph_(*graph), policy_(*policy), files_(*files) {}
+         storage::FileSystem* files, OpenFiles* open_files, ProbeRules rules)
+      : threads_(*threads),
+        graph_(*graph),
+        policy_(*policy),
+        files_(*files),
+        open_files_(*open_files),
+        rules_(rules) {}
 
   // Opens the node that `options` describe, with its children; `ownership` is that of the topmost
   // node. After a refusal nothing is left open.
@@ -38,8 +46,11 @@ class Opener {
   // Closes and forgets the nodes that live by their parents and have none any more.
   absl::Status CloseOrphans();
 
-  // What the file looks like: "qcow2", or else "raw". Refuses what the policy does not allow.
-  absl::StatusOr<std::string> ProbeFormat(const std::string& path) const;
+  // The driver for a file whose format the request does not say (format_choice.h).
+  absl::StatusOr<std::string> ChooseFormat(const std::string& path,
+                                           absl::string_view remedy) const {
+    return native::ChooseFormat(files_, rules_, path, remedy);
+  }
 
  private:
   // What an inline child takes over from the node above where its own options are silent.
@@ -94,6 +105,8 @@ class Opener {
   graph::Graph& graph_;
   const PathPolicy& policy_;
   storage::FileSystem& files_;
+  OpenFiles& open_files_;
+  const ProbeRules rules_;
 };
 
 // The name of `backing_file` as recorded in the image `image_file`: a relative name counts from
