@@ -2,6 +2,7 @@
 #ifndef ENGINE_GRAPH_LIMITS_H_
 #define ENGINE_GRAPH_LIMITS_H_
 
+#include <cstddef>
 #include <cstdint>
 
 namespace tidemark::graph {
@@ -17,6 +18,11 @@ inline constexpr int kBitmapsPerNodeMax = 65535;
 // Where a bitmap's granularity comes from if nobody gives one: the cluster size, within these.
 inline constexpr uint64_t kBitmapDefaultGranularityMinBytes = 4096;
 inline constexpr uint64_t kBitmapDefaultGranularityMaxBytes = 65536;
+
+// What one read of a node that shows a disk under copy keeps from changing at a time, and what one
+// look at its extents does.
+inline constexpr size_t kSharedReadBytesMax = 1024 * 1024;
+inline constexpr uint64_t kSharedMapBytesMax = 64 * 1024 * 1024;
 
 }  // namespace tidemark::graph
 

@@ -10,7 +10,9 @@ Node::Node(std::string name, std::shared_ptr<Driver> driver, const NodeOptions& 
       driver_(std::move(driver)),
       options_(options),
       tracked_(std::make_shared<TrackedBitmaps>()),
-      storage_(WithOptions(driver_->storage(), name_, options_, tracked_)),
+      shared_reads_(std::make_shared<SharedReads>()),
+      storage_(std::make_shared<SharedReadsStorage>(
+          WithOptions(driver_->storage(), name_, options_, tracked_), shared_reads_)),
       ownership_(ownership),
       hidden_(hidden),
       bitmaps_(name_, read_only(), driver_.get(), tracked_) {}

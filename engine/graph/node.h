@@ -17,6 +17,7 @@
 #include "engine/graph/node_options.h"
 #include "engine/graph/operation.h"
 #include "engine/graph/permissions.h"
+#include "engine/graph/shared_reads.h"
 
 namespace tidemark::graph {
 
@@ -39,6 +40,9 @@ class Node {
   // The data with bitmaps and options, without a gate: for what only looks (size, limits). Requests
   // go through the port of an edge. Constant: any thread.
   const std::shared_ptr<storage::Storage>& storage() const { return storage_; }
+
+  // Those who read the node. Constant: any thread.
+  const std::shared_ptr<SharedReads>& shared_reads() const { return shared_reads_; }
 
   Ownership ownership() const { return ownership_; }
   bool hidden() const { return hidden_; }
@@ -75,6 +79,7 @@ class Node {
   const std::shared_ptr<Driver> driver_;
   const NodeOptions options_;
   const std::shared_ptr<TrackedBitmaps> tracked_;
+  const std::shared_ptr<SharedReads> shared_reads_;
   const std::shared_ptr<storage::Storage> storage_;
 
   Ownership ownership_;

@@ -79,6 +79,7 @@ absl::StatusOr<std::unique_ptr<BackupJob>> BackupJob::Make(const BackupOptions& 
   copy.only_top_layer = options.sync == SyncMode::kTop;
   copy.only_guest_writes = options.sync == SyncMode::kNone;
   copy.write_through = parts.target_shows_source;
+  if (copy.write_through) copy.await_target_reads = parts.await_target_reads;
   copy.target_is_zero = parts.target_is_zero && !parts.target_shows_source;
   copy.compress = options.compress;
   if (options.max_chunk_bytes.value_or(0) > 0) copy.chunk_bytes_max = *options.max_chunk_bytes;

@@ -45,8 +45,10 @@ struct BackupParts {
   const bitmap::DirtyBitmap* bits = nullptr;
   // The target is fresh and has no backing image.
   bool target_is_zero = false;
-  // The target's backing chain holds the source: fleecing. Guest writes then wait for the target.
+  // The source is below the target: fleecing. Guest writes then wait for the target, and for those
+  // who read it (CopyOptions::await_target_reads; may be null).
   bool target_shows_source = false;
+  std::function<bool(Range, const std::function<bool()>&)> await_target_reads;
   CopyWorkers workers;
   Clock* clock = nullptr;
 };

@@ -25,7 +25,7 @@ class TwoPathCopy final : public BlockCopy, public std::enable_shared_from_this<
               const CopyWorkers& workers, Clock* clock)
       : options_(options),
         target_(target),
-        truth_(std::move(to_copy)),
+        truth_(std::move(to_copy), options.await_target_reads != nullptr),
         write_out_(std::make_shared<WriteOut>(
             target, options, workers, clock,
             WriteOut::Callbacks{[this](const Batch& batch) { OnWritten(batch); },

@@ -56,6 +56,11 @@ struct CopyOptions {
   // would read as the new data. A target that stalls then stalls the guest for kGuestStallMax at
   // most.
   bool write_through = false;
+  // With write_through: waits until no read of `range` of the target is in flight that may have
+  // looked for it there before it was written; false if `gives_up`, which is asked from time to
+  // time, has said true before. A guest write waits for that, too, for kGuestStallMax at most. Null
+  // if nobody reads the target. Any thread.
+  std::function<bool(Range range, const std::function<bool()>& gives_up)> await_target_reads;
   // Copy nothing but what guests are about to overwrite: sync=none. Step never says kDone.
   bool only_guest_writes = false;
   // The longest background request, at least a cluster.

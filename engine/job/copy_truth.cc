@@ -27,11 +27,12 @@ absl::optional<Range> FirstDirty(const bitmap::DirtyBitmap& bits, Range range,
 
 }  // namespace
 
-CopyTruth::CopyTruth(std::unique_ptr<bitmap::DirtyBitmap> to_copy)
+CopyTruth::CopyTruth(std::unique_ptr<bitmap::DirtyBitmap> to_copy, bool target_is_read)
     : to_copy_(std::move(to_copy)),
       guarded_(to_copy_->Copy()),
       takeable_(to_copy_->Empty()),
       written_(to_copy_->Empty()),
+      fresh_(target_is_read ? to_copy_->Empty() : nullptr),
       total_bytes_(Bytes(*to_copy_)) {}
 
 // Unlike the bitmap's own count, without what the last cluster has past the end of the disk.
@@ -83,6 +84,7 @@ void CopyTruth::Release(Range range) {
 
 void CopyTruth::Written(Range range) {
   written_->Set(range);
+  if (fresh_ != nullptr) fresh_->Set(range);
   copied_bytes_ += range.length_bytes;
   Release(range);
 }
@@ -108,14 +110,21 @@ void CopyTruth::LoseWritten() {
   CHECK(merged.ok());  // They are of one size.
 }
 
-bool CopyTruth::IsGuarded(Range range) const {
-  if (is_open()) return false;
-  const uint64_t step_bytes = cluster_bytes();
+bool CopyTruth::HasAny(const bitmap::DirtyBitmap& bits, Range range) {
+  const uint64_t step_bytes = bits.granularity_bytes();
   for (uint64_t at = range.offset_bytes; at < range.end_bytes(); at += step_bytes) {
-    if (guarded_->IsDirty(at)) return true;
+    if (bits.IsDirty(at)) return true;
   }
   return false;
 }
+
+bool CopyTruth::IsGuarded(Range range) const { return !is_open() && HasAny(*guarded_, range); }
+
+bool CopyTruth::AwaitsReaders(Range range) const {
+  return fresh_ != nullptr && !is_open() && HasAny(*fresh_, range);
+}
+
+void CopyTruth::ReadersGone(Range range) { fresh_->Clear(range); }
 
 absl::optional<Range> CopyTruth::ClaimOrAwait(Range range, uint64_t length_bytes_max,
                                               const std::function<void()>& look_around) {

@@ -17,6 +17,10 @@
 // Safe never becomes guarded again. So whatever of a stretch was guarded when its read had ended
 // was guarded all the while, and what was read is its old data.
 //
+// If the target is read meanwhile and shows the source where it holds nothing (fleecing), what was
+// written to it is `fresh` until those have gone who looked before it was there: only then may the
+// source change. It is fresh before it is no longer guarded.
+//
 // A copy that is given up is opened: guests are let through from then on, so whoever has read old
 // data looks whether it was still closed then, and unclaims otherwise.
 //
@@ -41,8 +45,8 @@ namespace tidemark::job {
 
 class CopyTruth final : public CopyClaims {
  public:
-  // One bit for each cluster.
-  explicit CopyTruth(std::unique_ptr<bitmap::DirtyBitmap> to_copy);
+  // One bit for each cluster. `target_is_read`: guests wait for readers of the target, too.
+  explicit CopyTruth(std::unique_ptr<bitmap::DirtyBitmap> to_copy, bool target_is_read = false);
 
   uint64_t cluster_bytes() const { return to_copy_->granularity_bytes(); }
   const bitmap::DirtyBitmap& to_copy() const { return *to_copy_; }
@@ -70,12 +74,18 @@ class CopyTruth final : public CopyClaims {
   // time to time, with no lock held.
   absl::optional<Range> ClaimOrAwait(Range range, uint64_t length_bytes_max,
                                      const std::function<void()>& look_around);
+  // Whether something in `range`, of which nothing is guarded any more, has been written to the
+  // target and may still be missed by somebody who looked for it there before.
+  bool AwaitsReaders(Range range) const;
+  // It may not any more.
+  void ReadersGone(Range range);
   // Lets all guests through, now and later: nothing is guarded any more.
   void Open();
 
  private:
   uint64_t Bytes(const bitmap::DirtyBitmap& bits) const;
   // Takes the first stretch of `bits` that lies in `range`.
+  static bool HasAny(const bitmap::DirtyBitmap& bits, Range range);
   static absl::optional<Range> Take(bitmap::DirtyBitmap* bits, Range range,
                                     uint64_t length_bytes_max);
 
@@ -84,6 +94,7 @@ class CopyTruth final : public CopyClaims {
   const std::unique_ptr<bitmap::DirtyBitmap> guarded_;
   const std::unique_ptr<bitmap::DirtyBitmap> takeable_;
   const std::unique_ptr<bitmap::DirtyBitmap> written_;
+  const std::unique_ptr<bitmap::DirtyBitmap> fresh_;  // Null if nobody reads the target.
 
   std::atomic<uint64_t> copied_bytes_ = 0;
   std::atomic<uint64_t> total_bytes_;

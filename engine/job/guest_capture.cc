@@ -27,11 +27,21 @@ void GuestCapture::Capture(Range range) {
   if (truth_->is_open()) return;
   const absl::Duration begin = clock_->Elapsed();
   last_capture_ns_ = absl::ToInt64Nanoseconds(begin);
-  if (!truth_->IsGuarded(clusters)) return;
+  if (!truth_->IsGuarded(clusters) && !truth_->AwaitsReaders(clusters)) return;
   {
     MutexLock lock(&mutex_);
     ++inside_count_;
   }
+  CaptureGuarded(clusters, begin);
+  if (truth_->AwaitsReaders(clusters)) AwaitReaders(clusters);
+  {
+    MutexLock lock(&mutex_);
+    --inside_count_;
+  }
+  left_.SignalAll();
+}
+
+void GuestCapture::CaptureGuarded(Range clusters, absl::Duration begin) {
   const auto look_around = [this, since = begin,
                             copied_bytes = truth_->progress().current_bytes]() mutable {
     // Otherwise guests wait for reads of the source only, which are theirs, too.
@@ -48,11 +58,21 @@ void GuestCapture::Capture(Range range) {
     if (!claimed.has_value()) break;
     if (absl::Status status = Save(*claimed); !status.ok()) GiveUp(std::move(status));
   }
-  {
-    MutexLock lock(&mutex_);
-    --inside_count_;
+}
+
+// The old data is in the target. Who looked for it there before is about to read the source.
+void GuestCapture::AwaitReaders(Range clusters) {
+  const absl::Duration begin = clock_->Elapsed();
+  const bool gone = options_.await_target_reads(clusters, [this, begin] {
+    return truth_->is_open() || clock_->Elapsed() - begin >= kGuestStallMax;
+  });
+  if (gone) {
+    truth_->ReadersGone(clusters);
+  } else {
+    GiveUp(Error(Reason::kIoError,
+                 "a reader of the target took too long while a guest was waiting to write: the "
+                 "copy was given up, so that the guest can go on"));
   }
-  left_.SignalAll();
 }
 
 absl::Status GuestCapture::Save(Range claimed) {

@@ -39,6 +39,8 @@ class GuestCapture {
   bool AwaitEmpty(absl::Duration timeout);
 
  private:
+  void CaptureGuarded(Range clusters, absl::Duration begin);
+  void AwaitReaders(Range clusters);
   absl::Status Save(Range claimed);
   absl::Status SaveData(Range range);
   absl::Status SaveZeroes(Range range);

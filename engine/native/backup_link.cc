@@ -1,5 +1,9 @@
 #include "engine/native/backup_link.h"
 
+#include <cstdio>
+#include <string>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
 #include "engine/base/error.h"
@@ -12,6 +16,9 @@ namespace {
 
 using graph::Operation;
 using graph::OperationSet;
+
+// How often a guest that waits for a reader of the target looks whether it waits too long.
+constexpr absl::Duration kReadersLookAround = absl::Milliseconds(20);
 
 // What a job forbids on its two nodes. Several backups of one source may run at once, and the
 // target may be exported: that is fleecing.
@@ -32,13 +39,17 @@ graph::BitmapSyncMode ToGraph(job::BitmapMode mode) {
   return graph::BitmapSyncMode::kOnSuccess;
 }
 
-// Whether what `target` does not hold itself is read from `source`.
-bool ShowsSource(const graph::Node& target, const graph::Node& source) {
-  for (const graph::Node* node = &target; node != nullptr;) {
-    node = node->filtered() != nullptr ? node->filtered() : node->backing();
-    if (node == &source) return true;
+// The node that holds what is written to `target`, below which is `source`: an image, if there is
+// one on the way, and not what hands writes on to it.
+graph::Node* HolderOf(graph::Node* target, const graph::Node* source) {
+  graph::Node* node = target;
+  while (node->backing() == nullptr) {
+    graph::Node* const below =
+        node->filtered() != nullptr ? node->filtered() : node->ChildInRole(graph::kRoleFile);
+    if (below == nullptr || below == source || !below->Reaches(source)) break;
+    node = below;
   }
-  return false;
+  return node;
 }
 
 }  // namespace
@@ -121,7 +132,9 @@ absl::StatusOr<std::unique_ptr<job::BackupJob>> BackupLink::MakeJob(
                          request_.backup.sync == job::SyncMode::kIncremental;
   if (by_bitmap) parts.bits = bitmap_->bits().get();
   parts.target_is_zero = target_is_empty_;
-  parts.target_shows_source = ShowsSource(*target_, *source_);
+  // In any role: the target may be a raw node over an overlay of the source.
+  parts.target_shows_source = target_->Reaches(source_);
+  if (parts.target_shows_source) ShareTargetReads(&parts);
   parts.workers = {.guest = &engine_.threads.guest(), .io = &engine_.threads.io()};
   parts.clock = &engine_.clock;
   job::BackupHooks hooks;
@@ -129,6 +142,19 @@ absl::StatusOr<std::unique_ptr<job::BackupJob>> BackupLink::MakeJob(
   hooks.abort = [self](const bitmap::DirtyBitmap& not_copied) { self->End(false, not_copied); };
   hooks.clean = [self] { self->Release(); };
   return job::BackupJob::Make(request_.backup, std::move(parts), std::move(hooks));
+}
+
+void BackupLink::ShareTargetReads(job::BackupParts* parts) {
+  const graph::Node* const holder = HolderOf(target_, source_);
+  target_reads_ = holder->shared_reads();
+  target_reads_->Begin();
+  // The target may be a window on the holder. Then all of it is waited for.
+  const uint64_t holder_bytes = holder->storage()->size_bytes();
+  const bool same = holder_bytes == target_->storage()->size_bytes();
+  parts->await_target_reads = [reads = target_reads_, holder_bytes, same](
+                                  Range range, const std::function<bool()>& gives_up) {
+    return reads->Await(same ? range : Range{0, holder_bytes}, kReadersLookAround, gives_up);
+  };
 }
 
 absl::Status BackupLink::AddFilter(const job::BackupJob& job) {
@@ -182,6 +208,7 @@ absl::Status BackupLink::Link(std::shared_ptr<BackupLink> self,
 }
 
 void BackupLink::RemoveFilter() {
+  if (target_reads_ != nullptr) std::exchange(target_reads_, nullptr)->End();
   if (!filter_inserted_) return;
   if (filter_edge_ != nullptr) engine_.graph.Detach(std::exchange(filter_edge_, nullptr));
   const absl::Status status = engine_.graph.RemoveFilter(filter_);
@@ -218,8 +245,12 @@ void BackupLink::CloseRemoved() {
     engine_.threads.OnEngine([&] { engine_.graph.Unlink(&removed); });
   }
   removed_.clear();
-  // Of a target that was used the job has flushed the data.
-  engine_.opener.CloseOrphans().IgnoreError();
+  // What the bitmap says was copied had been flushed before, with all that leads to it: a target
+  // that cannot be closed has nothing to lose. But somebody should hear of it.
+  if (absl::Status status = engine_.opener.CloseOrphans(); !status.ok()) {
+    std::fprintf(stderr, "tidemark: closing the target of job '%s': %s\n", request_.job.id.c_str(),
+                 std::string(status.message()).c_str());
+  }
 }
 
 void BackupLink::End(bool success, const bitmap::DirtyBitmap& not_copied) {

@@ -56,9 +56,11 @@ class BackupLink {
   absl::Status Find();
   absl::Status CheckBitmap();
   absl::Status AttachNodes();
+  void ShareTargetReads(job::BackupParts* parts);
   absl::Status AddFilter(const job::BackupJob& job);
   absl::StatusOr<std::unique_ptr<job::BackupJob>> MakeJob(std::shared_ptr<BackupLink> self);
   absl::Status LinkSteps(std::shared_ptr<BackupLink> self, std::shared_ptr<job::JobGroup> group);
+  // The copy is over: nobody waits for readers of the target any more. The gates are closed.
   void RemoveFilter();
   void Detach();
 
@@ -79,6 +81,8 @@ class BackupLink {
   // Keeps others from writing below the filter, also when nobody else uses it.
   graph::Edge* filter_edge_ = nullptr;
   bool filter_inserted_ = false;
+  // Of the node that holds what the backup writes, if it shows the source: in use.
+  std::shared_ptr<graph::SharedReads> target_reads_;
   absl::optional<uint64_t> source_block_;
   absl::optional<uint64_t> target_block_;
   // The filter: out of the graph, to be closed.
