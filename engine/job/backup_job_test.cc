@@ -164,17 +164,18 @@ TEST_F(BackupJobTest, AFullDiskPausesItAndResumeCompletesIt) {
 }
 
 TEST_F(BackupJobTest, AJobThatStoppedWhileGuestsWroteIsResumedByOneResume) {
-  JobOptions job{.id = "j"};
+  JobOptions job{.id = "j", .speed = 1};
   job.on_target_error = ErrorPolicy::kEnospc;
   bad_target_->AddRule({.status = absl::ResourceExhaustedError("No space left on device"),
-                        .verb = Verb::kWrite,
-                        .pass_count = 2});
+                        .verb = Verb::kWrite});
   ASSERT_TRUE(Backup({.sync = SyncMode::kFull}, job).ok());
   Settle();
   ASSERT_EQ(StatusOf("j"), JobStatus::kPaused);
+  // A chunk has been read by now: this is beyond.
   GuestWrites({40 * kCluster, 20 * kCluster});
   Settle();
   bad_target_->ClearRules();
+  ASSERT_TRUE(scheduler.SetSpeed(VerbFamily::kJob, "j", 0).ok());
   ASSERT_TRUE(scheduler.Resume(VerbFamily::kJob, "j").ok());
   Settle();
   EXPECT_EQ(diary.errors, 1) << diary.Take();

@@ -10,6 +10,7 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -65,6 +66,25 @@ std::string Contents(Storage* disk) {
   return contents;
 }
 
+// This thread is a guest's.
+thread_local bool is_guest = false;
+
+// The background's reads last until guests have written a few times more: they take over what it
+// has claimed.
+class OvertakenStorage final : public storage::ForwardingStorage {
+ public:
+  OvertakenStorage(std::shared_ptr<Storage> next, const std::atomic<uint64_t>* guest_writes)
+      : ForwardingStorage(std::move(next)), guest_writes_(*guest_writes) {}
+  absl::Status Read(uint64_t offset_bytes, storage::Bytes buffer) override {
+    const uint64_t until = guest_writes_.load() + 10;
+    while (!is_guest && guest_writes_.load() < until) std::this_thread::yield();
+    return ForwardingStorage::Read(offset_bytes, buffer);
+  }
+
+ private:
+  const std::atomic<uint64_t>& guest_writes_;
+};
+
 // How the two disks are made: by blocking verbs only, or by placements and batch I/O.
 enum class Kind { kMemory, kFile, kQcow2 };
 
@@ -75,6 +95,7 @@ struct Scenario {
   bool errors = false;
   bool write_through = false;
   bool stop_halfway = false;
+  bool overtaken = false;
 };
 
 class CopierStressTest : public ::testing::TestWithParam<Scenario> {
@@ -94,6 +115,7 @@ class CopierStressTest : public ::testing::TestWithParam<Scenario> {
   }
 
   void Guest(Storage* disk, uint64_t seed) {
+    is_guest = true;
     std::mt19937_64 random(seed);
     while (!guests_stop_.load()) {
       const uint64_t offset = random() % kSize;
@@ -146,8 +168,10 @@ TEST_P(CopierStressTest, TheTargetHoldsTheDiskAsItWasAtTheStart) {
     }
     auto bits = std::make_unique<bitmap::DirtyBitmap>(kSize, kCluster);
     bits->SetAll();
+    std::shared_ptr<Storage> copied = source;
+    if (scenario.overtaken) copied = std::make_shared<OvertakenStorage>(source, &guest_writes_);
     const std::shared_ptr<BlockCopy> copy = BlockCopy::Make(
-        graph::Port::Create(source), graph::Port::Create(target), std::move(bits),
+        graph::Port::Create(copied), graph::Port::Create(target), std::move(bits),
         {.write_through = scenario.write_through}, {&guest_workers, &io_workers}, &SystemClock());
     const auto filter =
         std::make_shared<graph::CopyBeforeWriteStorage>(graph::Port::Create(source), copy);
@@ -211,6 +235,15 @@ INSTANTIATE_TEST_SUITE_P(
                  .source = Kind::kMemory,
                  .target = Kind::kMemory,
                  .write_through = true},
+        Scenario{.name = "Overtaken",
+                 .source = Kind::kMemory,
+                 .target = Kind::kMemory,
+                 .overtaken = true},
+        Scenario{.name = "OvertakenWriteThrough",
+                 .source = Kind::kMemory,
+                 .target = Kind::kQcow2,
+                 .write_through = true,
+                 .overtaken = true},
         Scenario{.name = "Stopped",
                  .source = Kind::kMemory,
                  .target = Kind::kMemory,

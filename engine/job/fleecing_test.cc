@@ -56,10 +56,13 @@ class StoppingStorage final : public storage::ForwardingStorage {
       stopped.Notify();
       go.Wait();
     }
+    for (int i = 0; i < turn_count; ++i) std::this_thread::yield();
     return ForwardingStorage::Read(offset_bytes, buffer);
   }
 
   std::atomic<bool> stop_next = false;
+  // So many turns others have before a read is done.
+  std::atomic<int> turn_count = 0;
   Notification stopped;
   Notification go;
 };
@@ -189,6 +192,7 @@ class FleecingStressTest : public FleecingTest, public ::testing::WithParamInter
 
 TEST_P(FleecingStressTest, ReadersSeeTheDiskAsItWasWhateverGuestsDo) {
   MakeCopy(GetParam(), &SystemClock());
+  source_->turn_count = 300;
   std::atomic<bool> stop = false;
   std::atomic<int> wrong_reads = 0;
   std::vector<std::thread> threads;
