@@ -18,11 +18,14 @@ using bitmap::DirtyBitmap;
 
 namespace {
 
-// ORs the bits of a copy or successor into those it was made of, or the other way: all bitmaps of
-// a node are of its size.
+// ORs the bits of a copy or successor into those it was made of, or the other way. They are of one
+// size, unless the disk has grown since: then what `source` does not know of is left as it is.
 void MergeKin(const DirtyBitmap& source, DirtyBitmap* bits) {
-  const absl::Status status = bits->Merge(source);
-  CHECK(status.ok());
+  if (bits->Merge(source).ok()) return;
+  const auto resized = source.Copy();
+  do {
+    if (!resized->Resize(bits->size_bytes()).ok()) return bits->SetAll();
+  } while (!bits->Merge(*resized).ok());
 }
 
 // Anonymous bitmaps have no name to show.
@@ -35,9 +38,18 @@ std::string Describe(const Bitmap& bitmap) {
 BitmapStore::BitmapStore(std::string node_name, bool node_read_only, Driver* driver,
                          std::shared_ptr<TrackedBitmaps> tracked)
     : node_name_(std::move(node_name)),
+      tracked_(std::move(tracked)),
       node_read_only_(node_read_only),
-      driver_(driver),
-      tracked_(std::move(tracked)) {}
+      driver_(driver) {}
+
+void BitmapStore::ChangeDriver(Driver* driver, bool node_read_only) {
+  driver_ = driver;
+  node_read_only_ = node_read_only;
+  for (const auto& bitmap : bitmaps_) {
+    if (bitmap->persistent_) bitmap->read_only_ = node_read_only;
+  }
+  FollowDisk();
+}
 
 uint64_t BitmapStore::size_bytes() const { return driver_->storage()->size_bytes(); }
 
@@ -76,6 +88,7 @@ void BitmapStore::Publish() {
   TrackedBitmaps::List recording;
   TrackedBitmaps::List all;
   for (const auto& bitmap : bitmaps_) {
+    if (bitmap->inconsistent_) continue;
     all.push_back(bitmap->bits_);
     // While a successor records, the bitmap itself stands still.
     if (bitmap->enabled_ && bitmap->successor_ == nullptr) recording.push_back(bitmap->bits_);
@@ -89,7 +102,8 @@ bool BitmapStore::Has(absl::string_view name) const {
   return absl::c_any_of(bitmaps_, [&](const auto& bitmap) { return bitmap->name_ == name; });
 }
 
-absl::StatusOr<Bitmap*> BitmapStore::Find(absl::string_view name) const {
+absl::StatusOr<Bitmap*> BitmapStore::Find(absl::string_view name) {
+  FollowDisk();
   for (const auto& bitmap : bitmaps_) {
     if (!name.empty() && bitmap->name_ == name) return bitmap.get();
   }
@@ -118,7 +132,7 @@ absl::Status BitmapStore::Check(const Bitmap& bitmap, BitmapUse use) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Bitmap*> BitmapStore::FindFor(absl::string_view name, BitmapUse use) const {
+absl::StatusOr<Bitmap*> BitmapStore::FindFor(absl::string_view name, BitmapUse use) {
   ASSIGN_OR_RETURN(Bitmap * bitmap, Find(name));
   RETURN_IF_ERROR(Check(*bitmap, use));
   return bitmap;
@@ -134,7 +148,7 @@ std::vector<BitmapInfo> BitmapStore::List() const {
                      .recording = bitmap.enabled_,
                      .busy = bitmap.busy(),
                      .persistent = bitmap.persistent_,
-                     .inconsistent = bitmap.inconsistent_});
+                     .inconsistent = bitmap.inconsistent_ || !CanFollow(bitmap, size_bytes())});
   }
   return infos;
 }
@@ -158,18 +172,45 @@ std::vector<StoredBitmap> BitmapStore::Stored() const {
   return stored;
 }
 
-absl::Status BitmapStore::CheckResize() const {
+// ---- The disk's size ----
+
+bool BitmapStore::CanFollow(const Bitmap& bitmap, uint64_t size_bytes) const {
+  return DirtyBitmap::GranuleCount(size_bytes, bitmap.bits_->granularity_bytes()) <=
+         bitmap::kGranuleCountMax;
+}
+
+absl::Status BitmapStore::CheckResize(uint64_t size_bytes) const {
   for (const auto& bitmap : bitmaps_) {
-    if (!bitmap->inconsistent_) continue;
-    return Annotate(Check(*bitmap, BitmapUse::kRead),
-                    absl::StrCat("cannot resize node '", node_name_, "'"));
+    if (bitmap->inconsistent_) {
+      return Annotate(Check(*bitmap, BitmapUse::kRead),
+                      absl::StrCat("cannot resize node '", node_name_, "'"));
+    }
+    if (CanFollow(*bitmap, size_bytes)) continue;
+    return Error(Reason::kLimitReached,
+                 absl::StrCat("cannot resize node '", node_name_, "' to ", size_bytes,
+                              " bytes: ", Describe(*bitmap), " of granularity ",
+                              bitmap->bits_->granularity_bytes(), " cannot follow"),
+                 {{"node", node_name_}, {"bitmap", bitmap->name_}});
   }
   return absl::OkStatus();
 }
 
+void BitmapStore::FollowDisk() {
+  const uint64_t disk_bytes = size_bytes();
+  bool any_lost = false;
+  for (const auto& bitmap : bitmaps_) {
+    if (bitmap->inconsistent_ || CanFollow(*bitmap, disk_bytes)) continue;
+    bitmap->inconsistent_ = true;
+    bitmap->enabled_ = false;
+    any_lost = true;
+  }
+  if (any_lost) Publish();
+  tracked_->Follow(*driver_->storage());
+}
+
 // ---- Changing ----
 
-absl::Status BitmapStore::CheckGranularity(absl::string_view name,
+absl::Status BitmapStore::CheckGranularity(absl::string_view name, uint64_t size_bytes,
                                            uint64_t granularity_bytes) const {
   const std::string granularity = absl::StrCat(granularity_bytes);
   if (!absl::has_single_bit(granularity_bytes) ||
@@ -181,17 +222,18 @@ absl::Status BitmapStore::CheckGranularity(absl::string_view name,
                               bitmap::kGranularityBytesMin, " to ", bitmap::kGranularityBytesMax),
                  {{"node", node_name_}, {"bitmap", name}, {"granularity", granularity}});
   }
-  if (DirtyBitmap::GranuleCount(size_bytes(), granularity_bytes) > bitmap::kGranuleCountMax) {
+  if (DirtyBitmap::GranuleCount(size_bytes, granularity_bytes) > bitmap::kGranuleCountMax) {
     return Error(
         Reason::kLimitReached,
         absl::StrCat("cannot add bitmap '", name, "' to node '", node_name_, "': granularity ",
-                     granularity, " is too small for ", size_bytes(), " bytes"),
+                     granularity, " is too small for ", size_bytes, " bytes"),
         {{"node", node_name_}, {"bitmap", name}, {"granularity", granularity}});
   }
   return absl::OkStatus();
 }
 
-absl::Status BitmapStore::CheckAdd(const AddRequest& request, uint64_t granularity_bytes) const {
+absl::Status BitmapStore::CheckAdd(const AddRequest& request, uint64_t size_bytes,
+                                   uint64_t granularity_bytes) const {
   const auto refuse = [&](Reason reason, absl::string_view why) {
     return Error(
         reason,
@@ -204,7 +246,7 @@ absl::Status BitmapStore::CheckAdd(const AddRequest& request, uint64_t granulari
                   absl::StrCat("the name is ", request.name.size(), " bytes long, more than the ",
                                kBitmapNameLengthMax, " that are allowed"));
   }
-  RETURN_IF_ERROR(CheckGranularity(request.name, granularity_bytes));
+  RETURN_IF_ERROR(CheckGranularity(request.name, size_bytes, granularity_bytes));
   if (Has(request.name)) return refuse(Reason::kBitmapExists, "it has one of that name already");
   if (bitmaps_.size() >= kBitmapsPerNodeMax) {
     return refuse(Reason::kLimitReached, absl::StrCat("it has ", kBitmapsPerNodeMax, " already"));
@@ -218,9 +260,11 @@ absl::Status BitmapStore::CheckAdd(const AddRequest& request, uint64_t granulari
 absl::StatusOr<Change> BitmapStore::Add(const AddRequest& request) {
   const uint64_t granularity_bytes =
       request.granularity_bytes.value_or(default_granularity_bytes());
-  RETURN_IF_ERROR(CheckAdd(request, granularity_bytes));
+  // Asked once: the disk may grow at any moment. Whoever finds the bitmap finds it grown, too.
+  const uint64_t disk_bytes = size_bytes();
+  RETURN_IF_ERROR(CheckAdd(request, disk_bytes, granularity_bytes));
   Bitmap* bitmap =
-      Insert(request.name, std::make_shared<DirtyBitmap>(size_bytes(), granularity_bytes),
+      Insert(request.name, std::make_shared<DirtyBitmap>(disk_bytes, granularity_bytes),
              !request.disabled);
   bitmap->persistent_ = request.persistent;
   Publish();
@@ -294,9 +338,10 @@ absl::StatusOr<Change> BitmapStore::Merge(absl::string_view target,
 }
 
 absl::StatusOr<Bitmap*> BitmapStore::AddAnonymous(uint64_t granularity_bytes, bool enabled) {
-  RETURN_IF_ERROR(CheckGranularity("", granularity_bytes));
+  const uint64_t disk_bytes = size_bytes();
+  RETURN_IF_ERROR(CheckGranularity("", disk_bytes, granularity_bytes));
   Bitmap* bitmap =
-      Insert("", std::make_shared<DirtyBitmap>(size_bytes(), granularity_bytes), enabled);
+      Insert("", std::make_shared<DirtyBitmap>(disk_bytes, granularity_bytes), enabled);
   Publish();
   return bitmap;
 }

@@ -43,6 +43,9 @@ class BitmapStore {
   // `driver` is asked about size, clusters and storing; it must live as long as the store.
   BitmapStore(std::string node_name, bool node_read_only, Driver* driver,
               std::shared_ptr<TrackedBitmaps> tracked);
+  // The node's driver has been exchanged: the bitmaps stay, and take on the size of the new disk.
+  // Persistent ones are as read-only as the node is now.
+  void ChangeDriver(Driver* driver, bool node_read_only);
   // In the order of the image's directory; the last one counts as the newest. Part of making a
   // node.
   void Load(std::vector<StoredBitmap> bitmaps);
@@ -61,14 +64,19 @@ class BitmapStore {
   // SIZES_DIFFER.
   absl::StatusOr<Change> Merge(absl::string_view target, absl::Span<const Bitmap* const> sources);
 
-  // BITMAP_NOT_FOUND. Valid until removed.
-  absl::StatusOr<Bitmap*> Find(absl::string_view name) const;
+  // BITMAP_NOT_FOUND. Valid until removed. Its bits are of the disk's size: where the disk can
+  // change its size by itself (a raw node over a file that grows), they follow now.
+  absl::StatusOr<Bitmap*> Find(absl::string_view name);
   // OK, or BITMAP_BUSY, BITMAP_INCONSISTENT, BITMAP_READ_ONLY.
   absl::Status Check(const Bitmap& bitmap, BitmapUse use) const;
   // Newest first, anonymous ones included.
   std::vector<BitmapInfo> List() const;
-  // BITMAP_INCONSISTENT if one of them forbids changing the disk's size.
-  absl::Status CheckResize() const;
+  // BITMAP_INCONSISTENT if one of them forbids changing the disk's size, LIMIT_REACHED if one of
+  // them cannot follow to `size_bytes`.
+  absl::Status CheckResize(uint64_t size_bytes) const;
+  // All take on the size of the disk: grown space is clean, what is cut off is forgotten. One that
+  // cannot, because it would have too many granules, is inconsistent from now on.
+  void FollowDisk();
   uint64_t default_granularity_bytes() const;
   // Persistent ones for Driver::Close, newest first, as QEMU writes them: so a reload reverses the
   // order in which they are listed.
@@ -97,11 +105,14 @@ class BitmapStore {
                 const bitmap::DirtyBitmap* not_copied);
 
  private:
-  absl::StatusOr<Bitmap*> FindFor(absl::string_view name, BitmapUse use) const;
+  absl::StatusOr<Bitmap*> FindFor(absl::string_view name, BitmapUse use);
+  bool CanFollow(const Bitmap& bitmap, uint64_t size_bytes) const;
   absl::StatusOr<Change> SetEnabled(absl::string_view name, bool enabled);
   bool Has(absl::string_view name) const;
-  absl::Status CheckAdd(const AddRequest& request, uint64_t granularity_bytes) const;
-  absl::Status CheckGranularity(absl::string_view name, uint64_t granularity_bytes) const;
+  absl::Status CheckAdd(const AddRequest& request, uint64_t size_bytes,
+                        uint64_t granularity_bytes) const;
+  absl::Status CheckGranularity(absl::string_view name, uint64_t size_bytes,
+                                uint64_t granularity_bytes) const;
   // A new one, recording unless `enabled` is false; not published yet.
   Bitmap* Insert(std::string name, std::shared_ptr<bitmap::DirtyBitmap> bits, bool enabled);
   uint64_t size_bytes() const;
@@ -111,9 +122,10 @@ class BitmapStore {
 
   // Constant after construction.
   const std::string node_name_;
-  const bool node_read_only_;
-  Driver* const driver_;
   const std::shared_ptr<TrackedBitmaps> tracked_;
+
+  bool node_read_only_;
+  Driver* driver_;
 
   // Oldest first.
   std::list<std::unique_ptr<Bitmap>> bitmaps_;

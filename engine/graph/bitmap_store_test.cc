@@ -299,7 +299,7 @@ TEST(BitmapState, AnInconsistentBitmapCanOnlyBeRemoved) {
   EXPECT_FALSE(world.Info("b").recording);
   world.Write(0);
   EXPECT_EQ(world.Info("b").count_bytes, 0);
-  EXPECT_EQ(ReasonOf(world.store.CheckResize()), Reason::kBitmapInconsistent);
+  EXPECT_EQ(ReasonOf(world.store.CheckResize(kDiskBytes)), Reason::kBitmapInconsistent);
   EXPECT_EQ(ReasonOf(world.store.Add({.name = "b"}).status()), Reason::kBitmapExists);
   // It is stored again as it was found.
   EXPECT_TRUE(world.store.Stored()[0].inconsistent);
@@ -307,7 +307,7 @@ TEST(BitmapState, AnInconsistentBitmapCanOnlyBeRemoved) {
   others.erase("remove");
   ExpectRefused(world, Reason::kBitmapInconsistent, others);
   world.store.Remove("b")->commit();
-  EXPECT_TRUE(world.store.CheckResize().ok());
+  EXPECT_TRUE(world.store.CheckResize(kDiskBytes).ok());
 }
 
 TEST(BitmapState, APersistentBitmapOfAReadOnlyNodeCanBeReadAndDisabled) {

@@ -353,19 +353,4 @@ absl::Status Graph::CheckNotBlocked(const Node& node, Operation operation) {
   return absl::OkStatus();
 }
 
-// ---- Resize ----
-
-absl::StatusOr<Edge*> Graph::BeginResize(Node* node) {
-  RETURN_IF_ERROR(CheckNotBlocked(*node, Operation::kResize));
-  for (const Edge* edge : node->parents_) {
-    if (edge->policy_ == ChildPolicy::kBacking) {
-      return Busy(*node, absl::StrCat("in use as the backing image of ", edge->User()));
-    }
-  }
-  RETURN_IF_ERROR(node->bitmaps_.CheckResize());
-  return Attach(node, {.user = "block_resize",
-                       .permissions = {.used = storage::kPermissionResize},
-                       .gated = false});
-}
-
 }  // namespace tidemark::graph

@@ -140,10 +140,18 @@ class Graph {
 
   // ---- Resize ----
 
-  // May the disk's size be changed? Checks blocks, images above, bitmaps and permissions, and
-  // attaches the edge to resize by, which is not gated. Then close the ports above, resize through
-  // the edge's port on a worker (bitmaps follow by themselves), and Detach.
-  absl::StatusOr<Edge*> BeginResize(Node* node);
+  // A disk's size is that of every node that shows it: the file below a raw node that is resized,
+  // and the raw nodes and filters above that file, change theirs with it.
+
+  // May the node's size become `size_bytes`? Checks blocks, and for all whose size changes with it
+  // images above, bitmaps and permissions; attaches the edge to resize by, which is not gated. Then
+  // close PortsToResize, resize through the edge's port on a worker, and EndResize, also if that
+  // failed.
+  absl::StatusOr<Edge*> BeginResize(Node* node, uint64_t size_bytes);
+  // The ports of all gated users who see the size of `node` or of what it is resized through.
+  std::vector<std::shared_ptr<Port>> PortsToResize(Node* node) const;
+  // The bitmaps of all that changed take on the new size; detaches the edge.
+  void EndResize(Edge* edge);
 
  private:
   std::string GenerateName();
@@ -152,6 +160,8 @@ class Graph {
   // Takes the node out, and those below that live by it.
   void Extract(Node* node, RemovedNodes* removed);
   void Erase(Edge* edge);
+  // `node`, and all whose size changes with its size.
+  static std::vector<Node*> NodesOfOneSize(Node* node);
   // Makes `edges`, which all lead to one node, lead to `child`; nothing changes if permissions
   // forbid it. (By value: moving an edge changes the lists of its nodes.)
   absl::Status Repoint(std::vector<Edge*> edges, Node* child);

@@ -298,10 +298,10 @@ TEST_F(GraphTest, ABlockForbidsOnlyWhatItSays) {
 TEST_F(GraphTest, AFreeDiskIsResizedAndItsBitmapsFollow) {
   Node* disk = AddImage("disk0");
   ASSERT_TRUE(disk->bitmaps().Add({.name = "b"}).ok());
-  auto edge = graph.BeginResize(disk);
+  auto edge = graph.BeginResize(disk, 2 * kDiskBytes);
   ASSERT_TRUE(edge.ok()) << edge.status();
   ASSERT_TRUE((*edge)->port()->Resize(2 * kDiskBytes).ok());
-  graph.Detach(*edge);
+  graph.EndResize(*edge);
   EXPECT_EQ(disk->storage()->size_bytes(), 2 * kDiskBytes);
   EXPECT_EQ((*disk->bitmaps().Find("b"))->bits()->size_bytes(), 2 * kDiskBytes);
 }
@@ -309,17 +309,21 @@ TEST_F(GraphTest, AFreeDiskIsResizedAndItsBitmapsFollow) {
 TEST_F(GraphTest, WhoeverCountsOnTheSizeKeepsItFromBeingChanged) {
   Node* base = AddImage("base");
   Node* top = AddImage("top", base);
-  ExpectRefused(graph.BeginResize(base).status(), Reason::kNodeBusy, "node 'top'");
+  ExpectRefused(graph.BeginResize(base, 2 * kDiskBytes).status(), Reason::kNodeBusy, "node 'top'");
   Edge* guest = Use(top, kGuest);
-  ExpectRefused(graph.BeginResize(top).status(), Reason::kPermissionConflict, "'resize'");
+  ExpectRefused(graph.BeginResize(top, 2 * kDiskBytes).status(), Reason::kPermissionConflict,
+                "'resize'");
   graph.Detach(guest);
   Node* filter = AddFilter("filter", top);
   Use(filter, kReader);
-  ExpectRefused(graph.BeginResize(top).status(), Reason::kPermissionConflict, "node 'filter'");
+  ExpectRefused(graph.BeginResize(top, 2 * kDiskBytes).status(), Reason::kPermissionConflict,
+                "node 'filter'");
   graph.Block(top, Operation::kResize, "in use by block job 'j' (backup)");
-  ExpectRefused(graph.BeginResize(top).status(), Reason::kNodeBusy, "block job 'j'");
+  ExpectRefused(graph.BeginResize(top, 2 * kDiskBytes).status(), Reason::kNodeBusy,
+                "block job 'j'");
   Node* read_only = AddImage("ro", nullptr, {.read_only = true});
-  ExpectRefused(graph.BeginResize(read_only).status(), Reason::kNodeReadOnly, "'ro'");
+  ExpectRefused(graph.BeginResize(read_only, 2 * kDiskBytes).status(), Reason::kNodeReadOnly,
+                "'ro'");
 }
 
 TEST_F(GraphTest, AnInconsistentBitmapForbidsResize) {
@@ -327,7 +331,8 @@ TEST_F(GraphTest, AnInconsistentBitmapForbidsResize) {
       {.name = "disk0",
        .driver = NewDriver(),
        .bitmaps = {{"b", true, true, std::make_shared<bitmap::DirtyBitmap>(kDiskBytes, 65536)}}});
-  ExpectRefused(graph.BeginResize(disk).status(), Reason::kBitmapInconsistent, "'b'");
+  ExpectRefused(graph.BeginResize(disk, 2 * kDiskBytes).status(), Reason::kBitmapInconsistent,
+                "'b'");
   EXPECT_TRUE(disk->parents().empty());
 }
 

@@ -52,6 +52,12 @@ Permissions FormatFilePermissions(const Permissions& users, bool read_only) {
   return result;
 }
 
+Permissions WindowPermissions(const Permissions& users) {
+  Permissions result = users;
+  result.shared &= ~kPermissionResize;
+  return result;
+}
+
 Permissions CopyBeforeWritePermissions(const Permissions& users, bool has_users) {
   Permissions result = users;
   if (!has_users) return result;
@@ -69,6 +75,8 @@ Permissions ChildPermissions(ChildPolicy policy, const Permissions& users, bool 
       return fixed;
     case ChildPolicy::kFilter:
       return users;
+    case ChildPolicy::kWindow:
+      return WindowPermissions(users);
     case ChildPolicy::kCopyBeforeWrite:
       return CopyBeforeWritePermissions(users, has_users);
     case ChildPolicy::kFormatFile:

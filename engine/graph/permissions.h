@@ -35,8 +35,11 @@ absl::Status CheckAgreement(absl::string_view node_name, absl::Span<const Permis
 enum class ChildPolicy {
   // What the edge was attached with, always.
   kFixed,
-  // The node's users reach through it: raw, filters.
+  // The node's users reach through it, and it is as large as the child: raw, filters.
   kFilter,
+  // As kFilter, but it shows a part of the child (raw with an offset or a size): nobody else may
+  // change the child's size.
+  kWindow,
   // As kFilter, and others may neither write nor resize while the filter has users: a copy before
   // write must see every change.
   kCopyBeforeWrite,

@@ -10,6 +10,15 @@ namespace tidemark::graph {
 
 using storage::Placement;
 
+namespace {
+
+bool CanFollow(const bitmap::DirtyBitmap& bits, uint64_t size_bytes) {
+  return bitmap::DirtyBitmap::GranuleCount(size_bytes, bits.granularity_bytes()) <=
+         bitmap::kGranuleCountMax;
+}
+
+}  // namespace
+
 void TrackedBitmaps::Set(List recording, List all) {
   MutexLock lock(&mutex_);
   recording_ = std::move(recording);
@@ -26,13 +35,9 @@ void TrackedBitmaps::MarkEach(Range range, uint64_t size_bytes) {
 absl::Status TrackedBitmaps::CheckResize(uint64_t size_bytes) {
   MutexLock lock(&mutex_);
   for (const auto& bits : all_) {
-    const uint64_t granularity_bytes = bits->granularity_bytes();
-    if (bitmap::DirtyBitmap::GranuleCount(size_bytes, granularity_bytes) <=
-        bitmap::kGranuleCountMax) {
-      continue;
-    }
+    if (CanFollow(*bits, size_bytes)) continue;
     return Error(Reason::kLimitReached,
-                 absl::StrCat("a bitmap of granularity ", granularity_bytes,
+                 absl::StrCat("a bitmap of granularity ", bits->granularity_bytes(),
                               " cannot follow to a disk of ", size_bytes, " bytes"));
   }
   return absl::OkStatus();
@@ -43,11 +48,17 @@ void TrackedBitmaps::Resize(uint64_t size_bytes) {
   ResizeEach(size_bytes);
 }
 
+void TrackedBitmaps::Follow(const storage::Storage& disk) {
+  MutexLock lock(&mutex_);
+  // Asked now: a mark that is made later knows of at least this size.
+  ResizeEach(disk.size_bytes());
+}
+
 void TrackedBitmaps::ResizeEach(uint64_t size_bytes) {
   for (const auto& bits : all_) {
     if (bits->size_bytes() == size_bytes) continue;
-    const absl::Status status = bits->Resize(size_bytes);
-    CHECK(status.ok());
+    // One that cannot stays as it is: whoever looks for it by its name will see.
+    bits->Resize(size_bytes).IgnoreError();
   }
 }
 

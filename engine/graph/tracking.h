@@ -40,6 +40,9 @@ class TrackedBitmaps {
     return CheckResize(range.offset_bytes + range.length_bytes);
   }
   void Resize(uint64_t size_bytes);
+  // Takes on the size that `disk` has by itself. One that cannot stays as it is: its owner will
+  // see.
+  void Follow(const storage::Storage& disk);
 
  private:
   void MarkEach(Range range, uint64_t size_bytes);

@@ -11,8 +11,8 @@
 namespace tidemark::job {
 namespace {
 
-absl::Status CheckDisks(const BackupOptions& options, const BackupParts& parts) {
-  const uint64_t source_bytes = parts.source->size_bytes();
+absl::Status CheckDisks(const BackupOptions& options, const BackupParts& parts,
+                        uint64_t source_bytes) {
   const uint64_t target_bytes = parts.target->size_bytes();
   if (source_bytes != target_bytes) {
     return Error(
@@ -33,8 +33,7 @@ absl::Status CheckDisks(const BackupOptions& options, const BackupParts& parts) 
 
 // What is still to be copied is kept in memory.
 absl::Status CheckSize(const BackupOptions& options, const BackupParts& parts,
-                       uint64_t cluster_bytes) {
-  const uint64_t source_bytes = parts.source->size_bytes();
+                       uint64_t source_bytes, uint64_t cluster_bytes) {
   if (bitmap::DirtyBitmap::GranuleCount(source_bytes, cluster_bytes) <= bitmap::kGranuleCountMax) {
     return absl::OkStatus();
   }
@@ -47,8 +46,8 @@ absl::Status CheckSize(const BackupOptions& options, const BackupParts& parts,
 
 absl::StatusOr<std::unique_ptr<bitmap::DirtyBitmap>> WhatToCopy(const BackupOptions& options,
                                                                 const BackupParts& parts,
+                                                                uint64_t source_bytes,
                                                                 uint64_t cluster_bytes) {
-  const uint64_t source_bytes = parts.source->size_bytes();
   const bool by_bitmap =
       options.sync == SyncMode::kIncremental || options.sync == SyncMode::kBitmap;
   if (!by_bitmap) {
@@ -70,12 +69,14 @@ absl::StatusOr<std::unique_ptr<bitmap::DirtyBitmap>> WhatToCopy(const BackupOpti
 
 absl::StatusOr<std::unique_ptr<BackupJob>> BackupJob::Make(const BackupOptions& options,
                                                            BackupParts parts, BackupHooks hooks) {
-  RETURN_IF_ERROR(CheckDisks(options, parts));
+  // Asked once: until the filter is in its place, the source may grow at any moment.
+  const uint64_t source_bytes = parts.source->size_bytes();
+  RETURN_IF_ERROR(CheckDisks(options, parts, source_bytes));
   CopyOptions copy;
   copy.cluster_bytes =
       std::max(CopyClusterBytes(parts.target->limits()), options.min_cluster_bytes);
   RETURN_IF_ERROR(ValidatePerformance(options, copy.cluster_bytes));
-  RETURN_IF_ERROR(CheckSize(options, parts, copy.cluster_bytes));
+  RETURN_IF_ERROR(CheckSize(options, parts, source_bytes, copy.cluster_bytes));
   copy.only_top_layer = options.sync == SyncMode::kTop;
   copy.only_guest_writes = options.sync == SyncMode::kNone;
   copy.write_through = parts.target_shows_source;
@@ -87,7 +88,7 @@ absl::StatusOr<std::unique_ptr<BackupJob>> BackupJob::Make(const BackupOptions& 
     copy.workers_max = static_cast<int>(*options.max_workers);
   }
   ASSIGN_OR_RETURN(std::unique_ptr<bitmap::DirtyBitmap> to_copy,
-                   WhatToCopy(options, parts, copy.cluster_bytes));
+                   WhatToCopy(options, parts, source_bytes, copy.cluster_bytes));
   std::shared_ptr<BlockCopy> block_copy = BlockCopy::Make(
       parts.source, parts.target, std::move(to_copy), copy, parts.workers, parts.clock);
   // Not make_unique: the constructor is private.

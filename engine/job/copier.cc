@@ -219,7 +219,6 @@ std::shared_ptr<BlockCopy> BlockCopy::Make(std::shared_ptr<storage::Storage> sou
                                            const CopyOptions& options, const CopyWorkers& workers,
                                            Clock* clock) {
   CHECK(to_copy->granularity_bytes() == options.cluster_bytes);
-  CHECK(source->size_bytes() == to_copy->size_bytes());
   return std::make_shared<TwoPathCopy>(std::move(source), std::move(target), std::move(to_copy),
                                        options, workers, clock);
 }

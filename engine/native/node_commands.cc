@@ -31,15 +31,15 @@ absl::Status BlockResize(Engine& engine, const std::string& name, uint64_t size_
   ASSIGN_OR_RETURN(graph::Edge* const edge,
                    engine.threads.OnEngine([&]() -> absl::StatusOr<graph::Edge*> {
                      ASSIGN_OR_RETURN(graph::Node* const node, engine.graph.Find(name));
-                     ports = engine.graph.PortsAbove({node});
-                     return engine.graph.BeginResize(node);
+                     ports = engine.graph.PortsToResize(node);
+                     return engine.graph.BeginResize(node, size_bytes);
                    }));
   absl::Status status;
   {
     graph::Quiesce quiesce(std::move(ports));
     status = edge->port()->Resize(size_bytes);
+    engine.threads.OnEngine([&] { engine.graph.EndResize(edge); });
   }
-  engine.threads.OnEngine([&] { engine.graph.Detach(edge); });
   return Annotate(status, absl::StrCat("cannot resize node \"", name, "\" to ", size_bytes));
 }
 

@@ -255,8 +255,11 @@ absl::StatusOr<graph::Node*> Opener::OpenRawNode(const BlockdevOptions& options,
   const std::string filename =
       threads_.OnEngine([&] { return file->child()->WithoutFilters()->driver().filename(); });
   spec.driver = std::make_shared<PlainDriver>("raw", filename, std::move(window));
+  const bool shows_all = slice.offset_bytes == 0 && !slice.size_bytes.has_value();
   spec.children.push_back(
-      {.edge = file, .role = graph::kRoleFile, .policy = graph::ChildPolicy::kFilter});
+      {.edge = file,
+       .role = graph::kRoleFile,
+       .policy = shows_all ? graph::ChildPolicy::kFilter : graph::ChildPolicy::kWindow});
   ASSIGN_OR_RETURN(graph::Node* const node, Add(std::move(spec)));
   children.Release();
   return node;

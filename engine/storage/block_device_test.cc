@@ -67,6 +67,19 @@ TEST_F(BlockDeviceTest, HasTheSizeOfTheDeviceAndCannotGrow) {
   EXPECT_EQ(file->size_bytes(), kSizeBytes);
 }
 
+TEST_F(BlockDeviceTest, ADeviceThatWasExtendedIsTakenOver) {
+  const auto file = Open();
+  ASSERT_EQ(truncate(TestPath("backing.img").c_str(), 2 * kSizeBytes), 0);
+  ASSERT_EQ(RunTool({kLosetup, "--set-capacity", device_}).exit_code, 0);
+  EXPECT_EQ(file->size_bytes(), kSizeBytes);
+  EXPECT_EQ(DetailsOf(file->Resize(3 * kSizeBytes))->reason, Reason::kFeatureUnsupported);
+  EXPECT_EQ(file->size_bytes(), kSizeBytes);
+  ASSERT_EQ(file->Resize(2 * kSizeBytes), absl::OkStatus());
+  EXPECT_EQ(file->size_bytes(), 2 * kSizeBytes);
+  EXPECT_EQ(Fill(*file, {kSizeBytes, 512}, 'x'), absl::OkStatus());
+  EXPECT_EQ(ReadBack(*file, {kSizeBytes, 512}), std::string(512, 'x'));
+}
+
 TEST_F(BlockDeviceTest, ZeroesWholeSectorsAndParts) {
   for (const bool discards : {false, true}) {
     for (const bool may_unmap : {false, true}) {

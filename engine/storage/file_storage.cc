@@ -275,9 +275,19 @@ absl::Status FileStorage::Flush() {
 absl::Status FileStorage::Resize(uint64_t size_bytes) {
   RETURN_IF_ERROR(CheckChange("resize", {0, size_bytes}));
   if (is_block_device_) {
-    if (size_bytes == size_bytes_) return absl::OkStatus();
+    // Others resize it; whoever names the size that it has now takes that over.
+    uint64_t device_bytes = 0;
+    if (ioctl(data_file_.buffered_fd, BLKGETSIZE64, &device_bytes) != 0) {
+      return ErrnoStatus(errno, absl::StrCat("cannot look at \"", path_, "\""));
+    }
+    if (size_bytes == device_bytes) {
+      size_bytes_ = device_bytes;
+      NoteWritten({});
+      return absl::OkStatus();
+    }
     return Error(Reason::kFeatureUnsupported,
-                 absl::StrCat("cannot resize block device \"", path_, "\" to ", size_bytes),
+                 absl::StrCat("cannot resize block device \"", path_, "\" to ", size_bytes,
+                              " bytes: it has ", device_bytes),
                  {{"filename", path_}});
   }
   if (ftruncate(data_file_.buffered_fd, size_bytes) != 0) {

@@ -43,7 +43,8 @@ class FileStorage final : public File {
   absl::Status WriteZeroes(Range range, ZeroOptions options = {}) override;
   absl::Status Discard(Range range) override;
   absl::Status Flush() override;
-  // FEATURE_UNSUPPORTED for a block device.
+  // FEATURE_UNSUPPORTED for a block device, unless it has that size already: then that is taken
+  // over.
   absl::Status Resize(uint64_t size_bytes) override;
   absl::StatusOr<Extent> Map(Range range) override;
   absl::StatusOr<std::unique_ptr<Placement>> PlaceRead(Range range) override;
