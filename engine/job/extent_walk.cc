@@ -2,7 +2,8 @@
 
 #include <algorithm>
 
-#include "engine/base/check.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 
 namespace tidemark::job {
@@ -40,7 +41,10 @@ absl::StatusOr<std::vector<Stretch>> WalkExtents(storage::Storage* disk, Range r
   Holds partial = Holds::kData;
   while (at < range.end_bytes()) {
     ASSIGN_OR_RETURN(const storage::Extent extent, disk->Map(Range::FromTo(at, range.end_bytes())));
-    CHECK(extent.range.offset_bytes == at && !extent.range.empty());
+    if (extent.range.offset_bytes != at || extent.range.empty()) {
+      return Error(Reason::kIoError, absl::StrCat("asked what is at ", at, ", the disk told of ",
+                                                  extent.range.ToString()));
+    }
     const uint64_t end = std::min(extent.range.end_bytes(), range.end_bytes());
     const Holds holds = Judge(extent, only_top_layer);
     if (at == partial_begin) {

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
+#include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "engine/nbd/protocol.h"
 
@@ -48,8 +50,12 @@ absl::StatusOr<std::vector<StatusExtent>> StatusFromMap(storage::Storage& storag
   while (!range.empty()) {
     RETURN_IF_ERROR(client.Check());
     ASSIGN_OR_RETURN(const storage::Extent extent, storage.Map(range));
-    CHECK(extent.range.offset_bytes == range.offset_bytes && !extent.range.empty() &&
-          extent.range.length_bytes <= range.length_bytes);
+    if (extent.range.offset_bytes != range.offset_bytes || extent.range.empty() ||
+        extent.range.length_bytes > range.length_bytes) {
+      return Error(Reason::kIoError,
+                   absl::StrCat("asked what ", range.ToString(), " holds, the disk told of ",
+                                extent.range.ToString()));
+    }
     if (!list.Add(extent.range.length_bytes, FlagsOf(extent, kind))) break;
     range = Range::FromTo(extent.range.end_bytes(), range.end_bytes());
   }

@@ -116,7 +116,11 @@ absl::Status Refcounts::Take(uint64_t first_cluster, uint64_t clusters) {
     ASSIGN_OR_RETURN(RefcountBlocks::Block* const block, blocks_.Find(index));
     uint64_t i = cluster & (geometry_.refcounts_per_block() - 1);
     for (; i < block->size() && cluster < first_cluster + clusters; ++i, ++cluster) {
-      CHECK(block->Get(i) == 0);
+      // Found to be free a moment ago; but the block may have been read from the file again since.
+      if (block->Get(i) != 0) {
+        return health_.Corrupt(absl::StrCat("the refcount of cluster ", cluster,
+                                            " has been changed by somebody else"));
+      }
       block->Set(i, 1);
     }
     used_end_ = std::max(used_end_, cluster);
