@@ -51,6 +51,7 @@ class CopyBeforeWriteDriver final : public Driver {
       : storage_(std::make_shared<CopyBeforeWriteStorage>(std::move(source), std::move(captor))) {}
 
   absl::string_view name() const override { return "copy-before-write"; }
+  bool is_filter() const override { return true; }
   std::shared_ptr<storage::Storage> storage() override { return storage_; }
   absl::Status Close(std::vector<StoredBitmap>) override { return absl::OkStatus(); }
 

@@ -34,6 +34,9 @@ class Driver {
   virtual absl::string_view name() const = 0;
   // The file's path or what QEMU would show in its place; may be empty. Any thread.
   virtual std::string filename() const { return ""; }
+  // Shows the disk in its child `file` as it is, all of it and nothing of its own: raw that is no
+  // window, copy-before-write. Any thread.
+  virtual bool is_filter() const { return false; }
   // The data, without bitmaps and node options: the node adds those. The same object always. Any
   // thread.
   virtual std::shared_ptr<storage::Storage> storage() = 0;
@@ -42,6 +45,11 @@ class Driver {
   // refuses with IMAGE_LOCKED if another process stands against it. Engine thread: must not wait.
   // After a refusal elsewhere it is called again with the old permissions, which it must accept.
   virtual absl::Status SetPermissions(const Permissions&) { return absl::OkStatus(); }
+
+  // What the disk shows where it holds nothing itself is another disk from now on, or zeroes
+  // (null). For drivers with a backing disk; nothing at all is in flight at the node. Engine
+  // thread: must not wait.
+  virtual void SetBacking(std::shared_ptr<storage::Storage>) {}
 
   // Whether a bitmap can be stored in the image when it closes. Engine thread: must not wait.
   virtual absl::Status CheckStorable(absl::string_view node_name, absl::string_view bitmap_name,

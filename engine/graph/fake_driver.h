@@ -30,6 +30,7 @@ class FakeDriver final : public Driver {
     permissions = wanted;
     return absl::OkStatus();
   }
+  void SetBacking(std::shared_ptr<storage::Storage> disk) override { backing = std::move(disk); }
   absl::Status CheckStorable(absl::string_view node_name, absl::string_view bitmap_name,
                              uint64_t granularity_bytes) override {
     if (stores_bitmaps) return absl::OkStatus();
@@ -45,7 +46,8 @@ class FakeDriver final : public Driver {
   bool stores_bitmaps = false;
   absl::Status close_status;
 
-  Permissions permissions;  // As last accepted.
+  Permissions permissions;                    // As last accepted.
+  std::shared_ptr<storage::Storage> backing;  // As last set.
   std::vector<StoredBitmap> stored;
   // Drivers that share a clock tell in which order they were closed; 0 is not closed.
   std::shared_ptr<int> close_clock = std::make_shared<int>(0);

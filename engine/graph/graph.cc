@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/algorithm/container.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
@@ -92,8 +91,8 @@ absl::StatusOr<Node*> Graph::AddNode(NodeSpec spec) {
                  {{"node", spec.name}});
   }
 
-  nodes_.emplace_front(
-      new Node(spec.name, std::move(spec.driver), spec.options, spec.ownership, spec.hidden));
+  nodes_.emplace_front(new Node(spec.name, std::move(spec.driver), spec.options, spec.ownership,
+                                spec.hidden, spec.is_job_filter));
   Node* node = nodes_.front().get();
   node->depth_ = depth;
   std::vector<Edge> before;
@@ -274,62 +273,6 @@ absl::Status Graph::ChangePermissions(Edge* edge, const Permissions& permissions
   absl::Status status = UpdatePermissions({edge->child_});
   if (!status.ok()) edge->fixed_ = before;
   return status;
-}
-
-std::vector<std::shared_ptr<Port>> Graph::PortsAbove(absl::Span<Node* const> nodes) const {
-  std::vector<std::shared_ptr<Port>> ports;
-  absl::flat_hash_set<const Node*> seen(nodes.begin(), nodes.end());
-  std::vector<const Node*> waiting(seen.begin(), seen.end());
-  while (!waiting.empty()) {
-    const Node* node = waiting.back();
-    waiting.pop_back();
-    for (const Edge* edge : node->parents_) {
-      if (edge->parent_ == nullptr) {
-        if (edge->gated_) ports.push_back(edge->port_);
-      } else if (seen.insert(edge->parent_).second) {
-        waiting.push_back(edge->parent_);
-      }
-    }
-  }
-  return ports;
-}
-
-// ---- Filters ----
-
-absl::Status Graph::Repoint(std::vector<Edge*> edges, Node* child) {
-  const auto move = [](Edge* edge, Node* to) {
-    std::vector<Edge*>& parents = edge->child_->parents_;
-    parents.erase(absl::c_find(parents, edge));
-    edge->child_ = to;
-    to->parents_.push_back(edge);
-  };
-  if (edges.empty()) return absl::OkStatus();
-  Node* const before = edges.front()->child_;
-  for (Edge* edge : edges) move(edge, child);
-  if (absl::Status status = UpdatePermissions({before, child}); !status.ok()) {
-    for (Edge* edge : edges) move(edge, before);
-    return status;
-  }
-  for (Edge* edge : edges) edge->port_->Retarget(child->storage_);
-  return absl::OkStatus();
-}
-
-absl::Status Graph::InsertFilter(Node* filter, Node* below) {
-  CHECK(filter->parents_.empty() && filter->filtered() == below);
-  for (const auto& port : PortsAbove({below})) CHECK(port->closed());
-  std::vector<Edge*> edges;
-  for (Edge* edge : below->parents_) {
-    const bool moves = edge->parent_ == nullptr ? edge->gated_ : !filter->Reaches(edge->parent_);
-    if (moves) edges.push_back(edge);
-  }
-  return Repoint(edges, filter);
-}
-
-absl::Status Graph::RemoveFilter(Node* filter) {
-  Node* const below = filter->filtered();
-  CHECK(below != nullptr);
-  for (const auto& port : PortsAbove({filter})) CHECK(port->closed());
-  return Repoint(filter->parents_, below);
 }
 
 // ---- What jobs forbid ----

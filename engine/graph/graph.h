@@ -28,10 +28,12 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "engine/graph/change.h"
 #include "engine/graph/node.h"
 
 namespace tidemark::graph {
@@ -49,8 +51,19 @@ struct NodeSpec {
   Ownership ownership = Ownership::kMonitor;
   // Not listed until a node above it is added.
   bool hidden = false;
+  // A job puts it in, and takes it out again.
+  bool is_job_filter = false;
   std::vector<ChildSpec> children;
   std::vector<StoredBitmap> bitmaps;  // Found in the image, in its order.
+};
+
+// What a node is, but for its name, its users and its bitmaps.
+struct NodeBody {
+  std::shared_ptr<Driver> driver;
+  NodeOptions options;
+  // All that it uses: edges that it has already, and others that were attached beforehand, which it
+  // takes over.
+  std::vector<ChildSpec> children;
 };
 
 struct AttachRequest {
@@ -120,6 +133,16 @@ class Graph {
   // nodes above them.
   std::vector<std::shared_ptr<Port>> PortsAbove(absl::Span<Node* const> nodes) const;
 
+  // The ports of all users of `nodes` and of the nodes above them, gated or not, and then those
+  // between nodes there, top first. With all closed, in this order (Quiesce), nothing whatever is
+  // in flight at `nodes`, and nothing begins until they are opened.
+  //
+  // A user that is not gated may hold a request at one port while it waits at another: a copy does,
+  // with its source and its target. Closed under such a one, the ports may never be empty. So first
+  // every job above is drained and makes no step meanwhile, old data of guests that waits to be
+  // written out included; and nobody closes these ports from within a request.
+  std::vector<std::shared_ptr<Port>> AllPortsAbove(absl::Span<Node* const> nodes) const;
+
   // ---- Filters ----
 
   // All who use `below` use `filter` instead, which has an edge to it and no users yet: but for
@@ -129,6 +152,29 @@ class Graph {
   // All who use `filter` use what it filters again; then RemoveNode it. The ports above are closed
   // (CHECKed).
   absl::Status RemoveFilter(Node* filter);
+
+  // ---- Exchange ----
+
+  // The uses of `from` for which `moves` says yes are uses of `to` from now on: the image that a
+  // snapshot goes on in, the copy that a mirror ends with. All or none: refused, nothing has
+  // changed, for a node that would be above itself (INVALID_COMBINATION), LIMIT_REACHED, and what
+  // permissions forbid. The ports above `from`, and also those of users that move without being
+  // gated, are closed (CHECKed). Sizes, bitmaps and data are the caller's business.
+  absl::Status Replace(Node* from, Node* to, absl::FunctionRef<bool(const Edge&)> moves);
+
+  // `node` is what `body` says from now on, for users that notice nothing: they keep their ports,
+  // and it keeps its name and its bitmaps, which go on recording. The ports of AllPortsAbove are
+  // closed (CHECKed). A refusal, for the reasons of Replace, leaves everything as it was.
+  //
+  // The driver that went is the caller's, to be closed once the change is committed. Edges that
+  // `body` does not name are let go: they keep what they have the use of until the commit detaches
+  // them (TakeOrphans). Until commit or undo nothing else is done with the node and its children.
+  absl::StatusOr<Change> Exchange(Node* node, NodeBody body);
+
+  // As an exchange of the edge to the backing disk alone, of an image that stays open: `backing`,
+  // attached beforehand, takes the place of the one it has, if any; null: there is none from now
+  // on.
+  absl::StatusOr<Change> SetBacking(Node* node, Edge* backing);
 
   // ---- What jobs forbid ----
 
@@ -160,11 +206,16 @@ class Graph {
   // Takes the node out, and those below that live by it.
   void Extract(Node* node, RemovedNodes* removed);
   void Erase(Edge* edge);
+  // Whether they are as deep as nodes may be, and below themselves, with the edges as they are.
+  static absl::Status UpdateDepths(absl::Span<Node* const> changed, int depth_max);
+  // Makes `child` the node that `edge` leads to.
+  static void Move(Edge* edge, Node* child);
+  absl::StatusOr<Change> ExchangeChildren(Node* node, std::vector<ChildSpec> children);
   // `node`, and all whose size changes with its size.
   static std::vector<Node*> NodesOfOneSize(Node* node);
-  // Makes `edges`, which all lead to one node, lead to `child`; nothing changes if permissions
-  // forbid it. (By value: moving an edge changes the lists of its nodes.)
-  absl::Status Repoint(std::vector<Edge*> edges, Node* child);
+  // Makes `edges`, which all lead to one node, lead to `child`; nothing changes if it is refused.
+  // (By value: moving an edge changes the lists of its nodes.)
+  absl::Status Repoint(std::vector<Edge*> edges, Node* child, int depth_max);
 
   std::list<std::unique_ptr<Node>> nodes_;  // Newest first.
   absl::flat_hash_map<std::string, Node*> by_name_;

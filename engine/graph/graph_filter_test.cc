@@ -62,7 +62,7 @@ TEST_F(GraphTest, ASecondFilterGoesBelowTheFirst) {
   }
   EXPECT_EQ(first->filtered(), second);
   EXPECT_EQ(second->filtered(), disk);
-  EXPECT_EQ(first->WithoutFilters(), disk);
+  EXPECT_EQ(first->WithoutJobFilters(), disk);
   // The first backup ends before the second.
   {
     Quiesce quiesce(graph.PortsAbove({first}));

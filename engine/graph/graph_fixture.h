@@ -95,6 +95,7 @@ class GraphTest : public testing::Test {
                                .driver = std::make_shared<CopyBeforeWriteDriver>(
                                    edge->port(), std::make_shared<NoCapture>()),
                                .ownership = Ownership::kEngine,
+                               .is_job_filter = true,
                                .children = {{edge, kRoleFile, ChildPolicy::kCopyBeforeWrite}}});
     EXPECT_TRUE(node.ok()) << node.status();
     return *node;

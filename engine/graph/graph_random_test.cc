@@ -50,6 +50,8 @@ class World {
   }
 
   int used_filters_removed() const { return used_filters_removed_; }
+  int nodes_replaced() const { return nodes_replaced_; }
+  int exchanges_undone() const { return exchanges_undone_; }
 
   void CheckAll() {
     for (Node* node : graph_.ListNodes()) {
@@ -77,6 +79,7 @@ class World {
                   ChildPermissions(edge->policy(), joined, !node->parents().empty(),
                                    node->read_only(), Permissions()));
         EXPECT_FALSE(edge->child()->Reaches(node)) << "a cycle";
+        EXPECT_GT(node->depth(), edge->child()->depth());
       }
     }
     for (Edge* user : users_) {
@@ -97,7 +100,7 @@ class World {
   bool MakeMove() {
     Node* node = PickNode();
     if (node == nullptr || Pick(8) == 0) return AddFile();
-    switch (Pick(7)) {
+    switch (Pick(10)) {
       case 0:
       case 1:
         return AddImage(node);
@@ -108,6 +111,10 @@ class World {
         return DetachUser();
       case 5:
         return Delete(node);
+      case 6:
+        return Replace(node);
+      case 7:
+        return Exchange(node);
       default:
         return node->filtered() != nullptr ? RemoveFilter(node) : InsertFilter(node);
     }
@@ -184,6 +191,45 @@ class World {
     return inserted;
   }
 
+  // Some or all of the uses of `from` are led to another node.
+  bool Replace(Node* from) {
+    Node* const to = PickNode();
+    const int which = Pick(3);
+    Quiesce quiesce(graph_.AllPortsAbove({from}));
+    const bool replaced =
+        graph_
+            .Replace(from, to,
+                     [&](const Edge& edge) {
+                       return which == 0 || (edge.parent() == nullptr) == (which == 1);
+                     })
+            .ok();
+    nodes_replaced_ += replaced && from != to;
+    return replaced;
+  }
+
+  // The node has another driver, with the same children or fewer, for good or for a moment.
+  bool Exchange(Node* node) {
+    if (node->filtered() != nullptr) return false;
+    NodeBody body = {.driver = NewDriver(), .options = {.read_only = Pick(3) == 0}};
+    for (Edge* edge : node->children()) {
+      if (Pick(3) != 0) body.children.push_back({edge, edge->role(), edge->policy()});
+    }
+    absl::StatusOr<Change> change = absl::UnknownError("");
+    {
+      Quiesce quiesce(graph_.AllPortsAbove({node}));
+      change = graph_.Exchange(node, std::move(body));
+      if (change.ok() && Pick(2) == 0) {
+        change->undo();
+        ++exchanges_undone_;
+        return false;
+      }
+    }
+    if (!change.ok()) return false;
+    change->commit();
+    CloseAll(graph_.TakeOrphans());
+    return true;
+  }
+
   bool RemoveFilter(Node* filter) {
     Quiesce quiesce(graph_.PortsAbove({filter}));
     used_filters_removed_ += !filter->parents().empty();
@@ -214,9 +260,14 @@ class World {
   Graph graph_;
   std::vector<Edge*> users_;
   int used_filters_removed_ = 0;
+  int nodes_replaced_ = 0;
+  int exchanges_undone_ = 0;
 };
 
 TEST(GraphRandom, TheRulesHoldWhateverIsDone) {
+  int used_filters_removed = 0;
+  int nodes_replaced = 0;
+  int exchanges_undone = 0;
   for (int seed = 1; seed <= kSeeds; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     World world(seed);
@@ -225,8 +276,14 @@ TEST(GraphRandom, TheRulesHoldWhateverIsDone) {
       world.CheckAll();
       if (testing::Test::HasFailure()) return;
     }
-    EXPECT_GT(world.used_filters_removed(), 0) << "nothing of interest happened";
+    used_filters_removed += world.used_filters_removed();
+    nodes_replaced += world.nodes_replaced();
+    exchanges_undone += world.exchanges_undone();
   }
+  // Else nothing of interest happened.
+  EXPECT_GT(used_filters_removed, kSeeds);
+  EXPECT_GT(nodes_replaced, kSeeds);
+  EXPECT_GT(exchanges_undone, kSeeds);
 }
 
 }  // namespace

@@ -73,7 +73,7 @@ TEST_F(GraphTest, ChainsAreWalkedThroughFilters) {
   EXPECT_EQ(base->backing_depth(), 0);
   EXPECT_EQ(top->backing_depth(), 2);
   EXPECT_EQ(top->backing(), filter);
-  EXPECT_EQ(filter->WithoutFilters(), middle);
+  EXPECT_EQ(filter->WithoutJobFilters(), middle);
   EXPECT_TRUE(top->Reaches(base));
   EXPECT_FALSE(base->Reaches(top));
 }

@@ -33,12 +33,13 @@ class Node {
   // Unique in its graph; "#block<n>" if nobody gave one. Constant: any thread.
   const std::string& name() const { return name_; }
   bool has_generated_name() const { return !name_.empty() && name_[0] == '#'; }
-  // Constant: any thread. (What a driver may be asked on which thread, it says itself.)
+  // These stay the same until Graph::Exchange. (What a driver may be asked on which thread, it says
+  // itself; whoever asks on another thread sees to it that the node is not exchanged meanwhile.)
   Driver& driver() const { return *driver_; }
   const NodeOptions& options() const { return options_; }
   bool read_only() const { return options_.read_only || options_.force_share; }
   // The data with bitmaps and options, without a gate: for what only looks (size, limits). Requests
-  // go through the port of an edge. Constant: any thread.
+  // go through the port of an edge.
   const std::shared_ptr<storage::Storage>& storage() const { return storage_; }
 
   // Those who read the node. Constant: any thread.
@@ -46,6 +47,10 @@ class Node {
 
   Ownership ownership() const { return ownership_; }
   bool hidden() const { return hidden_; }
+  // Put in by a job, and going with it: no client has asked for the node.
+  bool is_job_filter() const { return is_job_filter_; }
+  // The longest way down from here, this node included.
+  int depth() const { return depth_; }
   // In the order attached.
   const std::vector<Edge*>& children() const { return children_; }
   const std::vector<Edge*>& parents() const { return parents_; }
@@ -57,11 +62,11 @@ class Node {
   // The child in that role, the node below a filter, or null.
   Node* ChildInRole(absl::string_view role) const;
   Node* backing() const { return ChildInRole(kRoleBacking); }
-  // For a filter, what it filters; null for other nodes.
+  // For a filter (Driver::is_filter), the node that it shows; null for other nodes.
   Node* filtered() const;
-  // This node, or what is below it if it is a filter, however many there are.
-  const Node* WithoutFilters() const;
-  // How many images are below in the chain of backing files; filters do not count.
+  // This node, or what is below it if a job has put it in, however many there are.
+  const Node* WithoutJobFilters() const;
+  // How many images are below in the chain of backing files; filters of jobs do not count.
   int backing_depth() const;
   // True if `other` is this node or below it.
   bool Reaches(const Node* other) const;
@@ -72,21 +77,27 @@ class Node {
   friend class RemovedNodes;
 
   Node(std::string name, std::shared_ptr<Driver> driver, const NodeOptions& options,
-       Ownership ownership, bool hidden);
+       Ownership ownership, bool hidden, bool is_job_filter);
+  // The driver's data with all that the node puts around it.
+  std::shared_ptr<storage::Storage> MakeStorage() const;
+  // Leaves the way of its users to it, and its edges, as they are.
+  void SetBody(std::shared_ptr<Driver> driver, const NodeOptions& options);
 
   // Constant after construction.
   const std::string name_;
-  const std::shared_ptr<Driver> driver_;
-  const NodeOptions options_;
+  const bool is_job_filter_;
   const std::shared_ptr<TrackedBitmaps> tracked_;
   const std::shared_ptr<SharedReads> shared_reads_;
-  const std::shared_ptr<storage::Storage> storage_;
+
+  std::shared_ptr<Driver> driver_;
+  NodeOptions options_;
+  std::shared_ptr<storage::Storage> storage_;
 
   Ownership ownership_;
   bool hidden_;
   // No longer in the graph, but not closed yet.
   bool removed_ = false;
-  // The longest way down to a node without children, counted when this node was made.
+  // See depth(); kept by whoever changes edges.
   int depth_ = 1;
   BitmapStore bitmaps_;
   std::vector<Edge*> children_;

@@ -69,7 +69,7 @@ absl::Status BackupLink::Find() {
     ASSIGN_OR_RETURN(target_, engine_.graph.Find(request_.target_node));
   }
   for (const graph::Node* node : {source_, target_}) {
-    if (node->filtered() == nullptr) continue;
+    if (!node->is_job_filter()) continue;
     return Error(Reason::kNodeBusy,
                  absl::StrCat("node '", node->name(),
                               "' is the filter of another job, and goes when that ends"),
@@ -164,6 +164,7 @@ absl::Status BackupLink::AddFilter(const job::BackupJob& job) {
   spec.options.discard = graph::DiscardMode::kUnmap;  // The source decides.
   spec.options.read_only = source_->read_only();
   spec.ownership = graph::Ownership::kEngine;
+  spec.is_job_filter = true;
   spec.children.push_back({.edge = source_edge_,
                            .role = graph::kRoleFile,
                            .policy = graph::ChildPolicy::kCopyBeforeWrite});
@@ -215,6 +216,8 @@ void BackupLink::RemoveFilter() {
   // Giving users back what they had before needs no new permission.
   CHECK(status.ok());
   filter_inserted_ = false;
+  // In the same moment, so that nobody can find it and begin to use it.
+  removed_.push_back(engine_.graph.RemoveNode(std::exchange(filter_, nullptr)));
 }
 
 void BackupLink::Detach() {

@@ -99,7 +99,7 @@ std::unique_ptr<transaction::Action> MakeAction(
   add.disabled = request.disabled();
   return std::make_unique<BitmapAction>(
       engine, request.node(), [add](graph::Node& node) -> absl::StatusOr<graph::Change> {
-        if (node.filtered() != nullptr) {
+        if (node.is_job_filter()) {
           return Error(Reason::kFeatureUnsupported,
                        absl::StrCat("cannot add bitmap '", add.name, "' to node '", node.name(),
                                     "': it is the filter of a job, and goes when that ends"),

@@ -42,7 +42,7 @@ absl::StatusOr<Source> LookAt(Engine& engine, const std::string& source_node, jo
   if (backing != nullptr) {
     source.backing_node_name = backing->name();
     // What a backup of the backing image has put above it is not what the target records.
-    const graph::Node& image = *backing->WithoutFilters();
+    const graph::Node& image = *backing->WithoutJobFilters();
     // Absolute: the target may lie in another folder.
     source.backing_file = std::filesystem::absolute(image.driver().filename());
     source.backing_driver = std::string(image.driver().name());

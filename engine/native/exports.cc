@@ -184,7 +184,7 @@ void Exports::Finish(std::list<std::unique_ptr<Record>>::iterator record) {
     event.set_kind(block::v1::EVENT_KIND_BLOCK_EXPORT_DELETED);
     event.mutable_block_export_deleted()->set_id((*record)->id);
     event.mutable_block_export_deleted()->set_node_name(
-        (*record)->edge->child()->WithoutFilters()->name());
+        (*record)->edge->child()->WithoutJobFilters()->name());
     Unlink(**record);
     records_.erase(record);
     log_.Append("", std::move(event));
@@ -195,7 +195,7 @@ std::vector<ExportInfo> Exports::List() const {
   std::vector<ExportInfo> exports;
   for (const std::unique_ptr<Record>& record : records_) {
     exports.push_back(
-        {record->id, record->edge->child()->WithoutFilters()->name(), record->shutting_down});
+        {record->id, record->edge->child()->WithoutJobFilters()->name(), record->shutting_down});
   }
   return exports;
 }

@@ -36,17 +36,23 @@ class FileDriver final : public graph::Driver {
 // A storage that needs nothing else: raw over its file, null-co.
 class PlainDriver final : public graph::Driver {
  public:
-  PlainDriver(std::string name, std::string filename, std::shared_ptr<storage::Storage> storage)
-      : name_(std::move(name)), filename_(std::move(filename)), storage_(std::move(storage)) {}
+  PlainDriver(std::string name, std::string filename, std::shared_ptr<storage::Storage> storage,
+              bool is_filter = false)
+      : name_(std::move(name)),
+        filename_(std::move(filename)),
+        is_filter_(is_filter),
+        storage_(std::move(storage)) {}
 
   absl::string_view name() const override { return name_; }
   std::string filename() const override { return filename_; }
+  bool is_filter() const override { return is_filter_; }
   std::shared_ptr<storage::Storage> storage() override { return storage_; }
   absl::Status Close(std::vector<graph::StoredBitmap> bitmaps) override;
 
  private:
   const std::string name_;
   const std::string filename_;
+  const bool is_filter_;
   std::shared_ptr<storage::Storage> storage_;
 };
 

@@ -95,7 +95,7 @@ void FillQcow2(Qcow2Driver& driver, block::v1::ImageInfo* info) {
 
 void FillImage(const graph::Node& node, bool flat, block::v1::ImageInfo* info) {
   // An image is what is below filters: they have none of their own.
-  const graph::Node& image = *node.WithoutFilters();
+  const graph::Node& image = *node.WithoutJobFilters();
   info->set_filename(image.driver().filename());
   info->set_format(std::string(image.driver().name()));
   info->set_virtual_size(image.storage()->size_bytes());
@@ -110,11 +110,11 @@ void FillImage(const graph::Node& node, bool flat, block::v1::ImageInfo* info) {
 
 void FillNodeInfo(const graph::Node& node, bool flat, block::v1::BlockDeviceInfo* info) {
   info->set_node_name(node.name());
-  info->set_file(node.WithoutFilters()->driver().filename());
+  info->set_file(node.WithoutJobFilters()->driver().filename());
   info->set_drv(std::string(node.driver().name()));
   info->set_ro(node.read_only());
   if (const graph::Node* const backing = node.backing()) {
-    info->set_backing_file(backing->WithoutFilters()->driver().filename());
+    info->set_backing_file(backing->WithoutJobFilters()->driver().filename());
   }
   info->set_backing_file_depth(node.backing_depth());
   info->set_detect_zeroes(ToProto(node.options().detect_zeroes));

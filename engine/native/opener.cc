@@ -253,9 +253,9 @@ absl::StatusOr<graph::Node*> Opener::OpenRawNode(const BlockdevOptions& options,
   }
   ASSIGN_OR_RETURN(std::unique_ptr<storage::Storage> window, raw::OpenSlice(file->port(), slice));
   const std::string filename =
-      threads_.OnEngine([&] { return file->child()->WithoutFilters()->driver().filename(); });
-  spec.driver = std::make_shared<PlainDriver>("raw", filename, std::move(window));
+      threads_.OnEngine([&] { return file->child()->WithoutJobFilters()->driver().filename(); });
   const bool shows_all = slice.offset_bytes == 0 && !slice.size_bytes.has_value();
+  spec.driver = std::make_shared<PlainDriver>("raw", filename, std::move(window), shows_all);
   spec.children.push_back(
       {.edge = file,
        .role = graph::kRoleFile,
@@ -290,7 +290,7 @@ absl::StatusOr<graph::Node*> Opener::OpenQcow2Node(const BlockdevOptions& option
                                FormatFilePermissions(spec.options.read_only), inherited));
   children.Add(file);
   const std::string filename =
-      threads_.OnEngine([&] { return file->child()->WithoutFilters()->driver().filename(); });
+      threads_.OnEngine([&] { return file->child()->WithoutJobFilters()->driver().filename(); });
 
   qcow2::OpenOptions open_options;
   open_options.read_only = spec.options.read_only;

@@ -36,6 +36,9 @@ class Qcow2Driver final : public graph::Driver {
   absl::string_view name() const override { return "qcow2"; }
   std::string filename() const override { return filename_; }
   std::shared_ptr<storage::Storage> storage() override { return image_; }
+  void SetBacking(std::shared_ptr<storage::Storage> backing) override {
+    image_->SetBacking(std::move(backing));
+  }
   absl::Status CheckStorable(absl::string_view node_name, absl::string_view bitmap_name,
                              uint64_t granularity_bytes) override;
   absl::Status RemoveStored(absl::string_view bitmap_name) override;

@@ -40,7 +40,7 @@ struct Core {
   absl::Status Settle();
 
   // Unallocated clusters show, or may once again show, something else than zeroes.
-  bool MayShowBacking() const { return backing != nullptr || names_backing.load(); }
+  bool MayShowBacking() const { return has_backing.load() || names_backing.load(); }
 
   // Constant after construction.
   const std::shared_ptr<storage::Storage> file;
@@ -55,6 +55,8 @@ struct Core {
   // Their own synchronisation.
   std::atomic<uint64_t> size_bytes;
   std::atomic<bool> names_backing;
+  // Of `backing`, for who asks while it is exchanged.
+  std::atomic<bool> has_backing = false;
   std::atomic<bool> settled = false;
   std::atomic<uint64_t> kept_autoclear_features = 0;
   Mutex settling;

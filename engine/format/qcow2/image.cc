@@ -58,6 +58,7 @@ Statistics Image::statistics() const {
 }
 
 void Image::SetBacking(std::shared_ptr<storage::Storage> backing) {
+  core_->has_backing = backing != nullptr;
   core_->backing = std::move(backing);
 }
 

@@ -64,7 +64,8 @@ class Image final : public storage::Storage {
 
   // What unallocated clusters read from; null for none (they read as zeroes, also if the header
   // names a backing file). Reads past the end of a shorter backing disk give zeroes. Before the
-  // first request, or while no request is in flight.
+  // first request, or while no request is in flight (limits may be asked meanwhile). It is usually
+  // the port of an edge of the graph, which can be led elsewhere without a word here.
   void SetBacking(std::shared_ptr<storage::Storage> backing);
   std::shared_ptr<storage::Storage> backing() const;
 

@@ -92,6 +92,22 @@ TEST(Image, UnallocatedClustersShowTheBackingDiskAndZeroesBehindItsEnd) {
   EXPECT_EQ(extent->range.offset_bytes, kCluster);
 }
 
+TEST(Image, ABackingDiskIsExchangedWhileTheImageIsOpen) {
+  auto image = OpenImage(MakeFile({.size_bytes = kMiB}));
+  ASSERT_EQ(image->Write(10, AsBytes("top")), absl::OkStatus());
+  EXPECT_EQ(ReadString(*image, {kCluster, 3}), std::string(3, '\0'));
+  EXPECT_TRUE(image->limits().new_ranges_are_zero);
+  image->SetBacking(MemoryStorage::Of(std::string(kMiB, 'a')));
+  EXPECT_EQ(ReadString(*image, {kCluster, 3}), "aaa");
+  EXPECT_FALSE(image->limits().new_ranges_are_zero);
+  image->SetBacking(MemoryStorage::Of(std::string(kMiB, 'b')));
+  EXPECT_EQ(ReadString(*image, {kCluster, 3}), "bbb");
+  EXPECT_EQ(ReadString(*image, {8, 7}), std::string("\0\0top\0\0", 7)) << "its own cluster";
+  image->SetBacking(nullptr);
+  EXPECT_EQ(ReadString(*image, {kCluster, 3}), std::string(3, '\0'));
+  EXPECT_TRUE(image->limits().new_ranges_are_zero);
+}
+
 TEST(Image, DiscardDoesNotBringTheBackingDiskBack) {
   auto image = OpenImage(MakeFile({.size_bytes = kMiB}));
   image->SetBacking(MemoryStorage::Of(std::string(kMiB, 'b')));
