@@ -18,16 +18,6 @@ using bitmap::DirtyBitmap;
 
 namespace {
 
-// ORs the bits of a copy or successor into those it was made of, or the other way. They are of one
-// size, unless the disk has grown since: then what `source` does not know of is left as it is.
-void MergeKin(const DirtyBitmap& source, DirtyBitmap* bits) {
-  if (bits->Merge(source).ok()) return;
-  const auto resized = source.Copy();
-  do {
-    if (!resized->Resize(bits->size_bytes()).ok()) return bits->SetAll();
-  } while (!bits->Merge(*resized).ok());
-}
-
 // Anonymous bitmaps have no name to show.
 std::string Describe(const Bitmap& bitmap) {
   return bitmap.name().empty() ? "an unnamed bitmap" : absl::StrCat("bitmap '", bitmap.name(), "'");
@@ -48,6 +38,7 @@ void BitmapStore::ChangeDriver(Driver* driver, bool node_read_only) {
   for (const auto& bitmap : bitmaps_) {
     if (bitmap->persistent_) bitmap->read_only_ = node_read_only;
   }
+  Publish();
   FollowDisk();
 }
 
@@ -93,7 +84,24 @@ void BitmapStore::Publish() {
     // While a successor records, the bitmap itself stands still.
     if (bitmap->enabled_ && bitmap->successor_ == nullptr) recording.push_back(bitmap->bits_);
   }
-  tracked_->Set(std::move(recording), std::move(all));
+  TrackedBitmaps::SizeCheck check;
+  std::vector<BitmapShape> shapes = PersistentShapes();
+  if (!shapes.empty() && !node_read_only_) {
+    check = [driver = driver_, node_name = node_name_,
+             shapes = std::move(shapes)](uint64_t size_bytes) {
+      return driver->CheckStorable(node_name, shapes, size_bytes);
+    };
+  }
+  tracked_->Set(std::move(recording), std::move(all), std::move(check));
+}
+
+std::vector<BitmapShape> BitmapStore::PersistentShapes() const {
+  std::vector<BitmapShape> shapes;
+  for (const auto& bitmap : bitmaps_) {
+    if (!bitmap->persistent_) continue;
+    shapes.push_back({bitmap->name_, bitmap->bits_->granularity_bytes()});
+  }
+  return shapes;
 }
 
 // ---- Looking ----
@@ -162,7 +170,7 @@ std::vector<StoredBitmap> BitmapStore::Stored() const {
     if (bitmap->successor_ != nullptr) {
       // Only when everything is torn down at once: nothing that is dirty may be lost.
       bits = bits->Copy();
-      MergeKin(*bitmap->successor_->bits_, bits.get());
+      tracked_->MergeInto(bits.get(), *bitmap->successor_->bits_);
     }
     stored.push_back({.name = bitmap->name_,
                       .enabled = bitmap->enabled_,
@@ -252,7 +260,9 @@ absl::Status BitmapStore::CheckAdd(const AddRequest& request, uint64_t size_byte
     return refuse(Reason::kLimitReached, absl::StrCat("it has ", kBitmapsPerNodeMax, " already"));
   }
   if (request.persistent) {
-    RETURN_IF_ERROR(driver_->CheckStorable(node_name_, request.name, granularity_bytes));
+    std::vector<BitmapShape> shapes = PersistentShapes();
+    shapes.push_back({request.name, granularity_bytes});
+    RETURN_IF_ERROR(driver_->CheckStorable(node_name_, shapes, size_bytes));
   }
   return absl::OkStatus();
 }
@@ -289,7 +299,8 @@ absl::StatusOr<Change> BitmapStore::Clear(absl::string_view name) {
   ASSIGN_OR_RETURN(Bitmap * bitmap, FindFor(name, BitmapUse::kModify));
   std::shared_ptr<DirtyBitmap> before = bitmap->bits_->Copy();
   bitmap->bits_->ClearAll();
-  return Change{.undo = [bitmap, before] { MergeKin(*before, bitmap->bits_.get()); }};
+  return Change{
+      .undo = [this, bitmap, before] { tracked_->MergeInto(bitmap->bits_.get(), *before); }};
 }
 
 absl::StatusOr<Change> BitmapStore::SetEnabled(absl::string_view name, bool enabled) {
@@ -330,10 +341,10 @@ absl::StatusOr<Change> BitmapStore::Merge(absl::string_view target,
         {{"node", node_name_}, {"bitmap", target}, {"source", source->name_}});
   }
   std::shared_ptr<DirtyBitmap> before = bitmap->bits_->Copy();
-  for (const Bitmap* source : sources) MergeKin(*source->bits_, bitmap->bits_.get());
-  return Change{.undo = [bitmap, before] {
+  for (const Bitmap* source : sources) tracked_->MergeInto(bitmap->bits_.get(), *source->bits_);
+  return Change{.undo = [this, bitmap, before] {
     bitmap->bits_->ClearAll();
-    MergeKin(*before, bitmap->bits_.get());
+    tracked_->MergeInto(bitmap->bits_.get(), *before);
   }};
 }
 
@@ -373,10 +384,10 @@ void BitmapStore::HandOver(Bitmap* bitmap, BitmapSyncMode mode, bool success,
   std::shared_ptr<DirtyBitmap> bits = bitmap->successor_->bits_;
   const bool keeps_start =
       mode == BitmapSyncMode::kNever || (mode == BitmapSyncMode::kOnSuccess && !success);
-  if (keeps_start) MergeKin(*bitmap->bits_, bits.get());
+  if (keeps_start) tracked_->MergeInto(bits.get(), *bitmap->bits_);
   if (mode == BitmapSyncMode::kAlways && !success) {
     CHECK(not_copied != nullptr);
-    MergeKin(*not_copied, bits.get());
+    tracked_->MergeInto(bits.get(), *not_copied);
   }
   Erase(std::exchange(bitmap->successor_, nullptr));
   bitmap->bits_ = std::move(bits);

@@ -115,6 +115,7 @@ class BitmapStore {
                                 uint64_t granularity_bytes) const;
   // A new one, recording unless `enabled` is false; not published yet.
   Bitmap* Insert(std::string name, std::shared_ptr<bitmap::DirtyBitmap> bits, bool enabled);
+  std::vector<BitmapShape> PersistentShapes() const;
   uint64_t size_bytes() const;
   void Erase(Bitmap* bitmap);
   // Tells the data plane which bits to mark.

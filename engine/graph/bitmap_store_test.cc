@@ -115,6 +115,22 @@ TEST(BitmapAdd, APersistentOneNeedsADriverThatStoresIt) {
   EXPECT_EQ(world.store.Stored().size(), 1);
 }
 
+TEST(BitmapAdd, APersistentOneTooManyForTheImageIsRefusedAndSoIsADiskTooLargeForAll) {
+  BitmapWorld world;
+  world.driver.storable_bytes_max = 2 * kDiskBytes;
+  ASSERT_TRUE(world.store.Add({.name = "b1", .persistent = true}).ok());
+  ASSERT_TRUE(world.disk->Resize(2 * kDiskBytes).ok());
+  const absl::Status too_many = world.store.Add({.name = "b2", .persistent = true}).status();
+  EXPECT_EQ(ReasonOf(too_many), Reason::kLimitReached);
+  ASSERT_TRUE(world.disk->Resize(kDiskBytes).ok());
+  ASSERT_TRUE(world.store.Add({.name = "b2", .persistent = true}).ok());
+  EXPECT_EQ(ReasonOf(world.disk->Resize(kDiskBytes + kGranule)), Reason::kLimitReached);
+  EXPECT_EQ(ReasonOf(world.disk->Write(kDiskBytes, Filled(1, 1))), Reason::kLimitReached);
+  // Those that are not stored do not count.
+  ASSERT_TRUE(world.store.Add({.name = "b3"}).ok());
+  ASSERT_TRUE(world.disk->Resize(kDiskBytes / 2).ok());
+}
+
 TEST(BitmapAdd, UndoTakesItAway) {
   BitmapWorld world;
   auto change = world.store.Add({.name = "b"});

@@ -5,8 +5,10 @@
 
 namespace tidemark::graph {
 
-absl::Status Driver::CheckStorable(absl::string_view node_name, absl::string_view bitmap_name,
-                                   uint64_t) {
+absl::Status Driver::CheckStorable(absl::string_view node_name,
+                                   absl::Span<const BitmapShape> bitmaps, uint64_t) {
+  if (bitmaps.empty()) return absl::OkStatus();
+  const std::string& bitmap_name = bitmaps.back().name;
   return Error(Reason::kNodeLacksFeature,
                absl::StrCat("cannot make bitmap '", bitmap_name, "' persistent: driver '", name(),
                             "' of node '", node_name, "' does not store bitmaps"),

@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "engine/bitmap/dirty_bitmap.h"
 #include "engine/graph/permissions.h"
 #include "engine/storage/storage.h"
@@ -24,6 +25,12 @@ struct StoredBitmap {
   // It was in use when its writer died: its bits mean nothing. It is kept until it is removed.
   bool inconsistent = false;
   std::shared_ptr<bitmap::DirtyBitmap> bits;
+};
+
+// What an image has to know of a bitmap to make room for it.
+struct BitmapShape {
+  std::string name;
+  uint64_t granularity_bytes = 0;
 };
 
 class Driver {
@@ -51,14 +58,22 @@ class Driver {
   // thread: must not wait.
   virtual void SetBacking(std::shared_ptr<storage::Storage>) {}
 
-  // Whether a bitmap can be stored in the image when it closes. Engine thread: must not wait.
-  virtual absl::Status CheckStorable(absl::string_view node_name, absl::string_view bitmap_name,
-                                     uint64_t granularity_bytes);
+  // Whether these bitmaps (all persistent ones of the node, the newest last) can be stored together
+  // in the image when it closes, if its disk has `size_bytes` then. Any thread: must not wait.
+  virtual absl::Status CheckStorable(absl::string_view node_name,
+                                     absl::Span<const BitmapShape> bitmaps, uint64_t size_bytes);
   // Deletes a bitmap from the image file, if it is there. Worker.
   virtual absl::Status RemoveStored(absl::string_view) { return absl::OkStatus(); }
 
-  // Writes back what is cached and `bitmaps` (all persistent ones of the node, in the order to
-  // write), and lets go of files and locks. Nothing is in flight, and nothing comes afterwards.
+  // Puts `bitmaps` (all persistent ones of the node, in the order to write) into the image ahead of
+  // Close, while everything can still go on: nobody uses the node meanwhile. An error names the
+  // first that could not be stored; all are as before then. Worker.
+  virtual absl::Status StoreBitmaps(std::vector<StoredBitmap>) { return absl::OkStatus(); }
+  // The node is used again after all. Worker.
+  virtual absl::Status KeepUsingBitmaps() { return absl::OkStatus(); }
+
+  // Writes back what is cached and, but for what StoreBitmaps has stored, as many of `bitmaps` as
+  // can be, and lets go of files and locks. Nothing is in flight, and nothing comes afterwards.
   // Once. Worker.
   virtual absl::Status Close(std::vector<StoredBitmap> bitmaps) = 0;
 };

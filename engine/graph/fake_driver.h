@@ -31,10 +31,11 @@ class FakeDriver final : public Driver {
     return absl::OkStatus();
   }
   void SetBacking(std::shared_ptr<storage::Storage> disk) override { backing = std::move(disk); }
-  absl::Status CheckStorable(absl::string_view node_name, absl::string_view bitmap_name,
-                             uint64_t granularity_bytes) override {
-    if (stores_bitmaps) return absl::OkStatus();
-    return Driver::CheckStorable(node_name, bitmap_name, granularity_bytes);
+  absl::Status CheckStorable(absl::string_view node_name, absl::Span<const BitmapShape> bitmaps,
+                             uint64_t size_bytes) override {
+    if (!stores_bitmaps) return Driver::CheckStorable(node_name, bitmaps, size_bytes);
+    if (bitmaps.size() * size_bytes <= storable_bytes_max) return absl::OkStatus();
+    return Error(Reason::kLimitReached, "too many bitmaps for so large a disk");
   }
   absl::Status Close(std::vector<StoredBitmap> bitmaps) override {
     stored = std::move(bitmaps);
@@ -44,6 +45,8 @@ class FakeDriver final : public Driver {
 
   PermissionSet refused_permissions = storage::kPermissionNone;
   bool stores_bitmaps = false;
+  // Bytes of disk that all bitmaps together may stand for.
+  uint64_t storable_bytes_max = ~uint64_t{0};
   absl::Status close_status;
 
   Permissions permissions;                    // As last accepted.

@@ -149,6 +149,26 @@ absl::Status Graph::CheckDeletable(const Node& node) const {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::vector<Node*>> Graph::NodesToDelete(absl::string_view name) const {
+  ASSIGN_OR_RETURN(Node * node, Find(name));
+  RETURN_IF_ERROR(CheckDeletable(*node));
+  // As Extract will.
+  std::vector<Node*> gone = {node};
+  for (size_t i = 0; i < gone.size(); ++i) {
+    for (const Edge* edge : gone[i]->children_) {
+      Node* child = edge->child_;
+      const bool needed = absl::c_any_of(child->parents_, [&](const Edge* parent) {
+        return parent->parent_ == nullptr || !absl::c_linear_search(gone, parent->parent_);
+      });
+      if (child->ownership_ == Ownership::kParents && !needed &&
+          !absl::c_linear_search(gone, child)) {
+        gone.push_back(child);
+      }
+    }
+  }
+  return gone;
+}
+
 absl::StatusOr<RemovedNodes> Graph::DeleteNode(absl::string_view name) {
   ASSIGN_OR_RETURN(Node * node, Find(name));
   RETURN_IF_ERROR(CheckDeletable(*node));
@@ -223,12 +243,15 @@ void Graph::Unlink(RemovedNodes* removed) {
 }
 
 absl::Status RemovedNodes::Close() {
-  absl::Status first;
+  absl::Status all;
   for (const auto& node : nodes_) {
-    const absl::Status status = node->driver_->Close(node->bitmaps_.Stored());
-    first.Update(Annotate(status, absl::StrCat("closing node '", node->name_, "'")));
+    const absl::Status status = Annotate(node->driver_->Close(node->bitmaps_.Stored()),
+                                         absl::StrCat("closing node '", node->name_, "'"));
+    // Each is told: at a shutdown nobody can ask again.
+    all = all.ok() || status.ok() ? (all.ok() ? status : all)
+                                  : Annotate(all, absl::StrCat(status.message(), "; and"));
   }
-  return first;
+  return all;
 }
 
 // ---- Users ----

@@ -13,6 +13,8 @@
 //
 // To delete one:
 //
+//   engine   nodes = NodesToDelete("disk0"), and the bitmaps that they have stored
+//   worker   their drivers store the bitmaps: if one cannot be stored, the node stays
 //   engine   removed = DeleteNode("disk0")   its name is free, it and its inline children are gone
 //   worker   removed.Close()                 stores bitmaps, closes files, top first
 //   engine   Unlink(&removed)                releases what it used below
@@ -79,8 +81,8 @@ struct AttachRequest {
 class RemovedNodes {
  public:
   bool empty() const { return nodes_.empty(); }
-  // Closes each node, those above before those below; goes on after an error, and returns the
-  // first. Worker. Call Unlink afterwards also after an error.
+  // Closes each node, those above before those below; goes on after an error, and returns all of
+  // them in one. Worker. Call Unlink afterwards also after an error.
   absl::Status Close();
 
  private:
@@ -106,6 +108,8 @@ class Graph {
   // Newest first, without hidden ones.
   std::vector<Node*> ListNodes() const;
 
+  // What DeleteNode would take out, those above before those below, or its refusal.
+  absl::StatusOr<std::vector<Node*>> NodesToDelete(absl::string_view name) const;
   // blockdev-del: NODE_NOT_FOUND, NODE_BUSY naming the user or the node above,
   // NODE_NOT_MONITOR_OWNED.
   absl::StatusOr<RemovedNodes> DeleteNode(absl::string_view name);

@@ -3,6 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <thread>
+#include <utility>
+#include <vector>
+
 #include "engine/base/error.h"
 #include "engine/bitmap/limits.h"
 #include "engine/graph/detect_zeroes.h"
@@ -142,6 +147,114 @@ TEST(Tracking, AFileDoesNotGrowByBeingWrittenFurtherThanItsBitmapsCan) {
     EXPECT_EQ(DetailsOf(status)->reason, Reason::kLimitReached) << status;
   }
   EXPECT_EQ(world.top->size_bytes(), kDiskBytes);
+}
+
+// Runs `meanwhile` when its size is next asked for after a write, and tells the size from before: a
+// writer that was held up on its way from the disk to the bitmaps.
+class HeldUp final : public storage::ForwardingStorage {
+ public:
+  using ForwardingStorage::ForwardingStorage;
+
+  uint64_t size_bytes() const override {
+    const uint64_t size_bytes = told_size_bytes > 0 ? told_size_bytes : next().size_bytes();
+    if (written_ && meanwhile != nullptr) std::exchange(meanwhile, nullptr)();
+    return size_bytes;
+  }
+  absl::Status Write(uint64_t offset_bytes, storage::ConstBytes data,
+                     storage::WriteOptions options) override {
+    const absl::Status status = next().Write(offset_bytes, data, options);
+    written_ = true;
+    return status;
+  }
+  absl::Status WriteZeroes(Range range, storage::ZeroOptions options) override {
+    const absl::Status status = next().WriteZeroes(range, options);
+    written_ = true;
+    return status;
+  }
+
+  mutable std::function<void()> meanwhile;
+  uint64_t told_size_bytes = 0;
+
+ private:
+  bool written_ = false;
+};
+
+TEST(Tracking, AWriterWhoKnowsAnOldSizeTakesNoBitsFromOneWhoWroteBeyond) {
+  for (const bool zeroes : {false, true}) {
+    const auto memory = std::make_shared<MemoryStorage>(kDiskBytes);
+    const auto held_up = std::make_shared<HeldUp>(memory);
+    World world({}, held_up);
+    held_up->meanwhile = [&] {
+      ASSERT_TRUE(world.top->Write(kDiskBytes + 9 * kGranule, Filled(kGranule, 1)).ok());
+    };
+    if (zeroes) {
+      ASSERT_TRUE(world.top->WriteZeroes({kDiskBytes, kGranule}).ok());
+    } else {
+      ASSERT_TRUE(world.top->Write(kDiskBytes, Filled(kGranule, 1)).ok());
+    }
+    EXPECT_EQ(held_up->meanwhile, nullptr);
+    EXPECT_EQ(world.bits->size_bytes(), kDiskBytes + 10 * kGranule);
+    EXPECT_TRUE(world.bits->IsDirty(kDiskBytes));
+    EXPECT_TRUE(world.bits->IsDirty(kDiskBytes + 9 * kGranule));
+    EXPECT_EQ(world.bits->CountBytes(), 2 * kGranule);
+    EXPECT_EQ(world.standing_still->size_bytes(), world.bits->size_bytes());
+  }
+}
+
+TEST(Tracking, AWriterWhoKnowsASizeFromBeforeAResizeDoesNotUndoIt) {
+  const auto memory = std::make_shared<MemoryStorage>(kDiskBytes);
+  const auto held_up = std::make_shared<HeldUp>(memory);
+  World world({}, held_up);
+  held_up->meanwhile = [&] { ASSERT_TRUE(world.top->Resize(8 * kGranule).ok()); };
+  ASSERT_TRUE(world.top->Write(kDiskBytes, Filled(kGranule, 1)).ok());
+  EXPECT_EQ(world.bits->size_bytes(), 8 * kGranule);
+  EXPECT_TRUE(world.bits->IsEmpty());
+}
+
+TEST(Tracking, WritersWhoMakeAFileGrowTogetherMarkEveryGranule) {
+  constexpr uint64_t kGranules = 2000;
+  constexpr int kWriters = 4;
+  World world({});
+  std::vector<std::thread> writers;
+  for (int writer = 0; writer < kWriters; ++writer) {
+    writers.emplace_back([&, writer] {
+      for (uint64_t i = writer; i < kGranules; i += kWriters) {
+        ASSERT_TRUE(world.top->Write(kDiskBytes + i * kGranule, Filled(1, 1)).ok());
+      }
+    });
+  }
+  for (std::thread& writer : writers) writer.join();
+  EXPECT_EQ(world.bits->CountBytes(), kGranules * kGranule);
+  EXPECT_EQ(world.bits->NextClean(kDiskBytes), world.bits->size_bytes());
+}
+
+TEST(Tracking, WhatGrewBelowFurtherThanABitmapCanIsRefusedThere) {
+  // A raw node's file was made larger through the file's own node.
+  const auto memory = std::make_shared<MemoryStorage>(kDiskBytes);
+  const auto grown = std::make_shared<HeldUp>(memory);
+  World world({}, grown);
+  grown->told_size_bytes = (bitmap::kGranuleCountMax + 1) * kGranule;
+  const absl::Status status = world.top->Write(kDiskBytes, Filled(1, 1));
+  ASSERT_TRUE(DetailsOf(status).has_value()) << status;
+  EXPECT_EQ(DetailsOf(status)->reason, Reason::kLimitReached);
+  ASSERT_TRUE(world.top->Write(kGranule, Filled(1, 1)).ok());
+  ASSERT_TRUE(world.top->Discard({0, 2 * kDiskBytes}).ok());
+  world.tracked->Follow(*grown);
+  EXPECT_EQ(world.bits->size_bytes(), kDiskBytes);
+  EXPECT_EQ(world.bits->CountBytes(), kDiskBytes);
+}
+
+TEST(Tracking, BitmapsThatGrewApartAreMergedAllTheSame) {
+  World world({});
+  DirtyBitmap old_size(kDiskBytes / 2 + 1, 2 * kGranule);
+  old_size.Set({0, 1});
+  ASSERT_TRUE(world.top->Write(kDiskBytes, Filled(1, 1)).ok());
+  world.tracked->MergeInto(world.bits.get(), old_size);
+  EXPECT_EQ(world.bits->CountBytes(), 3 * kGranule);
+  DirtyBitmap new_size(2 * kDiskBytes, kGranule);
+  new_size.Set({kDiskBytes - kGranule, 2 * kDiskBytes});
+  world.tracked->MergeInto(world.bits.get(), new_size);
+  EXPECT_EQ(world.bits->CountBytes(), 4 * kGranule);
 }
 
 TEST(NodeOptions, AReadOnlyNodeRefusesEveryChangeByName) {

@@ -3,7 +3,10 @@
 
 #include <fcntl.h>
 #include <libnbd.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <memory>
@@ -252,6 +255,66 @@ TEST_F(NativeBackendTest, ARefusedOpenDoesNotCostTheBitmaps) {
   ASSERT_EQ(disk.dirty_bitmaps_size(), 1) << disk.DebugString();
   EXPECT_FALSE(disk.dirty_bitmaps(0).inconsistent());
   EXPECT_EQ(disk.dirty_bitmaps(0).count(), int64_t{kClusterBytes});
+}
+
+// No file may grow while it lives.
+class NoFileGrows {
+ public:
+  explicit NoFileGrows(const std::string& path) {
+    struct stat file;
+    EXPECT_EQ(stat(path.c_str(), &file), 0);
+    EXPECT_EQ(getrlimit(RLIMIT_FSIZE, &before_), 0);
+    const rlimit now = {static_cast<rlim_t>(file.st_size), before_.rlim_max};
+    handler_before_ = signal(SIGXFSZ, SIG_IGN);
+    EXPECT_EQ(setrlimit(RLIMIT_FSIZE, &now), 0);
+  }
+  ~NoFileGrows() {
+    EXPECT_EQ(setrlimit(RLIMIT_FSIZE, &before_), 0);
+    signal(SIGXFSZ, handler_before_);
+  }
+
+ private:
+  rlimit before_ = {};
+  void (*handler_before_)(int) = SIG_DFL;
+};
+
+TEST_F(NativeBackendTest, ANodeWhoseBitmapsCannotBeStoredStaysUntilTheyCan) {
+  CreateImage("disk");
+  AddImage("disk", "disk");
+  for (const std::string name : {"one", "two"}) {
+    CallOk<BlockDirtyBitmapAddRequest, BlockDirtyBitmapAddResponse>(
+        absl::StrCat("node: 'disk' name: '", name, "' persistent: true"));
+  }
+  StartServer();
+  Export("disk", true);
+  {
+    NbdClient guest(folder_ + "/nbd", "disk");
+    guest.Fill('a', 3 * kClusterBytes, kClusterBytes);
+  }
+  CallOk<NbdServerStopRequest, NbdServerStopResponse>("");
+  {
+    const NoFileGrows full(folder_ + "/disk");
+    const auto refused = Call<BlockdevDelRequest, BlockdevDelResponse>("node_name: 'disk'");
+    EXPECT_FALSE(refused.ok());
+    EXPECT_THAT(std::string(refused.status().message()), testing::HasSubstr("stays"));
+  }
+  EXPECT_EQ(NodeOf("disk").dirty_bitmaps_size(), 2);
+  // It goes on as before, and all is there when it goes.
+  StartServer();
+  Export("disk", true);
+  {
+    NbdClient guest(folder_ + "/nbd", "disk");
+    guest.Fill('b', 5 * kClusterBytes, kClusterBytes);
+  }
+  CallOk<NbdServerStopRequest, NbdServerStopResponse>("");
+  CallOk<BlockdevDelRequest, BlockdevDelResponse>("node_name: 'disk'");
+  AddImage("disk", "disk");
+  const BlockDeviceInfo disk = NodeOf("disk");
+  ASSERT_EQ(disk.dirty_bitmaps_size(), 2) << disk.DebugString();
+  for (const BlockDirtyInfo& bitmap : disk.dirty_bitmaps()) {
+    EXPECT_FALSE(bitmap.inconsistent());
+    EXPECT_EQ(bitmap.count(), int64_t{2 * kClusterBytes});
+  }
 }
 
 TEST_F(NativeBackendTest, AnExportedTargetOfDriveBackupOutlivesItsJob) {

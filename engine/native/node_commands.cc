@@ -17,11 +17,65 @@
 namespace tidemark::native {
 namespace {
 
+// The persistent bitmaps of what is about to go, put into their images while it can still stay.
+class BitmapsAhead {
+ public:
+  // Stores those of the nodes that go with `name`. An error says that the node stays, and then
+  // everything is as before. Worker.
+  static absl::StatusOr<BitmapsAhead> Store(Engine& engine, const std::string& name) {
+    ASSIGN_OR_RETURN(std::vector<OfNode> nodes,
+                     engine.threads.OnEngine([&] { return Find(engine, name); }));
+    BitmapsAhead stored;
+    for (OfNode& node : nodes) {
+      const absl::Status status = node.driver->StoreBitmaps(std::move(node.bitmaps));
+      if (!status.ok()) {
+        stored.KeepUsing();
+        return Annotate(status,
+                        absl::StrCat("node \"", name, "\" stays, since not all bitmaps of \"",
+                                     node.name, "\" can be stored"));
+      }
+      stored.drivers_.push_back(node.driver);
+    }
+    return stored;
+  }
+  // The nodes do not go after all. Worker.
+  void KeepUsing() {
+    // What cannot be marked as in use cannot be written to either.
+    for (graph::Driver* driver : drivers_) driver->KeepUsingBitmaps().IgnoreError();
+    drivers_.clear();
+  }
+
+ private:
+  struct OfNode {
+    std::string name;
+    graph::Driver* driver;
+    std::vector<graph::StoredBitmap> bitmaps;
+  };
+
+  static absl::StatusOr<std::vector<OfNode>> Find(Engine& engine, const std::string& name) {
+    ASSIGN_OR_RETURN(const std::vector<graph::Node*> nodes, engine.graph.NodesToDelete(name));
+    std::vector<OfNode> found;
+    for (graph::Node* node : nodes) {
+      std::vector<graph::StoredBitmap> bitmaps = node->bitmaps().Stored();
+      if (bitmaps.empty()) continue;
+      found.push_back({node->name(), &node->driver(), std::move(bitmaps)});
+    }
+    return found;
+  }
+
+  std::vector<graph::Driver*> drivers_;
+};
+
 absl::Status BlockdevDel(Engine& engine, const std::string& name) {
-  ASSIGN_OR_RETURN(graph::RemovedNodes removed,
-                   engine.threads.OnEngine([&] { return engine.graph.DeleteNode(name); }));
-  absl::Status status = removed.Close();
-  engine.threads.OnEngine([&] { engine.graph.Unlink(&removed); });
+  ASSIGN_OR_RETURN(BitmapsAhead bitmaps, BitmapsAhead::Store(engine, name));
+  absl::StatusOr<graph::RemovedNodes> removed =
+      engine.threads.OnEngine([&] { return engine.graph.DeleteNode(name); });
+  if (!removed.ok()) {
+    bitmaps.KeepUsing();
+    return removed.status();
+  }
+  absl::Status status = removed->Close();
+  engine.threads.OnEngine([&] { engine.graph.Unlink(&*removed); });
   status.Update(engine.opener.CloseOrphans());
   return Annotate(status, absl::StrCat("node \"", name, "\" is gone, but not all was saved"));
 }

@@ -24,8 +24,14 @@ absl::StatusOr<std::shared_ptr<bitmap::DirtyBitmap>> LoadBits(qcow2::Image& imag
   }
   auto bits = std::make_shared<bitmap::DirtyBitmap>(image.size_bytes(), stored.granularity_bytes);
   if (stored.consistent()) {
-    ASSIGN_OR_RETURN(const std::string loaded, qcow2::LoadBitmapBits(image, stored));
-    RETURN_IF_ERROR(bits->Deserialize(loaded));
+    RETURN_IF_ERROR(qcow2::ReadBitmapBits(
+        image, stored, [&bits](uint64_t offset, uint64_t length, const char* loaded) {
+          if (loaded != nullptr) return bits->DeserializePart(offset, {loaded, length});
+          // Past the end of the disk the bitmap cuts it off.
+          const uint64_t granularity_bytes = bits->granularity_bytes();
+          bits->Set({offset * 8 * granularity_bytes, length * 8 * granularity_bytes});
+          return absl::OkStatus();
+        }));
   }
   return bits;
 }
@@ -72,11 +78,18 @@ std::vector<qcow2::StoredBitmap> Qcow2Driver::stored_bitmaps() const {
   return stored_;
 }
 
-absl::Status Qcow2Driver::CheckStorable(absl::string_view node_name, absl::string_view bitmap_name,
-                                        uint64_t granularity_bytes) {
-  return Annotate(qcow2::CheckBitmapFits(*image_, bitmap_name, granularity_bytes, 0),
-                  absl::StrCat("cannot make bitmap \"", bitmap_name, "\" of node \"", node_name,
-                               "\" persistent"));
+absl::Status Qcow2Driver::CheckStorable(absl::string_view node_name,
+                                        absl::Span<const graph::BitmapShape> bitmaps,
+                                        uint64_t size_bytes) {
+  if (bitmaps.empty()) return absl::OkStatus();
+  std::vector<qcow2::BitmapShape> shapes;
+  shapes.reserve(bitmaps.size());
+  for (const graph::BitmapShape& bitmap : bitmaps) {
+    shapes.push_back({bitmap.name, bitmap.granularity_bytes});
+  }
+  return Annotate(qcow2::CheckBitmapsFit(*image_, shapes, size_bytes),
+                  absl::StrCat("cannot keep bitmap \"", bitmaps.back().name, "\" of node \"",
+                               node_name, "\" persistent"));
 }
 
 absl::Status Qcow2Driver::RemoveStored(absl::string_view bitmap_name) {
@@ -89,30 +102,53 @@ absl::Status Qcow2Driver::RemoveStored(absl::string_view bitmap_name) {
   return absl::OkStatus();
 }
 
-absl::Status Qcow2Driver::Close(std::vector<graph::StoredBitmap> bitmaps) {
+absl::Status Qcow2Driver::Store(const std::vector<graph::StoredBitmap>& bitmaps,
+                                qcow2::StoreMode mode) {
+  if (read_only_) return absl::OkStatus();
+  std::vector<qcow2::BitmapToStore> to_store;
   absl::Status status;
-  if (!read_only_) {
-    std::vector<qcow2::BitmapToStore> to_store;
-    for (const graph::StoredBitmap& bitmap : bitmaps) {
-      // What the image holds of an inconsistent one stays as it is: not to be trusted.
-      if (bitmap.inconsistent) continue;
-      to_store.push_back({.name = bitmap.name,
-                          .granularity_bytes = bitmap.bits->granularity_bytes(),
-                          .enabled = bitmap.enabled,
-                          .bits = bitmap.bits->Serialize()});
-    }
+  for (const graph::StoredBitmap& bitmap : bitmaps) {
+    // What the image holds of an inconsistent one stays as it is: not to be trusted.
+    if (bitmap.inconsistent) continue;
+    // No program can read the bitmaps of a disk without bytes: there are none to mark.
     if (image_->size_bytes() == 0) {
-      // No program can read the bitmaps of a disk without bytes: there are none to mark.
-      for (const qcow2::BitmapToStore& bitmap : to_store) status.Update(RemoveStored(bitmap.name));
-    } else if (!to_store.empty()) {
-      status = qcow2::StoreBitmaps(*image_, to_store);
+      status.Update(RemoveStored(bitmap.name));
+      continue;
     }
+    to_store.push_back({.name = bitmap.name,
+                        .granularity_bytes = bitmap.bits->granularity_bytes(),
+                        .enabled = bitmap.enabled,
+                        .bits = [bits = bitmap.bits](uint64_t offset, uint64_t length) {
+                          return bits->SerializePart(offset, length);
+                        }});
   }
+  status.Update(qcow2::StoreBitmaps(*image_, to_store, mode));
+  return status;
+}
+
+absl::Status Qcow2Driver::StoreBitmaps(std::vector<graph::StoredBitmap> bitmaps) {
+  const absl::Status status = Store(bitmaps, qcow2::StoreMode::kAll);
+  bitmaps_are_stored_ = status.ok();
+  // A header that could not be written may be there all the same.
+  if (!status.ok()) KeepUsingBitmaps().IgnoreError();
+  return status;
+}
+
+absl::Status Qcow2Driver::KeepUsingBitmaps() {
+  bitmaps_are_stored_ = false;
+  if (read_only_ || qcow2::MarkBitmapsInUse(*image_).ok()) return absl::OkStatus();
+  // What guests write from now on must not meet bitmaps that look consistent.
+  return qcow2::DisownBitmaps(*image_);
+}
+
+absl::Status Qcow2Driver::Close(std::vector<graph::StoredBitmap> bitmaps) {
+  absl::Status status =
+      bitmaps_are_stored_ ? absl::OkStatus() : Store(bitmaps, qcow2::StoreMode::kWhatCanBe);
   // Also after a failure: what the guests wrote matters more than the bitmaps.
-  const absl::Status closed = image_->Close();
+  status.Update(image_->Close());
   image_->SetBacking(nullptr);
   image_ = nullptr;
-  return status.ok() ? closed : status;
+  return status;
 }
 
 }  // namespace tidemark::native

@@ -39,8 +39,11 @@ class Qcow2Driver final : public graph::Driver {
   void SetBacking(std::shared_ptr<storage::Storage> backing) override {
     image_->SetBacking(std::move(backing));
   }
-  absl::Status CheckStorable(absl::string_view node_name, absl::string_view bitmap_name,
-                             uint64_t granularity_bytes) override;
+  absl::Status CheckStorable(absl::string_view node_name,
+                             absl::Span<const graph::BitmapShape> bitmaps,
+                             uint64_t size_bytes) override;
+  absl::Status StoreBitmaps(std::vector<graph::StoredBitmap> bitmaps) override;
+  absl::Status KeepUsingBitmaps() override;
   absl::Status RemoveStored(absl::string_view bitmap_name) override;
   absl::Status Close(std::vector<graph::StoredBitmap> bitmaps) override;
 
@@ -49,6 +52,7 @@ class Qcow2Driver final : public graph::Driver {
       : filename_(std::move(filename)), read_only_(read_only), image_(std::move(image)) {}
 
   absl::Status LoadBitmaps();
+  absl::Status Store(const std::vector<graph::StoredBitmap>& bitmaps, qcow2::StoreMode mode);
 
   // Constant after Open.
   const std::string filename_;
@@ -57,6 +61,8 @@ class Qcow2Driver final : public graph::Driver {
 
   std::shared_ptr<qcow2::Image> image_;
   std::vector<graph::StoredBitmap> loaded_;
+  // StoreBitmaps has stored all, and nothing was written since. Workers, one after the other.
+  bool bitmaps_are_stored_ = false;
 
   mutable Mutex mutex_;
   std::vector<qcow2::StoredBitmap> stored_ ABSL_GUARDED_BY(mutex_);

@@ -133,7 +133,8 @@ void WriteHereAndThere(Image& image, std::mt19937_64& random) {
   }
   const uint64_t bits = (size_bytes / 65536 + (size_bytes % 65536 != 0) + 7) / 8;
   if (bits <= kMiB) {
-    StoreBitmaps(image, {{"fuzz", 65536, true, std::string(bits, '\x55')}}).IgnoreError();
+    const auto some = [](uint64_t, uint64_t length) { return std::string(length, '\x55'); };
+    StoreBitmaps(image, {{"fuzz", 65536, true, some}}).IgnoreError();
   }
   if (size_bytes < (uint64_t{1} << 40)) image.Resize(size_bytes + 512 * 1024).IgnoreError();
   image.Close().IgnoreError();

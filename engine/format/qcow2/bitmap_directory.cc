@@ -218,7 +218,7 @@ absl::StatusOr<std::vector<BitmapDirectoryEntry>> ReadBitmapDirectory(const Head
   for (const BitmapDirectoryEntry& entry : entries) {
     if (!names.insert(entry.name).second) return BrokenBitmap(entry.name, "it is there twice");
   }
-  RETURN_IF_ERROR(CheckBitmapTotals(header, entries));
+  RETURN_IF_ERROR(CheckBitmapTotals(entries));
   RETURN_IF_ERROR(CheckOverlaps(header, *extension, entries));
   return entries;
 }
@@ -246,21 +246,18 @@ std::string SerializeBitmapDirectory(const std::vector<BitmapDirectoryEntry>& en
   return bytes;
 }
 
-absl::Status CheckBitmapTotals(const Header& header,
-                               const std::vector<BitmapDirectoryEntry>& entries) {
+absl::Status CheckBitmapTotals(const std::vector<BitmapDirectoryEntry>& entries) {
   uint64_t table_bytes = 0;
-  uint64_t bitmap_bytes = 0;
   for (const BitmapDirectoryEntry& entry : entries) {
     table_bytes += uint64_t{entry.table_entries} * 8;
-    if (!entry.in_use) bitmap_bytes += BitmapBytesFor(header.size_bytes, entry.granularity_bits);
   }
-  if (table_bytes > kBitmapTableBytesTotalMax || bitmap_bytes > kBitmapBytesTotalMax) {
-    return Error(Reason::kLimitReached,
-                 absl::StrCat("the image's ", entries.size(), " bitmaps have ", bitmap_bytes,
-                              " bytes, more than ", kBitmapBytesTotalMax));
-  }
-  return absl::OkStatus();
+  if (table_bytes <= kBitmapTableBytesTotalMax) return absl::OkStatus();
+  return Error(Reason::kLimitReached,
+               absl::StrCat("the tables of the image's ", entries.size(), " bitmaps have ",
+                            table_bytes, " bytes, more than ", kBitmapTableBytesTotalMax));
 }
+
+uint64_t BitmapDirectoryEntryBytes(size_t name_bytes) { return EntryBytes(name_bytes, 0); }
 
 absl::StatusOr<std::vector<uint64_t>> ReadBitmapTable(const Geometry& geometry,
                                                       const BitmapDirectoryEntry& entry,

@@ -64,9 +64,11 @@ absl::StatusOr<std::vector<BitmapDirectoryEntry>> ReadBitmapDirectory(const Head
 // The other way. The entries are the caller's, so within the limits (CHECKed).
 std::string SerializeBitmapDirectory(const std::vector<BitmapDirectoryEntry>& entries);
 
-// kLimitReached if they are more than one image may make us hold in memory.
-absl::Status CheckBitmapTotals(const Header& header,
-                               const std::vector<BitmapDirectoryEntry>& entries);
+// kLimitReached if their tables are more than one image may make us read.
+absl::Status CheckBitmapTotals(const std::vector<BitmapDirectoryEntry>& entries);
+
+// Of an entry without extra data.
+uint64_t BitmapDirectoryEntryBytes(size_t name_bytes);
 
 // Entries of a bitmap table; any other is the offset of a cluster of bits.
 inline constexpr uint64_t kBitmapTableAllZeroes = 0;

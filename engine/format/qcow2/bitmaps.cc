@@ -74,6 +74,11 @@ class FreshClusters {
 
   // From here on the image may refer to them, and they stay whatever happens.
   void Keep() { ranges_.clear(); }
+  // Those of a part of the change that has come about.
+  void Add(FreshClusters* part) {
+    ranges_.insert(ranges_.end(), part->ranges_.begin(), part->ranges_.end());
+    part->ranges_.clear();
+  }
 
  private:
   Image& image_;
@@ -123,7 +128,7 @@ absl::Status Commit(Image& image, const std::vector<BitmapDirectoryEntry>& entri
                     const std::vector<BitmapDirectoryEntry>& replaced, FreshClusters& fresh) {
   ASSIGN_OR_RETURN(const absl::optional<BitmapsExtension> old_extension,
                    FindBitmapsExtension(image.header()));
-  RETURN_IF_ERROR(CheckBitmapTotals(image.header(), entries));
+  RETURN_IF_ERROR(CheckBitmapTotals(entries));
   absl::optional<BitmapsExtension> extension;
   if (!entries.empty()) {
     const std::string bytes = SerializeBitmapDirectory(entries);
@@ -147,26 +152,36 @@ absl::Status Commit(Image& image, const std::vector<BitmapDirectoryEntry>& entri
 }
 
 // The bits in clusters of the image, and a table that points to them: the entry of the directory.
+// What it writes of bits is taken from `bits_bytes_left`.
 absl::StatusOr<BitmapDirectoryEntry> WriteBitmap(Image& image, const BitmapToStore& bitmap,
-                                                 FreshClusters& fresh) {
+                                                 FreshClusters& fresh, uint64_t* bits_bytes_left) {
   const Header header = image.header();
   const uint64_t cluster_bytes = header.geometry.cluster_bytes();
   BitmapDirectoryEntry entry;
   entry.name = bitmap.name;
   entry.granularity_bits = std::countr_zero(bitmap.granularity_bytes);
   entry.enabled = bitmap.enabled;
+  const uint64_t total_bytes = BitmapBytesFor(header.size_bytes, entry.granularity_bits);
   // A disk of no bytes still has a table, since every bitmap has one.
-  entry.table_entries = std::max<uint64_t>(1, header.geometry.ClustersFor(bitmap.bits.size()));
+  entry.table_entries = std::max<uint64_t>(1, header.geometry.ClustersFor(total_bytes));
   std::vector<uint64_t> table(entry.table_entries, kBitmapTableAllZeroes);
   const uint8_t tail_mask = TailMask(header.size_bytes, entry.granularity_bits);
   // QEMU takes "all ones" to the end of the 64-bit word, and then counts bits that do not exist.
-  const bool ends_in_whole_word = tail_mask == 0xff && bitmap.bits.size() % 8 == 0;
-  for (uint64_t index = 0; index * cluster_bytes < bitmap.bits.size(); ++index) {
-    const absl::string_view bits =
-        absl::string_view(bitmap.bits).substr(index * cluster_bytes, cluster_bytes);
-    const bool is_last = (index + 1) * cluster_bytes >= bitmap.bits.size();
+  const bool ends_in_whole_word = tail_mask == 0xff && total_bytes % 8 == 0;
+  for (uint64_t index = 0; index * cluster_bytes < total_bytes; ++index) {
+    const uint64_t begin = index * cluster_bytes;
+    const uint64_t length = std::min(cluster_bytes, total_bytes - begin);
+    const std::string bits = bitmap.bits(begin, length);
+    if (bits.size() != length) {
+      return Error(
+          Reason::kInvalidField,
+          absl::StrCat("cannot store bitmap '", absl::Utf8SafeCEscape(bitmap.name), "': it has ",
+                       bits.size(), " bytes at ", begin, " where ", length, " are needed"),
+          {{"bitmap", bitmap.name}});
+    }
+    const bool is_last = begin + length == total_bytes;
     const uint8_t last_mask = is_last ? tail_mask : 0xff;
-    const absl::string_view whole = bits.substr(0, bits.size() - 1);
+    const absl::string_view whole = absl::string_view(bits).substr(0, length - 1);
     const uint8_t last = static_cast<uint8_t>(bits.back()) & last_mask;
     if (last == 0 && whole.find_first_not_of('\0') == absl::string_view::npos) continue;
     if (last == last_mask && (!is_last || ends_in_whole_word) &&
@@ -174,6 +189,14 @@ absl::StatusOr<BitmapDirectoryEntry> WriteBitmap(Image& image, const BitmapToSto
       table[index] = BigEndian(kBitmapTableAllOnes);
       continue;
     }
+    if (length > *bits_bytes_left) {
+      return Error(Reason::kLimitReached,
+                   absl::StrCat("cannot store bitmap '", absl::Utf8SafeCEscape(bitmap.name),
+                                "': the image's bitmaps would have more than ",
+                                kBitmapBytesTotalMax, " bytes"),
+                   {{"bitmap", bitmap.name}});
+    }
+    *bits_bytes_left -= length;
     ASSIGN_OR_RETURN(const uint64_t offset_bytes, fresh.Write(AsBytes(bits)));
     table[index] = BigEndian(offset_bytes);
   }
@@ -183,7 +206,8 @@ absl::StatusOr<BitmapDirectoryEntry> WriteBitmap(Image& image, const BitmapToSto
   return entry;
 }
 
-absl::Status CheckShape(const Header& header, absl::string_view name, uint64_t granularity_bytes) {
+absl::Status CheckShape(const Header& header, absl::string_view name, uint64_t granularity_bytes,
+                        uint64_t disk_bytes) {
   const std::string shown = absl::Utf8SafeCEscape(name);
   if (header.version < 3) {
     return Error(Reason::kNodeLacksFeature,
@@ -205,7 +229,7 @@ absl::Status CheckShape(const Header& header, absl::string_view name, uint64_t g
                               " is not a power of two between 512 and 2147483648"),
                  {{"bitmap", name}});
   }
-  const uint64_t bytes = BitmapBytesFor(header.size_bytes, std::countr_zero(granularity_bytes));
+  const uint64_t bytes = BitmapBytesFor(disk_bytes, std::countr_zero(granularity_bytes));
   if (header.geometry.RoundUp(bytes) > kBitmapBytesMax) {
     return Error(Reason::kLimitReached,
                  absl::StrCat("cannot store bitmap '", shown, "' with granularity ",
@@ -216,23 +240,43 @@ absl::Status CheckShape(const Header& header, absl::string_view name, uint64_t g
   return absl::OkStatus();
 }
 
-absl::Status CheckCount(size_t count) {
-  if (count <= kBitmapsMax) return absl::OkStatus();
-  return Error(
-      Reason::kLimitReached,
-      absl::StrCat("cannot store ", count, " bitmaps: an image has ", "room for ", kBitmapsMax));
+absl::Status CheckCount(size_t count, uint64_t directory_bytes) {
+  if (count <= kBitmapsMax && directory_bytes <= kBitmapDirectoryBytesMax) return absl::OkStatus();
+  return Error(Reason::kLimitReached,
+               absl::StrCat("cannot store ", count, " bitmaps in a directory of ", directory_bytes,
+                            " bytes: an image has room for ", kBitmapsMax, " in ",
+                            kBitmapDirectoryBytesMax));
 }
 
-absl::Status CheckBits(const Header& header, const BitmapToStore& bitmap) {
-  RETURN_IF_ERROR(CheckShape(header, bitmap.name, bitmap.granularity_bytes));
-  const uint64_t bytes =
-      BitmapBytesFor(header.size_bytes, std::countr_zero(bitmap.granularity_bytes));
-  if (bitmap.bits.size() == bytes) return absl::OkStatus();
-  return Error(
-      Reason::kInvalidField,
-      absl::StrCat("cannot store bitmap '", absl::Utf8SafeCEscape(bitmap.name), "': it has ",
-                   bitmap.bits.size(), " bytes where the disk needs ", bytes),
-      {{"bitmap", bitmap.name}});
+// Bytes of bits that are there to be read: a bitmap of uniform clusters has none.
+absl::StatusOr<uint64_t> StoredBitsBytes(Image& image, const BitmapDirectoryEntry& entry) {
+  const Geometry geometry = image.header().geometry;
+  ASSIGN_OR_RETURN(const std::vector<uint64_t> table,
+                   ReadBitmapTable(geometry, entry, ReaderOf(image)));
+  const uint64_t total_bytes = BitmapBytesFor(image.header().size_bytes, entry.granularity_bits);
+  uint64_t bytes = 0;
+  for (uint64_t index = 0; index < table.size(); ++index) {
+    const uint64_t begin = index << geometry.cluster_bits;
+    if (begin >= total_bytes) break;
+    if (table[index] == kBitmapTableAllZeroes || table[index] == kBitmapTableAllOnes) continue;
+    bytes += std::min(geometry.cluster_bytes(), total_bytes - begin);
+  }
+  return bytes;
+}
+
+// An image of a few kilobytes can claim bits without end.
+absl::Status CheckStoredBits(Image& image, const std::vector<StoredBitmap>& bitmaps) {
+  uint64_t bytes = 0;
+  for (const StoredBitmap& bitmap : bitmaps) {
+    if (!bitmap.consistent()) continue;
+    // A table that cannot be is told when it is read for its bits.
+    bytes += StoredBitsBytes(image, bitmap.entry).value_or(0);
+    if (bytes <= kBitmapBytesTotalMax) continue;
+    return Error(Reason::kLimitReached,
+                 absl::StrCat("the image's ", bitmaps.size(), " bitmaps have more than ",
+                              kBitmapBytesTotalMax, " bytes"));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -251,10 +295,11 @@ absl::StatusOr<std::vector<StoredBitmap>> LoadBitmaps(Image& image) {
     bitmap.unusable = !entry.usable();
     bitmap.entry = std::move(entry);
   }
+  RETURN_IF_ERROR(CheckStoredBits(image, bitmaps));
   return bitmaps;
 }
 
-absl::StatusOr<std::string> LoadBitmapBits(Image& image, const StoredBitmap& bitmap) {
+absl::Status ReadBitmapBits(Image& image, const StoredBitmap& bitmap, BitsTaker take) {
   if (!bitmap.consistent()) {
     return Error(Reason::kBitmapInconsistent,
                  absl::StrCat("cannot load the bits of bitmap '",
@@ -264,24 +309,46 @@ absl::StatusOr<std::string> LoadBitmapBits(Image& image, const StoredBitmap& bit
   const Header header = image.header();
   ASSIGN_OR_RETURN(const std::vector<uint64_t> table,
                    ReadBitmapTable(header.geometry, bitmap.entry, ReaderOf(image)));
-  std::string bits(BitmapBytesFor(header.size_bytes, bitmap.entry.granularity_bits), '\0');
+  const uint64_t total_bytes = BitmapBytesFor(header.size_bytes, bitmap.entry.granularity_bits);
   const uint64_t cluster_bytes = header.geometry.cluster_bytes();
-  for (uint64_t index = 0; index < table.size(); ++index) {
+  std::string bits;
+  for (uint64_t index = 0; index < table.size() && index * cluster_bytes < total_bytes;) {
     const uint64_t begin = index * cluster_bytes;
-    if (begin >= bits.size()) break;
-    const uint64_t length = std::min(cluster_bytes, bits.size() - begin);
-    if (table[index] == kBitmapTableAllZeroes) continue;
-    if (table[index] == kBitmapTableAllOnes) {
-      std::memset(bits.data() + begin, 0xff, length);
+    const uint64_t value = table[index++];
+    if (value == kBitmapTableAllZeroes) continue;
+    if (value == kBitmapTableAllOnes) {
+      while (index < table.size() && table[index] == kBitmapTableAllOnes) ++index;
+      RETURN_IF_ERROR(
+          take(begin, std::min(index * cluster_bytes, total_bytes) - begin, /*bits=*/nullptr));
       continue;
     }
-    RETURN_IF_ERROR(image.ReadMetadata(
-        table[index], {reinterpret_cast<std::byte*>(bits.data() + begin), length}));
+    bits.resize(std::min(cluster_bytes, total_bytes - begin));
+    RETURN_IF_ERROR(
+        image.ReadMetadata(value, {reinterpret_cast<std::byte*>(bits.data()), bits.size()}));
+    if (begin + bits.size() == total_bytes) {
+      bits.back() &= static_cast<char>(TailMask(header.size_bytes, bitmap.entry.granularity_bits));
+    }
+    RETURN_IF_ERROR(take(begin, bits.size(), bits.data()));
   }
-  if (!bits.empty()) {
-    bits.back() &= static_cast<char>(TailMask(header.size_bytes, bitmap.entry.granularity_bits));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> LoadBitmapBits(Image& image, const StoredBitmap& bitmap) {
+  const uint64_t disk_bytes = image.header().size_bytes;
+  std::string all(BitmapBytesFor(disk_bytes, bitmap.entry.granularity_bits), '\0');
+  RETURN_IF_ERROR(
+      ReadBitmapBits(image, bitmap, [&all](uint64_t offset, uint64_t length, const char* bits) {
+        if (bits == nullptr) {
+          std::memset(all.data() + offset, 0xff, length);
+        } else {
+          std::memcpy(all.data() + offset, bits, length);
+        }
+        return absl::OkStatus();
+      }));
+  if (!all.empty()) {
+    all.back() &= static_cast<char>(TailMask(disk_bytes, bitmap.entry.granularity_bits));
   }
-  return bits;
+  return all;
 }
 
 absl::Status MarkBitmapsInUse(Image& image) {
@@ -303,25 +370,37 @@ absl::Status MarkBitmapsInUse(Image& image) {
   return Commit(image, entries, {}, fresh);
 }
 
-absl::Status StoreBitmaps(Image& image, const std::vector<BitmapToStore>& bitmaps) {
+absl::Status StoreBitmaps(Image& image, const std::vector<BitmapToStore>& bitmaps, StoreMode mode) {
   if (bitmaps.empty()) return absl::OkStatus();
   const Header header = image.header();
-  for (const BitmapToStore& bitmap : bitmaps) RETURN_IF_ERROR(CheckBits(header, bitmap));
   ASSIGN_OR_RETURN(std::vector<BitmapDirectoryEntry> entries,
                    ReadBitmapDirectory(header, ReaderOf(image)));
   std::map<std::string, size_t> index_by_name;
+  uint64_t directory_bytes = 0;
   for (const BitmapDirectoryEntry& entry : entries) {
     index_by_name.emplace(entry.name, index_by_name.size());
+    directory_bytes += BitmapDirectoryEntryBytes(entry.name.size()) + entry.extra_data.size();
   }
   std::vector<BitmapDirectoryEntry> replaced;
   FreshClusters fresh(image);
-  for (const BitmapToStore& bitmap : bitmaps) {
-    const auto [found, is_new] = index_by_name.emplace(bitmap.name, entries.size());
-    RETURN_IF_ERROR(CheckCount(index_by_name.size()));
-    ASSIGN_OR_RETURN(BitmapDirectoryEntry entry, WriteBitmap(image, bitmap, fresh));
+  uint64_t bits_bytes_left = kBitmapBytesTotalMax;
+  const auto store = [&](const BitmapToStore& bitmap) -> absl::Status {
+    RETURN_IF_ERROR(CheckShape(header, bitmap.name, bitmap.granularity_bytes, header.size_bytes));
+    const auto found = index_by_name.find(bitmap.name);
+    const bool is_new = found == index_by_name.end();
+    const uint64_t added_bytes = is_new ? BitmapDirectoryEntryBytes(bitmap.name.size()) : 0;
+    if (is_new) RETURN_IF_ERROR(CheckCount(entries.size() + 1, directory_bytes + added_bytes));
+    // What was written of a bitmap that cannot be stored goes back.
+    FreshClusters own(image);
+    uint64_t left = bits_bytes_left;
+    ASSIGN_OR_RETURN(BitmapDirectoryEntry entry, WriteBitmap(image, bitmap, own, &left));
+    bits_bytes_left = left;
+    directory_bytes += added_bytes;
+    fresh.Add(&own);
     if (is_new) {
+      index_by_name.emplace(bitmap.name, entries.size());
       entries.push_back(std::move(entry));
-      continue;
+      return absl::OkStatus();
     }
     BitmapDirectoryEntry& old = entries[found->second];
     if (old.usable()) {
@@ -330,8 +409,26 @@ absl::Status StoreBitmaps(Image& image, const std::vector<BitmapToStore>& bitmap
     }
     replaced.push_back(std::move(old));
     old = std::move(entry);
+    return absl::OkStatus();
+  };
+  absl::Status first;
+  bool any = false;
+  for (const BitmapToStore& bitmap : bitmaps) {
+    const absl::Status status = store(bitmap);
+    any |= status.ok();
+    first.Update(status);
   }
-  return Commit(image, entries, replaced, fresh);
+  if (any && (first.ok() || mode == StoreMode::kWhatCanBe)) {
+    first.Update(Commit(image, entries, replaced, fresh));
+  }
+  return first;
+}
+
+absl::Status DisownBitmaps(Image& image) {
+  return image.UpdateHeader([](Header& header) {
+    SetBitmapsExtension(absl::nullopt, &header);
+    return absl::OkStatus();
+  });
 }
 
 absl::Status RemoveStoredBitmap(Image& image, absl::string_view name) {
@@ -346,10 +443,30 @@ absl::Status RemoveStoredBitmap(Image& image, absl::string_view name) {
   return Commit(image, entries, removed, fresh);
 }
 
-absl::Status CheckBitmapFits(const Image& image, absl::string_view name, uint64_t granularity_bytes,
-                             uint32_t other_count) {
-  RETURN_IF_ERROR(CheckShape(image.header(), name, granularity_bytes));
-  return CheckCount(size_t{other_count} + 1);
+absl::Status CheckBitmapsFit(const Image& image, absl::Span<const BitmapShape> bitmaps,
+                             uint64_t disk_bytes) {
+  const Header header = image.header();
+  uint64_t bits_bytes = 0;
+  uint64_t table_bytes = 0;
+  uint64_t directory_bytes = 0;
+  for (const BitmapShape& bitmap : bitmaps) {
+    RETURN_IF_ERROR(CheckShape(header, bitmap.name, bitmap.granularity_bytes, disk_bytes));
+    const uint64_t bytes = BitmapBytesFor(disk_bytes, std::countr_zero(bitmap.granularity_bytes));
+    bits_bytes += bytes;
+    table_bytes += 8 * std::max<uint64_t>(1, header.geometry.ClustersFor(bytes));
+    directory_bytes += BitmapDirectoryEntryBytes(bitmap.name.size());
+  }
+  RETURN_IF_ERROR(CheckCount(bitmaps.size(), directory_bytes));
+  const auto check = [&](absl::string_view what, uint64_t bytes, uint64_t bytes_max) {
+    if (bytes <= bytes_max) return absl::OkStatus();
+    return Error(
+        Reason::kLimitReached,
+        absl::StrCat("on a disk of ", disk_bytes, " bytes the ", what, " of the image's ",
+                     bitmaps.size(), " persistent bitmaps may become ", bytes, " bytes, and ",
+                     bytes_max, " are allowed; larger granularities make them smaller"));
+  };
+  RETURN_IF_ERROR(check("bits", bits_bytes, kBitmapBytesTotalMax));
+  return check("tables", table_bytes, kBitmapTableBytesTotalMax);
 }
 
 }  // namespace tidemark::qcow2

@@ -13,12 +13,15 @@
 #define ENGINE_FORMAT_QCOW2_BITMAPS_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "engine/format/qcow2/bitmap_directory.h"
 #include "engine/format/qcow2/image.h"
 
@@ -39,40 +42,68 @@ struct StoredBitmap {
   bool consistent() const { return !in_use && !unusable; }
 };
 
+// Bytes [offset, offset + length) of a bitmap's bits, one bit a granule, least significant first in
+// each byte, of which there are ceil(granules / 8) in all. On the thread of StoreBitmaps.
+using BitsReader = std::function<std::string(uint64_t offset_bytes, uint64_t length_bytes)>;
+
 struct BitmapToStore {
   std::string name;
   uint64_t granularity_bytes = 0;
   bool enabled = false;
-  // One bit a granule, least significant first in each byte: exactly ceil(granules / 8) bytes.
-  std::string bits;
+  // Asked for a cluster at a time: a bitmap may be larger than what is to be held in memory.
+  BitsReader bits;
 };
+
+// What storing a bitmap takes, but for its bits.
+struct BitmapShape {
+  std::string name;
+  uint64_t granularity_bytes = 0;
+};
+
+// Bits [offset, offset + length) in bytes as BitsReader has them; null: all ones.
+using BitsTaker =
+    absl::FunctionRef<absl::Status(uint64_t offset_bytes, uint64_t length_bytes, const char* bits)>;
 
 // The bitmaps of the image, in the order stored. None if the image has none, or if a program that
 // does not know of bitmaps has written to it. kImageCorrupt naming the bitmap, kLimitReached: do
 // not use the image then, since its bitmaps would be lost.
 absl::StatusOr<std::vector<StoredBitmap>> LoadBitmaps(Image& image);
 
-// The bits of a consistent bitmap that LoadBitmaps found, as BitmapToStore has them; those past the
-// end of the disk are zero.
+// Gives `take` those bits of a consistent bitmap that LoadBitmaps found which may be ones, a
+// cluster or a uniform stretch at a time, in order. Those past the end of the disk are zero, but
+// where all are ones.
+absl::Status ReadBitmapBits(Image& image, const StoredBitmap& bitmap, BitsTaker take);
+// The same in one piece, for small ones.
 absl::StatusOr<std::string> LoadBitmapBits(Image& image, const StoredBitmap& bitmap);
 
 // Says in the image that the bitmaps it holds are about to become stale. Without it the first write
 // makes them as if they had never been.
 absl::Status MarkBitmapsInUse(Image& image);
 
-// Puts `bitmaps` into the image, each in the place of the one with its name, if any. All others in
-// the image stay as they are. Afterwards no write before MarkBitmapsInUse. Errors: those of
-// CheckBitmapFits, kInvalidField for bits of the wrong length; nothing is changed then.
-absl::Status StoreBitmaps(Image& image, const std::vector<BitmapToStore>& bitmaps);
+enum class StoreMode {
+  kAll,        // All, or the image stays as it is.
+  kWhatCanBe,  // Those that cannot be stored take no others with them.
+};
+
+// Puts `bitmaps` into the image together, each in the place of the one with its name, if any. All
+// others in the image stay as they are. Tells the first error of one that cannot be stored
+// (kLimitReached, kInvalidField, no space). Afterwards no write before MarkBitmapsInUse, not after
+// an error either.
+absl::Status StoreBitmaps(Image& image, const std::vector<BitmapToStore>& bitmaps,
+                          StoreMode mode = StoreMode::kWhatCanBe);
+
+// Makes the bitmaps in the image as if they had never been: for when MarkBitmapsInUse finds no
+// room. Leaks their clusters.
+absl::Status DisownBitmaps(Image& image);
 
 // Does nothing if the image holds no such bitmap.
 absl::Status RemoveStoredBitmap(Image& image, absl::string_view name);
 
-// Whether a bitmap like this could be stored in the image as it is now, beside `other_count` others
-// in memory that are to be. kNodeLacksFeature for a version 2 image, kInvalidField naming the
+// Whether all these bitmaps could be stored together in the image, however their bits are mixed, if
+// its disk had `disk_bytes`. kNodeLacksFeature for a version 2 image, kInvalidField naming the
 // value, kLimitReached.
-absl::Status CheckBitmapFits(const Image& image, absl::string_view name, uint64_t granularity_bytes,
-                             uint32_t other_count);
+absl::Status CheckBitmapsFit(const Image& image, absl::Span<const BitmapShape> bitmaps,
+                             uint64_t disk_bytes);
 
 }  // namespace tidemark::qcow2
 

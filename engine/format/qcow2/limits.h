@@ -49,6 +49,7 @@ inline constexpr uint32_t kBitmapGranularityBitsMax = 31;
 // Of one bitmap in the image, in whole clusters.
 inline constexpr uint64_t kBitmapBytesMax = uint64_t{512} << 20;
 // Of all bitmaps of an image together, our own bound: an image of a few kilobytes can claim them.
+// Clusters of bits that are all zeroes or all ones do not count, since they take no memory.
 inline constexpr uint64_t kBitmapBytesTotalMax = uint64_t{1} << 30;
 inline constexpr uint64_t kBitmapTableBytesTotalMax = uint64_t{24} << 20;
 
