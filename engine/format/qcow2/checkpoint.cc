@@ -50,7 +50,9 @@ absl::Status Checkpointer::Run() {
   return result;
 }
 
-absl::Status Checkpointer::FlushFile() {
+// Data first: what is in the file may refer to it.
+absl::Status Checkpointer::FlushFiles() {
+  if (&data_file_ != &file_) RETURN_IF_ERROR(data_file_.Flush());
   ++counters_.file_flushes;
   return file_.Flush();
 }
@@ -59,10 +61,10 @@ absl::Status Checkpointer::Write(const Tables::Captured& captured) {
   RETURN_IF_ERROR(refcounts_.WriteBack());
   if (!captured.empty()) {
     RETURN_IF_ERROR(tables_.WriteUnpublished(captured));
-    RETURN_IF_ERROR(FlushFile());
+    RETURN_IF_ERROR(FlushFiles());
     RETURN_IF_ERROR(tables_.WritePublished(captured));
   }
-  return FlushFile();
+  return FlushFiles();
 }
 
 absl::Status Checkpointer::RunAlone() {

@@ -18,11 +18,13 @@ namespace tidemark::qcow2 {
 
 class Checkpointer {
  public:
-  // All must outlive it. `discard_freed`: freed clusters are given back to the file system.
-  Checkpointer(storage::Storage* file, Refcounts* refcounts, Tables* tables, FreeQueue* frees,
-               RequestEpochs* epochs, Counters* counters, uint64_t cluster_bytes,
-               bool discard_freed)
+  // All must outlive it. `data_file`: where the disk's clusters are; may be `file`.
+  // `discard_freed`: freed clusters are given back to the file system.
+  Checkpointer(storage::Storage* file, storage::Storage* data_file, Refcounts* refcounts,
+               Tables* tables, FreeQueue* frees, RequestEpochs* epochs, Counters* counters,
+               uint64_t cluster_bytes, bool discard_freed)
       : file_(*file),
+        data_file_(*data_file),
         refcounts_(*refcounts),
         tables_(*tables),
         frees_(*frees),
@@ -43,11 +45,12 @@ class Checkpointer {
  private:
   absl::Status RunAlone();
   absl::Status Write(const Tables::Captured& captured);
-  absl::Status FlushFile();
+  absl::Status FlushFiles();
   absl::Status ReleaseRipe();
 
   // Constant after construction.
   storage::Storage& file_;
+  storage::Storage& data_file_;
   Refcounts& refcounts_;
   Tables& tables_;
   FreeQueue& frees_;

@@ -7,8 +7,10 @@
 
 namespace tidemark::qcow2 {
 
-Core::Core(std::shared_ptr<storage::Storage> image_file, Header parsed, OpenOptions open_options)
+Core::Core(std::shared_ptr<storage::Storage> image_file,
+           std::shared_ptr<storage::Storage> disk_file, Header parsed, OpenOptions open_options)
     : file(std::move(image_file)),
+      data_file(std::move(disk_file)),
       options(open_options),
       geometry(parsed.geometry),
       version(parsed.version),
@@ -21,13 +23,13 @@ Core::Core(std::shared_ptr<storage::Storage> image_file, Header parsed, OpenOpti
       refcounts(options.read_only ? nullptr
                                   : std::make_unique<Refcounts>(file.get(), &header, &metadata,
                                                                 &health, &counters)),
-      tables(file.get(), &header, refcounts.get(), &metadata, &health, &counters, &frees,
-             options.l2_cache_bytes),
+      tables(file.get(), data_file.get(), &header, refcounts.get(), &metadata, &health, &counters,
+             &frees, options.l2_cache_bytes),
       checkpointer(options.read_only
                        ? nullptr
                        : std::make_unique<Checkpointer>(
-                             file.get(), refcounts.get(), &tables, &frees, &epochs, &counters,
-                             geometry.cluster_bytes(), options.discard_unmaps)) {}
+                             file.get(), data_file.get(), refcounts.get(), &tables, &frees, &epochs,
+                             &counters, geometry.cluster_bytes(), options.discard_unmaps)) {}
 
 absl::Status Core::Load() {
   const Header parsed = header.Get();

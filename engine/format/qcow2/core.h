@@ -24,7 +24,9 @@
 namespace tidemark::qcow2 {
 
 struct Core {
-  Core(std::shared_ptr<storage::Storage> file, Header header, OpenOptions options);
+  // `data_file` may be the same as `file`.
+  Core(std::shared_ptr<storage::Storage> file, std::shared_ptr<storage::Storage> data_file,
+       Header header, OpenOptions options);
 
   // Reads the tables.
   absl::Status Load();
@@ -43,7 +45,10 @@ struct Core {
   bool MayShowBacking() const { return has_backing.load() || names_backing.load(); }
 
   // Constant after construction.
+  // Headers, tables and refcounts; and the clusters of the disk, which every image that is accepted
+  // keeps in the same file.
   const std::shared_ptr<storage::Storage> file;
+  const std::shared_ptr<storage::Storage> data_file;
   const OpenOptions options;
   const Geometry geometry;
   const uint32_t version;

@@ -38,7 +38,7 @@ absl::StatusOr<std::unique_ptr<Image>> Image::Open(std::shared_ptr<storage::Stor
       ASSIGN_OR_RETURN(header, ReadHeader(*file));
     }
   }
-  auto core = std::make_unique<Core>(std::move(file), std::move(header), options);
+  auto core = std::make_unique<Core>(file, file, std::move(header), options);
   RETURN_IF_ERROR(core->Load());
   return std::unique_ptr<Image>(new Image(std::move(core)));
 }

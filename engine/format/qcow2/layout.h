@@ -81,10 +81,13 @@ inline constexpr uint64_t kL2ReservedMask = 0x3f000000000001fe;
 // Of a refcount table entry.
 inline constexpr uint64_t kRefcountTableOffsetMask = 0xfffffffffffffe00;
 
-// Everything that follows from the cluster size and the refcount width.
+// Everything that follows from the cluster size, the refcount width and the kind of L2 entries.
 struct Geometry {
   uint32_t cluster_bits = 16;
   uint32_t refcount_order = 4;
+  // L2 entries of 128 bits, with 32 subclusters to a cluster (l2_entries.h). No header that is
+  // accepted has them yet.
+  bool extended_l2 = false;
 
   constexpr uint64_t cluster_bytes() const { return uint64_t{1} << cluster_bits; }
   constexpr uint64_t OffsetInCluster(uint64_t offset_bytes) const {
@@ -99,7 +102,13 @@ struct Geometry {
     return (bytes >> cluster_bits) + (OffsetInCluster(bytes) != 0 ? 1 : 0);
   }
 
-  constexpr uint32_t l2_bits() const { return cluster_bits - 3; }
+  constexpr uint32_t l2_entry_bits() const { return extended_l2 ? 4 : 3; }
+  constexpr uint32_t subclusters_per_cluster() const { return extended_l2 ? 32 : 1; }
+  constexpr uint64_t subcluster_bytes() const {
+    return cluster_bytes() / subclusters_per_cluster();
+  }
+
+  constexpr uint32_t l2_bits() const { return cluster_bits - l2_entry_bits(); }
   constexpr uint64_t l2_entries() const { return uint64_t{1} << l2_bits(); }
   // Disk bytes that one L2 table maps.
   constexpr uint64_t l2_coverage_bytes() const { return uint64_t{1} << (l2_bits() + cluster_bits); }

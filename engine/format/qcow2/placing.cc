@@ -59,7 +59,7 @@ class ReadPlacement final : public Composed {
       storage::Storage* beneath = nullptr;
       uint64_t offset_beneath = 0;
       if (mapping.kind == Mapping::Kind::kData) {
-        beneath = core_.file.get();
+        beneath = core_.data_file.get();
         offset_beneath = mapping.host_offset_bytes;
       } else if (mapping.kind == Mapping::Kind::kUnallocated) {
         beneath = core_.backing.get();
@@ -118,7 +118,7 @@ class WritePlacement final : public Composed {
       const Range disk_range = Range{at, stretch.host_range.length_bytes}.Intersect(range_);
       ASSIGN_OR_RETURN(
           std::unique_ptr<Placement> part,
-          core_.file->PlaceWrite({stretch.host_range.offset_bytes, disk_range.length_bytes}));
+          core_.data_file->PlaceWrite({stretch.host_range.offset_bytes, disk_range.length_bytes}));
       if (part == nullptr) return false;
       AddPart(at, std::move(part));
       at += stretch.host_range.length_bytes;
@@ -174,7 +174,7 @@ class WritePlacement final : public Composed {
     const uint64_t stretch_end = stretch.disk_offset_bytes + stretch.host_range.length_bytes;
     if (stretch.reads_as_zeroes || stretch_end <= range_.end_bytes()) return absl::OkStatus();
     const uint64_t length = stretch_end - range_.end_bytes();
-    return core_.file->WriteZeroes({stretch.host_range.end_bytes() - length, length}, {});
+    return core_.data_file->WriteZeroes({stretch.host_range.end_bytes() - length, length}, {});
   }
 
   absl::Status Link(Stretch* stretch) {
@@ -182,9 +182,9 @@ class WritePlacement final : public Composed {
     uint64_t host = stretch->host_range.offset_bytes;
     for (uint64_t at = stretch->disk_offset_bytes; at < disk_end;) {
       const uint64_t step_end = std::min(disk_end, core_.tables.SetEndBytes(at));
-      std::vector<uint64_t> entries((step_end - at) >> core_.geometry.cluster_bits);
-      for (uint64_t& entry : entries) {
-        entry = kEntryCopied | host;
+      std::vector<L2Entry> entries((step_end - at) >> core_.geometry.cluster_bits);
+      for (L2Entry& entry : entries) {
+        entry = core_.tables.entries().Data(host);
         host += core_.geometry.cluster_bytes();
       }
       RETURN_IF_ERROR(core_.tables.Set(at, entries));

@@ -31,7 +31,7 @@ absl::Status ReadCompressed(Core& core, uint64_t entry, uint64_t offset_in_clust
                             storage::Bytes buffer) {
   const Range host_range = core.geometry.CompressedRange(entry);
   std::vector<std::byte> compressed(host_range.length_bytes);
-  RETURN_IF_ERROR(core.file->Read(host_range.offset_bytes, absl::MakeSpan(compressed)));
+  RETURN_IF_ERROR(core.data_file->Read(host_range.offset_bytes, absl::MakeSpan(compressed)));
   if (buffer.size() == core.geometry.cluster_bytes()) {
     return Decompress(core.compression_type, compressed, buffer);
   }
@@ -88,7 +88,7 @@ absl::Status ReadDisk(Core& core, uint64_t offset_bytes, storage::Bytes buffer) 
     const storage::Bytes part = buffer.first(mapping.range.length_bytes);
     switch (mapping.kind) {
       case Mapping::Kind::kData:
-        RETURN_IF_ERROR(core.file->Read(mapping.host_offset_bytes, part));
+        RETURN_IF_ERROR(core.data_file->Read(mapping.host_offset_bytes, part));
         break;
       case Mapping::Kind::kZero:
         std::fill(part.begin(), part.end(), std::byte{0});

@@ -23,10 +23,11 @@ namespace tidemark::qcow2 {
 // An L2 table that L1 does not mark as copied belongs to an internal snapshot too. It is copied to
 // a cluster of its own before its first change; the clusters it maps stay shared.
 
-Tables::Tables(storage::Storage* file, HeaderStore* header, Refcounts* refcounts,
-               MetadataMap* metadata, Health* health, Counters* counters, FreeQueue* frees,
-               uint64_t cache_bytes)
+Tables::Tables(storage::Storage* file, storage::Storage* data_file, HeaderStore* header,
+               Refcounts* refcounts, MetadataMap* metadata, Health* health, Counters* counters,
+               FreeQueue* frees, uint64_t cache_bytes)
     : file_(*file),
+      data_file_(*data_file),
       header_(*header),
       refcounts_(refcounts),
       metadata_(*metadata),
@@ -34,19 +35,16 @@ Tables::Tables(storage::Storage* file, HeaderStore* header, Refcounts* refcounts
       counters_(*counters),
       frees_(*frees),
       geometry_(header->Get().geometry),
-      has_zero_entries_(header->Get().version >= 3),
+      entries_(geometry_, header->Get().version),
       slice_bytes_(std::min(geometry_.cluster_bytes(), kSliceBytesMax)),
-      slice_coverage_bits_(std::countr_zero(slice_bytes_) - 3 + geometry_.cluster_bits),
+      slice_coverage_bits_(std::countr_zero(slice_bytes_) - geometry_.l2_entry_bits() +
+                           geometry_.cluster_bits),
       cached_slices_max_(std::max<uint64_t>(16, cache_bytes / slice_bytes_)) {}
 
-uint64_t Tables::Slice::Get(uint64_t index) const {
-  return LoadBigEndian<uint64_t>(bytes.data() + index * 8);
-}
-
-void Tables::Slice::Set(uint64_t index, uint64_t entry) {
-  StoreBigEndian(bytes.data() + index * 8, entry);
-  const size_t begin = index * 8 & ~size_t{511};
-  MarkDirty(begin, begin + 512);
+void Tables::Put(Slice* slice, uint64_t index, const L2Entry& entry) const {
+  entries_.Store(slice->bytes.data(), index, entry);
+  const size_t begin = index * entries_.entry_bytes() & ~size_t{511};
+  slice->MarkDirty(begin, begin + 512);
 }
 
 void Tables::Slice::MarkDirty(size_t begin, size_t end) {
@@ -84,24 +82,25 @@ absl::Status Tables::Load() {
 uint64_t Tables::SliceHostOffset(uint64_t slice_number) const {
   const uint64_t offset = slice_number << slice_coverage_bits_;
   const uint64_t in_table = offset & (geometry_.l2_coverage_bytes() - 1);
-  return (l1_[L1Index(offset)] & kEntryOffsetMask) + (in_table >> geometry_.cluster_bits) * 8;
+  return (l1_[L1Index(offset)] & kEntryOffsetMask) +
+         (in_table >> geometry_.cluster_bits) * entries_.entry_bytes();
 }
 
 // Entries that point where no cluster of data can be. Found when a slice is read, so that lookups
 // cost nothing; entries we make are good.
-bool Tables::IsBad(uint64_t entry, uint64_t file_end_bytes) const {
-  if ((entry & kEntryCompressed) != 0) {
-    const Range host_range = geometry_.CompressedRange(entry);
+bool Tables::IsBad(const L2Entry& entry, uint64_t file_end_bytes) const {
+  if (entries_.IsMalformed(entry)) return true;
+  if (entry.is_compressed()) {
+    const Range host_range = geometry_.CompressedRange(entry.cluster);
     return host_range.offset_bytes < geometry_.cluster_bytes() ||
-           host_range.offset_bytes >= file_end_bytes || metadata_.Overlaps(host_range);
+           host_range.offset_bytes >= file_end_bytes || HitsMetadata(host_range);
   }
-  const uint64_t host_offset = entry & kEntryOffsetMask;
-  if ((entry & kL2ReservedMask) != 0) return true;
-  if ((entry & kEntryZero) != 0 && !has_zero_entries_) return true;
+  const uint64_t host_offset = entry.host_offset_bytes();
   if (host_offset == 0) return false;
   if (geometry_.OffsetInCluster(host_offset) != 0) return true;
-  if (host_offset >= file_end_bytes && (entry & kEntryZero) == 0) return true;
-  return metadata_.Overlaps({host_offset, geometry_.cluster_bytes()});
+  const bool is_zero = entries_.Describe(entry).content == ClusterContent::kZero;
+  if (host_offset >= file_end_bytes && !is_zero) return true;
+  return HitsMetadata({host_offset, geometry_.cluster_bytes()});
 }
 
 absl::Status Tables::ReadSlice(uint64_t host_offset_bytes, Slice* slice) {
@@ -109,10 +108,10 @@ absl::Status Tables::ReadSlice(uint64_t host_offset_bytes, Slice* slice) {
   absl::Status status = file_.Read(host_offset_bytes, absl::MakeSpan(slice->bytes));
   ++counters_.l2_slices_read;
   if (!status.ok()) return status;
-  const uint64_t file_end = geometry_.RoundUp(file_.size_bytes());
-  for (uint64_t i = 0; i < slice_bytes_ / 8; ++i) {
-    const uint64_t entry = slice->Get(i);
-    if (entry != 0 && IsBad(entry, file_end)) slice->bad_entries.push_back(i);
+  const uint64_t data_end = geometry_.RoundUp(data_file_.size_bytes());
+  for (uint64_t i = 0; i < slice_entries(); ++i) {
+    const L2Entry entry = Get(*slice, i);
+    if (!entry.empty() && IsBad(entry, data_end)) slice->bad_entries.push_back(i);
   }
   return absl::OkStatus();
 }
@@ -163,18 +162,19 @@ void Tables::EvictForOne() {
   }
 }
 
-Mapping Tables::Describe(uint64_t entry) const {
+Mapping Tables::Describe(const L2Entry& entry) const {
   Mapping mapping;
-  if ((entry & kEntryCompressed) != 0) {
+  if (entry.is_compressed()) {
     mapping.kind = Mapping::Kind::kCompressed;
-    mapping.compressed_entry = entry;
+    mapping.compressed_entry = entry.cluster;
     return mapping;
   }
-  mapping.host_offset_bytes = entry & kEntryOffsetMask;
-  mapping.owned = (entry & kEntryCopied) != 0;
-  if ((entry & kEntryZero) != 0) {
+  mapping.host_offset_bytes = entry.host_offset_bytes();
+  mapping.owned = entry.is_owned();
+  const ClusterContent content = entries_.Describe(entry).content;
+  if (content == ClusterContent::kZero) {
     mapping.kind = Mapping::Kind::kZero;
-  } else if (mapping.host_offset_bytes != 0) {
+  } else if (content == ClusterContent::kData) {
     mapping.kind = Mapping::Kind::kData;
   }
   return mapping;
@@ -202,25 +202,25 @@ absl::StatusOr<Mapping> Tables::Lookup(Range range) {
 }
 
 absl::StatusOr<Mapping> Tables::WalkSlice(Range range, const Slice& slice) {
-  const uint64_t slice_entries = slice_bytes_ / 8;
   const uint32_t cluster_bits = geometry_.cluster_bits;
-  const uint64_t first = (range.offset_bytes >> cluster_bits) & (slice_entries - 1);
+  const uint64_t first = (range.offset_bytes >> cluster_bits) & (slice_entries() - 1);
   const uint64_t end = std::min(range.end_bytes(), SetEndBytes(range.offset_bytes));
   // The end may be that of the address space; the last cluster is what counts.
   const uint64_t count = ((end - 1) >> cluster_bits) - (range.offset_bytes >> cluster_bits) + 1;
-  uint64_t bad = slice_entries;
+  uint64_t bad = slice_entries();
   if (!slice.bad_entries.empty()) {
     const auto found = std::lower_bound(slice.bad_entries.begin(), slice.bad_entries.end(), first);
     if (found != slice.bad_entries.end()) bad = *found;
   }
   if (bad == first) {
     return health_.Corrupt(absl::StrCat("the L2 entry for disk offset ", range.offset_bytes,
-                                        " is impossible: 0x", absl::Hex(slice.Get(first))));
+                                        " is impossible: 0x",
+                                        absl::Hex(Get(slice, first).cluster)));
   }
-  Mapping mapping = Describe(slice.Get(first));
+  Mapping mapping = Describe(Get(slice, first));
   uint64_t clusters = 1;
   while (clusters < count && first + clusters < bad && mapping.kind != Mapping::Kind::kCompressed) {
-    const Mapping next = Describe(slice.Get(first + clusters));
+    const Mapping next = Describe(Get(slice, first + clusters));
     const uint64_t expected =
         mapping.host_offset_bytes == 0 ? 0 : mapping.host_offset_bytes + (clusters << cluster_bits);
     if (next.kind != mapping.kind || next.owned != mapping.owned ||
@@ -236,13 +236,13 @@ absl::StatusOr<Mapping> Tables::WalkSlice(Range range, const Slice& slice) {
   return mapping;
 }
 
-absl::Status Tables::Set(uint64_t offset_bytes, absl::Span<const uint64_t> entries) {
+absl::Status Tables::Set(uint64_t offset_bytes, absl::Span<const L2Entry> entries) {
   const uint64_t l1_index = L1Index(offset_bytes);
   const uint64_t slice_number = offset_bytes >> slice_coverage_bits_;
-  const uint64_t first = (offset_bytes >> geometry_.cluster_bits) & (slice_bytes_ / 8 - 1);
-  CHECK(first + entries.size() <= slice_bytes_ / 8);
+  const uint64_t first = (offset_bytes >> geometry_.cluster_bits) & (slice_entries() - 1);
+  CHECK(first + entries.size() <= slice_entries());
   RETURN_IF_ERROR(health_.CheckWritable());
-  std::vector<uint64_t> old_entries(entries.size());
+  std::vector<L2Entry> old_entries(entries.size());
   while (true) {
     mutex_.Lock();
     const bool table_is_ours = (l1_[l1_index] & kEntryCopied) != 0 && !bad_l1_.contains(l1_index);
@@ -256,8 +256,8 @@ absl::Status Tables::Set(uint64_t offset_bytes, absl::Span<const uint64_t> entri
     return slice.status();
   }
   for (size_t i = 0; i < entries.size(); ++i) {
-    old_entries[i] = (*slice)->Get(first + i);
-    if (old_entries[i] != entries[i]) (*slice)->Set(first + i, entries[i]);
+    old_entries[i] = Get(**slice, first + i);
+    if (old_entries[i] != entries[i]) Put(*slice, first + i, entries[i]);
   }
   if ((*slice)->dirty()) dirty_slices_.insert(slice_number);
   mutex_.Unlock();
@@ -265,14 +265,14 @@ absl::Status Tables::Set(uint64_t offset_bytes, absl::Span<const uint64_t> entri
   return absl::OkStatus();
 }
 
-void Tables::Release(uint64_t old_entry, uint64_t new_entry) {
-  if ((old_entry & kEntryCompressed) != 0) {
-    frees_.Add(geometry_.CompressedRange(old_entry));
+void Tables::Release(const L2Entry& old_entry, const L2Entry& new_entry) {
+  if (old_entry.is_compressed()) {
+    frees_.Add(geometry_.CompressedRange(old_entry.cluster));
     return;
   }
-  const uint64_t old_offset = old_entry & kEntryOffsetMask;
+  const uint64_t old_offset = old_entry.host_offset_bytes();
   if (old_offset == 0) return;
-  if ((new_entry & kEntryCompressed) == 0 && (new_entry & kEntryOffsetMask) == old_offset) return;
+  if (!new_entry.is_compressed() && new_entry.host_offset_bytes() == old_offset) return;
   frees_.Add({old_offset, geometry_.cluster_bytes()});
 }
 

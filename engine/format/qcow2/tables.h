@@ -20,6 +20,7 @@
 #include "engine/format/qcow2/free_queue.h"
 #include "engine/format/qcow2/header_store.h"
 #include "engine/format/qcow2/health.h"
+#include "engine/format/qcow2/l2_entries.h"
 #include "engine/format/qcow2/metadata_map.h"
 #include "engine/format/qcow2/refcounts.h"
 #include "engine/storage/storage.h"
@@ -45,15 +46,20 @@ struct Mapping {
 
 class Tables {
  public:
+  // Tables are in `file`, the clusters of the disk in `data_file`, which may be the same.
   // `refcounts` is null for an image that is only read.
-  Tables(storage::Storage* file, HeaderStore* header, Refcounts* refcounts, MetadataMap* metadata,
-         Health* health, Counters* counters, FreeQueue* frees, uint64_t cache_bytes);
+  Tables(storage::Storage* file, storage::Storage* data_file, HeaderStore* header,
+         Refcounts* refcounts, MetadataMap* metadata, Health* health, Counters* counters,
+         FreeQueue* frees, uint64_t cache_bytes);
 
   // Reads the L1 table.
   absl::Status Load();
 
   // What the beginning of `range` (not empty, within the disk) is mapped to.
   absl::StatusOr<Mapping> Lookup(Range range);
+
+  // How the entries that Set takes are made.
+  const L2Entries& entries() const { return entries_; }
 
   // Where the last cluster ends that `Set` can change together with the one at `offset_bytes`.
   uint64_t SetEndBytes(uint64_t offset_bytes) const {
@@ -62,7 +68,7 @@ class Tables {
   // Changes the entries of adjacent clusters from the one at `offset_bytes` on, all or none. What
   // the old entries refer to is put into the free queue, but for clusters that the new entry of the
   // same cluster refers to as well.
-  absl::Status Set(uint64_t offset_bytes, absl::Span<const uint64_t> entries);
+  absl::Status Set(uint64_t offset_bytes, absl::Span<const L2Entry> entries);
 
   // So much is waiting to be written that somebody should begin a checkpoint.
   bool WantsCheckpoint() const;
@@ -111,8 +117,6 @@ class Tables {
     std::vector<uint64_t> bad_entries;  // Indexes, ascending.
 
     bool dirty() const { return dirty_begin != dirty_end; }
-    uint64_t Get(uint64_t index) const;
-    void Set(uint64_t index, uint64_t entry);
     void MarkDirty(size_t begin, size_t end);
   };
 
@@ -122,19 +126,29 @@ class Tables {
   uint64_t SliceHostOffset(uint64_t slice_number) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The slice, loaded; unlocks and waits if it has to be. The L2 table must exist.
   absl::StatusOr<Slice*> FindSlice(uint64_t slice_number) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  L2Entry Get(const Slice& slice, uint64_t index) const {
+    return entries_.Load(slice.bytes.data(), index);
+  }
+  // Of data where only tables may be; it cannot be if they are in different files.
+  bool HitsMetadata(Range host_range) const {
+    return &data_file_ == &file_ && metadata_.Overlaps(host_range);
+  }
+  void Put(Slice* slice, uint64_t index, const L2Entry& entry) const;
+  uint64_t slice_entries() const { return slice_bytes_ >> geometry_.l2_entry_bits(); }
   absl::Status ReadSlice(uint64_t host_offset_bytes, Slice* slice);
   void EvictForOne() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool IsBad(uint64_t entry, uint64_t file_end_bytes) const;
-  Mapping Describe(uint64_t entry) const;
+  bool IsBad(const L2Entry& entry, uint64_t file_end_bytes) const;
+  Mapping Describe(const L2Entry& entry) const;
   absl::StatusOr<Mapping> WalkSlice(Range range, const Slice& slice)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Sees to an L2 table at `l1_index` that is ours alone.
   absl::Status MakeTable(uint64_t l1_index);
   absl::Status FillTable(uint64_t old_host_offset_bytes, Range new_host_range);
-  void Release(uint64_t old_entry, uint64_t new_entry);
+  void Release(const L2Entry& old_entry, const L2Entry& new_entry);
 
   // Constant after construction.
   storage::Storage& file_;
+  storage::Storage& data_file_;
   HeaderStore& header_;
   Refcounts* const refcounts_;
   MetadataMap& metadata_;
@@ -142,7 +156,7 @@ class Tables {
   Counters& counters_;
   FreeQueue& frees_;
   const Geometry geometry_;
-  const bool has_zero_entries_;
+  const L2Entries entries_;
   const uint64_t slice_bytes_;
   const uint32_t slice_coverage_bits_;  // Disk bytes per slice, as a power of two.
   const size_t cached_slices_max_;

@@ -61,7 +61,7 @@ absl::Status FillPlace(Core& core, const NewPlace& place, bool old_is_zero, uint
   const Range after = Range::FromTo(offset_bytes + data.size(), disk.end_bytes());
   const uint64_t data_host = host + before.length_bytes;
   if ((before.empty() && after.empty()) || (old_is_zero && place.reads_as_zeroes)) {
-    return core.file->Write(data_host, data, {});
+    return core.data_file->Write(data_host, data, {});
   }
   const auto read_old = [&](Range range, storage::Bytes buffer) {
     if (!old_is_zero) return ReadOld(core, range, buffer);
@@ -74,24 +74,25 @@ absl::Status FillPlace(Core& core, const NewPlace& place, bool old_is_zero, uint
     RETURN_IF_ERROR(read_old(before, bytes.first(before.length_bytes)));
     std::memcpy(whole.data() + before.length_bytes, data.data(), data.size());
     RETURN_IF_ERROR(read_old(after, bytes.last(after.length_bytes)));
-    return core.file->Write(host, whole, {});
+    return core.data_file->Write(host, whole, {});
   }
   std::vector<std::byte> edge(std::max(before.length_bytes, after.length_bytes));
   const storage::Bytes head = absl::MakeSpan(edge).first(before.length_bytes);
   RETURN_IF_ERROR(read_old(before, head));
-  if (!head.empty()) RETURN_IF_ERROR(core.file->Write(host, head, {}));
-  RETURN_IF_ERROR(core.file->Write(data_host, data, {}));
+  if (!head.empty()) RETURN_IF_ERROR(core.data_file->Write(host, head, {}));
+  RETURN_IF_ERROR(core.data_file->Write(data_host, data, {}));
   const storage::Bytes tail = absl::MakeSpan(edge).first(after.length_bytes);
   RETURN_IF_ERROR(read_old(after, tail));
   if (tail.empty()) return absl::OkStatus();
-  return core.file->Write(data_host + data.size(), tail, {});
+  return core.data_file->Write(data_host + data.size(), tail, {});
 }
 
 absl::Status Link(Core& core, const NewPlace& place) {
   const uint64_t clusters = place.host_range.length_bytes >> core.geometry.cluster_bits;
-  std::vector<uint64_t> entries(clusters);
+  std::vector<L2Entry> entries(clusters);
   for (uint64_t i = 0; i < clusters; ++i) {
-    entries[i] = kEntryCopied | (place.host_range.offset_bytes + (i << core.geometry.cluster_bits));
+    entries[i] = core.tables.entries().Data(place.host_range.offset_bytes +
+                                            (i << core.geometry.cluster_bits));
   }
   return core.tables.Set(place.disk_range.offset_bytes, entries);
 }
@@ -122,8 +123,8 @@ absl::Status WriteClaimed(Core& core, uint64_t offset_bytes, storage::ConstBytes
     uint64_t written = 0;
     if (mapping.kind == Mapping::Kind::kData && mapping.owned) {
       written = std::min<uint64_t>(data.size(), mapping.range.end_bytes() - offset_bytes);
-      RETURN_IF_ERROR(core.file->Write(mapping.host_offset_bytes + (offset_bytes - begin),
-                                       data.first(written), {}));
+      RETURN_IF_ERROR(core.data_file->Write(mapping.host_offset_bytes + (offset_bytes - begin),
+                                            data.first(written), {}));
     } else {
       ASSIGN_OR_RETURN(written, WriteNew(core, mapping, offset_bytes, data));
     }
@@ -151,9 +152,9 @@ absl::Status WriteCompressedCluster(Core& core, uint64_t offset_bytes,
   if (host_range.offset_bytes > core.geometry.compressed_offset_mask()) {
     status = Error(Reason::kNoSpace, "compressed data is out of reach of an L2 entry");
   }
-  if (status.ok()) status = core.file->Write(host_range.offset_bytes, *compressed, {});
+  if (status.ok()) status = core.data_file->Write(host_range.offset_bytes, *compressed, {});
   if (status.ok()) {
-    const uint64_t entry = core.geometry.CompressedEntry(host_range);
+    const L2Entry entry = core.tables.entries().Compressed(host_range);
     status = core.tables.Set(offset_bytes, {&entry, 1});
   }
   if (!status.ok()) core.refcounts->Release(host_range).IgnoreError();
@@ -167,7 +168,7 @@ absl::Status WriteDisk(Core& core, uint64_t offset_bytes, storage::ConstBytes da
     ASSIGN_OR_RETURN(const Mapping mapping, core.tables.Lookup({offset_bytes, data.size()}));
     uint64_t length = mapping.range.length_bytes;
     if (mapping.kind == Mapping::Kind::kData && mapping.owned) {
-      RETURN_IF_ERROR(core.file->Write(mapping.host_offset_bytes, data.first(length), {}));
+      RETURN_IF_ERROR(core.data_file->Write(mapping.host_offset_bytes, data.first(length), {}));
     } else {
       const uint64_t end =
           std::min({offset_bytes + data.size(), core.tables.SetEndBytes(offset_bytes),

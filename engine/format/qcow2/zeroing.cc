@@ -20,11 +20,7 @@ namespace {
 constexpr uint64_t kZeroBufferBytes = uint64_t{1} << 20;
 
 // The entry that each cluster of a mapping is to have; absent to leave them alone.
-using NewEntry = absl::FunctionRef<absl::optional<uint64_t>(const Mapping& mapping)>;
-
-uint64_t EntryOfNext(uint64_t entry, uint64_t cluster_bytes) {
-  return (entry & kEntryOffsetMask) == 0 ? entry : entry + cluster_bytes;
-}
+using NewEntry = absl::FunctionRef<absl::optional<L2Entry>(const Mapping& mapping)>;
 
 // Visits the whole clusters of `range`, a step at a time so that others get their turn. Stretches
 // for which `new_entry` gives nothing are appended to `left`, if that is not null.
@@ -46,13 +42,13 @@ absl::Status ChangeEntries(Core& core, Range range, NewEntry new_entry, std::vec
     const auto claim = core.claims.Acquire(Range::FromTo(at, step_end));
     while (at < step_end) {
       ASSIGN_OR_RETURN(const Mapping mapping, core.tables.Lookup(Range::FromTo(at, step_end)));
-      const absl::optional<uint64_t> first = new_entry(mapping);
+      const absl::optional<L2Entry> first = new_entry(mapping);
       if (first.has_value()) {
-        std::vector<uint64_t> entries(mapping.range.length_bytes >> core.geometry.cluster_bits);
-        uint64_t entry = *first;
-        for (uint64_t& out : entries) {
+        std::vector<L2Entry> entries(mapping.range.length_bytes >> core.geometry.cluster_bits);
+        L2Entry entry = *first;
+        for (L2Entry& out : entries) {
           out = entry;
-          entry = EntryOfNext(entry, core.geometry.cluster_bytes());
+          entry = core.tables.entries().Next(entry);
         }
         RETURN_IF_ERROR(core.tables.Set(at, entries));
       } else if (left != nullptr) {
@@ -94,16 +90,16 @@ absl::Status ZeroAsData(Core& core, Range range, bool fast_only, bool own) {
 
 absl::Status ZeroClusters(Core& core, Range range, storage::ZeroOptions options) {
   using Kind = Mapping::Kind;
-  const auto new_entry = [&](const Mapping& mapping) -> absl::optional<uint64_t> {
+  const auto new_entry = [&](const Mapping& mapping) -> absl::optional<L2Entry> {
     const bool has_place = mapping.host_offset_bytes != 0;
     if (core.version < 3) {
       return absl::nullopt;  // There are no zero entries.
     }
     if (mapping.kind == Kind::kZero && (!has_place || !options.may_unmap)) return absl::nullopt;
     if (mapping.kind == Kind::kData && !options.may_unmap && mapping.owned) {
-      return kEntryCopied | kEntryZero | mapping.host_offset_bytes;
+      return core.tables.entries().KeptZero(mapping.host_offset_bytes);
     }
-    return kEntryZero;
+    return core.tables.entries().Zero();
   };
   std::vector<Range> left;
   RETURN_IF_ERROR(ChangeEntries(core, range, new_entry, core.version < 3 ? &left : nullptr));
@@ -137,21 +133,21 @@ absl::Status ZeroDisk(Core& core, Range range, storage::ZeroOptions options) {
 absl::Status DiscardDisk(Core& core, Range range) {
   // Without zero entries, letting go of a cluster would bring old data of the backing disk back.
   if (core.version < 3 && core.MayShowBacking()) return absl::OkStatus();
-  const auto new_entry = [&](const Mapping& mapping) -> absl::optional<uint64_t> {
+  const auto new_entry = [&](const Mapping& mapping) -> absl::optional<L2Entry> {
     if (mapping.kind == Mapping::Kind::kUnallocated && !core.MayShowBacking()) return absl::nullopt;
     if (mapping.kind == Mapping::Kind::kZero && mapping.host_offset_bytes == 0) {
       return absl::nullopt;
     }
-    return core.version < 3 ? 0 : kEntryZero;
+    return core.version < 3 ? L2Entry() : core.tables.entries().Zero();
   };
   const Range whole = WholeClusters(core, range);
   return whole.empty() ? absl::OkStatus() : ChangeEntries(core, whole, new_entry, nullptr);
 }
 
 absl::Status UnmapClusters(Core& core, Range range) {
-  const auto new_entry = [](const Mapping& mapping) -> absl::optional<uint64_t> {
+  const auto new_entry = [](const Mapping& mapping) -> absl::optional<L2Entry> {
     if (mapping.kind == Mapping::Kind::kUnallocated) return absl::nullopt;
-    return 0;
+    return L2Entry();
   };
   return ChangeEntries(core, range, new_entry, nullptr);
 }
