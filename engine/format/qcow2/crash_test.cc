@@ -15,6 +15,7 @@
 #include "engine/format/qcow2/testing/qemu_tools.h"
 #include "engine/storage/crashing_storage.h"
 #include "engine/storage/memory_storage.h"
+#include "engine/storage/placeable_storage.h"
 #include "gtest/gtest.h"
 
 namespace tidemark::qcow2 {
@@ -22,6 +23,7 @@ namespace {
 
 using storage::CrashingStorage;
 using storage::MemoryStorage;
+using storage::PlaceableStorage;
 
 constexpr uint64_t kSector = 512;
 
@@ -32,6 +34,8 @@ struct Shape {
   uint32_t refcount_bits = 16;
   uint64_t disk_bytes = 1 << 20;
   bool snapshot = false;
+  // Every other write is placed; some of these are given up.
+  bool placed = false;
 };
 
 // Every sector of a disk, and what each may hold after a crash: what it held at the last flush, or
@@ -107,6 +111,7 @@ class Crash : public testing::TestWithParam<Shape> {
   void Run(uint64_t seed, Image& image, SectorHistory* history);
   // One request; false if it failed.
   bool Step(std::mt19937_64& random, Image& image, SectorHistory* history);
+  bool PlacedWrite(std::mt19937_64& random, Image& image, Range range, SectorHistory* history);
   void Judge(const MemoryStorage& found, const SectorHistory& history, bool by_qemu);
 
   std::shared_ptr<MemoryStorage> initial_;
@@ -148,11 +153,31 @@ bool Crash::Step(std::mt19937_64& random, Image& image, SectorHistory* history) 
       return status.ok() || absl::StrContains(status.message(), "already allocated");
     }
     default: {
+      if (GetParam().placed && pick(2) == 0) return PlacedWrite(random, image, range, history);
       const std::string data(length, static_cast<char>('a' + pick(26)));
       history->Write(range, data);
       return image.Write(offset, {reinterpret_cast<const std::byte*>(data.data()), length}).ok();
     }
   }
+}
+
+// To the whole clusters about `range`.
+bool Crash::PlacedWrite(std::mt19937_64& random, Image& image, Range range,
+                        SectorHistory* history) {
+  const Range whole = range.AlignedOut(GetParam().cluster_bytes).Intersect({0, history->size()});
+  std::string data(whole.length_bytes, static_cast<char>('a' + random() % 26));
+  history->Write(whole, data);
+  const auto placement = image.PlaceWrite(whole);
+  if (!placement.ok()) return false;
+  EXPECT_NE(*placement, nullptr);
+  const storage::ConstBytes bytes(reinterpret_cast<const std::byte*>(data.data()), data.size());
+  for (const storage::Placement::Piece& piece : (*placement)->pieces()) {
+    const storage::ConstBytes part =
+        bytes.subspan(piece.range.offset_bytes - whole.offset_bytes, piece.range.length_bytes);
+    if (!piece.target->Write(piece.target_offset_bytes, part).ok()) return false;
+  }
+  if (random() % 4 == 0) return true;
+  return (*placement)->Finish().ok();
 }
 
 void Crash::Run(uint64_t seed, Image& image, SectorHistory* history) {
@@ -184,7 +209,7 @@ TEST_P(Crash, LeavesAValidImageWithEverythingFlushed) {
     int changes = 0;
     for (int fail_from = -1; fail_from < changes; fail_from += 1 + changes / 25) {
       CrashingStorage* const disk = new CrashingStorage(*initial_);
-      const std::shared_ptr<storage::Storage> file(disk);
+      const auto file = std::make_shared<PlaceableStorage>(std::shared_ptr<storage::Storage>(disk));
       auto image = *Image::Open(file, {});
       SectorHistory history(Contents(*image));
       disk->set_fail_from(fail_from);
@@ -209,7 +234,7 @@ TEST_P(Crash, ResizingIsAllOrNothing) {
     int changes = 0;
     for (int fail_from = -1; fail_from < changes; ++fail_from) {
       CrashingStorage* const disk = new CrashingStorage(*initial_);
-      const std::shared_ptr<storage::Storage> file(disk);
+      const auto file = std::make_shared<PlaceableStorage>(std::shared_ptr<storage::Storage>(disk));
       auto image = *Image::Open(file, {});
       const std::string data(old_size, 'r');
       ASSERT_EQ(image->Write(0, {reinterpret_cast<const std::byte*>(data.data()), old_size}),
@@ -256,7 +281,13 @@ INSTANTIATE_TEST_SUITE_P(
         Shape{.name = "InternalSnapshot",
               .cluster_bytes = 4096,
               .disk_bytes = 128 << 10,
-              .snapshot = true}),
+              .snapshot = true},
+        Shape{.name = "PlacedWrites", .placed = true},
+        Shape{.name = "PlacedWritesToSmallClustersAndASnapshot",
+              .cluster_bytes = 4096,
+              .disk_bytes = 128 << 10,
+              .snapshot = true,
+              .placed = true}),
     [](const auto& info) { return info.param.name; });
 
 }  // namespace
