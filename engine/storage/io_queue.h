@@ -52,6 +52,11 @@ class IoQueue {
   // is safe from any thread, while the queue lives.
   virtual void Wake() = 0;
 
+  // For whoever waits for many queues at once instead of in Reap (completion_watch.h): readable
+  // while something may have completed that no Reap has brought yet, or a Wake has come. Reap reads
+  // it, nobody else does. Before the first Submit; -1 if it cannot be had.
+  virtual int completion_fd() = 0;
+
   virtual int in_flight() const = 0;
   virtual int depth() const = 0;
 };

@@ -19,6 +19,9 @@ inline constexpr size_t kTransferBytesMax = size_t{1} << 30;
 // failed.
 inline constexpr int kIdleTransfersMax = 1000;
 
+// What a CompletionWatch takes from the kernel at a time.
+inline constexpr int kCompletionEventsMax = 64;
+
 // So often the kernel is asked to take what a ring offers it; then threads see to it.
 inline constexpr int kRingRefusalsMax = 8;
 

@@ -10,6 +10,7 @@
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/mutex.h"
+#include "engine/storage/bell.h"
 #include "engine/storage/io_request.h"
 #include "engine/storage/limits.h"
 
@@ -45,6 +46,7 @@ class ThreadQueue final : public IoQueue {
       absl::Status status = MoveByCalls(request);
       MutexLock lock(&mutex_);
       finished_.push_back({request.cookie, std::move(status)});
+      completed_.Ring();
       return;
     }
     MutexLock lock(&mutex_);
@@ -54,6 +56,8 @@ class ThreadQueue final : public IoQueue {
 
   void Reap(absl::Duration timeout, std::vector<Completion>* completions) override {
     const absl::Duration deadline = SystemClock().Elapsed() + timeout;
+    // First, so that what completes from here on rings again.
+    completed_.Hear();
     MutexLock lock(&mutex_);
     while (finished_.empty() && !woken_) {
       const absl::Duration left = deadline - SystemClock().Elapsed();
@@ -70,6 +74,12 @@ class ThreadQueue final : public IoQueue {
     MutexLock lock(&mutex_);
     woken_ = true;
     changed_.SignalAll();
+    completed_.Ring();
+  }
+
+  int completion_fd() override {
+    MutexLock lock(&mutex_);
+    return completed_.Open() ? completed_.fd() : -1;
   }
 
   int in_flight() const override { return in_flight_; }
@@ -88,6 +98,7 @@ class ThreadQueue final : public IoQueue {
       mutex_.Lock();
       finished_.push_back({request.cookie, std::move(status)});
       changed_.SignalAll();
+      completed_.Ring();
       if (on_completion_ == nullptr) continue;
       mutex_.Unlock();
       on_completion_();
@@ -103,6 +114,8 @@ class ThreadQueue final : public IoQueue {
   // Of the owner's thread.
   int in_flight_ = 0;
   std::vector<std::thread> threads_;
+
+  Bell completed_;  // Open if somebody listens; opened before there is anything to hear.
 
   Mutex mutex_;
   CondVar submitted_;

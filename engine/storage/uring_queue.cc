@@ -12,8 +12,6 @@
 
 #include <liburing.h>
 #include <poll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -23,6 +21,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
+#include "engine/storage/bell.h"
 #include "engine/storage/io_request.h"
 #include "engine/storage/limits.h"
 #include "engine/storage/thread_queue.h"
@@ -48,8 +47,7 @@ class UringQueue final : public IoQueue {
 
   // False where io_uring cannot be had.
   bool Open() {
-    wake_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (wake_fd_ < 0) return false;
+    if (!bell_.Open()) return false;
     io_uring_params params = {};
     if (io_uring_queue_init_params(depth_ + 1, &ring_, &params) != 0) return false;
     opened_ = true;
@@ -64,7 +62,6 @@ class UringQueue final : public IoQueue {
     while (in_flight() > 0) Reap(absl::InfiniteDuration(), &completions);
     calls_ = nullptr;
     if (opened_) io_uring_queue_exit(&ring_);
-    if (wake_fd_ >= 0) close(wake_fd_);
   }
 
   void Submit(const Request& request) override {
@@ -72,6 +69,7 @@ class UringQueue final : public IoQueue {
     // Nothing to move: the kernel's 0 would look like the end of the file, or a full disk.
     if (request.length_bytes == 0) {
       finished_.push_back({request.cookie, absl::OkStatus()});
+      completed_.Ring();
       return;
     }
     if (request.target->file() == nullptr) return Call(request);
@@ -85,6 +83,8 @@ class UringQueue final : public IoQueue {
     const size_t size_before = completions->size();
     const absl::Duration deadline = SystemClock().Elapsed() + timeout;
     for (;;) {
+      // First, so that what completes from here on rings again.
+      completed_.Hear();
       HandleAnswers();
       completions->insert(completions->end(), finished_.begin(), finished_.end());
       finished_.clear();
@@ -100,6 +100,14 @@ class UringQueue final : public IoQueue {
   void Wake() override {
     woken_ = true;
     Ring();
+  }
+
+  int completion_fd() override {
+    if (completed_.fd() >= 0) return completed_.fd();
+    if (!completed_.Open()) return -1;
+    // The kernel rings it for every answer.
+    if (io_uring_register_eventfd(&ring_, completed_.fd()) != 0) return -1;
+    return completed_.fd();
   }
 
   int in_flight() const override {
@@ -125,9 +133,8 @@ class UringQueue final : public IoQueue {
 
   // Ends the sleep of a thread in Reap, or the next one. Any thread.
   void Ring() {
-    const uint64_t one = 1;
-    // Fails only if the counter is full: it is awake then.
-    (void)!write(wake_fd_, &one, sizeof(one));
+    bell_.Ring();
+    completed_.Ring();
   }
 
   void Call(const Request& request) {
@@ -175,7 +182,7 @@ class UringQueue final : public IoQueue {
     io_uring_sqe* const entry = NextEntry();
     wake_polled_ = entry != nullptr;
     if (entry == nullptr) return;
-    io_uring_prep_poll_add(entry, wake_fd_, POLLIN);
+    io_uring_prep_poll_add(entry, bell_.fd(), POLLIN);
     Offer(entry, kWakeTag);
   }
 
@@ -227,17 +234,12 @@ class UringQueue final : public IoQueue {
       const Answer answer = answers_.front();
       answers_.pop_front();
       if (answer.tag == kWakeTag) {
-        HearBell();
+        bell_.Hear();
         PollWake();
       } else {
         Answered(static_cast<int>(answer.tag), answer.result);
       }
     }
-  }
-
-  void HearBell() {
-    uint64_t count;
-    (void)!read(wake_fd_, &count, sizeof(count));
   }
 
   void Answered(int number, int result) {
@@ -270,19 +272,20 @@ class UringQueue final : public IoQueue {
 
   // Waits for an answer or the bell without entering the ring.
   void AwaitOutside(absl::Duration timeout) {
-    pollfd watched[] = {{ring_.ring_fd, POLLIN, 0}, {wake_fd_, POLLIN, 0}};
+    pollfd watched[] = {{ring_.ring_fd, POLLIN, 0}, {bell_.fd(), POLLIN, 0}};
     const absl::Duration bounded = std::min(timeout, absl::Hours(1));
     poll(watched, 2, static_cast<int>(absl::ToInt64Milliseconds(bounded + absl::Milliseconds(1))));
-    if ((watched[1].revents & POLLIN) != 0) HearBell();
+    if ((watched[1].revents & POLLIN) != 0) bell_.Hear();
   }
 
   const int depth_;
   const std::unique_ptr<RingEntry> kernel_;
   io_uring ring_ = {};
   bool opened_ = false;
-  int wake_fd_ = -1;
+  Bell bell_;
+  Bell completed_;  // Open if somebody listens.
   std::atomic<bool> woken_ = false;
-  // The ring watches wake_fd_.
+  // The ring listens for the bell.
   bool wake_polled_ = false;
   std::vector<Slot> slots_;
   std::vector<int> free_slots_;
