@@ -54,7 +54,8 @@ class BlockStatusTest : public testing::Test {
 
   absl::StatusOr<std::vector<StatusExtent>> Ask(const Context& context, Range range,
                                                 size_t extents_max) {
-    ClientPresence client([] { return false; });
+    const auto stays = [] { return false; };
+    ClientPresence client(stays);
     return StatusOf(exported_, context, range, extents_max, client);
   }
   // What `extents` say unit by unit, for a range of whole units.
