@@ -6,12 +6,12 @@ namespace tidemark::graph {
 
 absl::Status CopyBeforeWriteStorage::Write(uint64_t offset_bytes, storage::ConstBytes data,
                                            storage::WriteOptions options) {
-  RETURN_IF_ERROR(captor_->Capture({offset_bytes, data.size()}));
+  if (!options.unchanged) RETURN_IF_ERROR(captor_->Capture({offset_bytes, data.size()}));
   return next().Write(offset_bytes, data, options);
 }
 
 absl::Status CopyBeforeWriteStorage::WriteZeroes(Range range, storage::ZeroOptions options) {
-  RETURN_IF_ERROR(captor_->Capture(range));
+  if (!options.unchanged) RETURN_IF_ERROR(captor_->Capture(range));
   return next().WriteZeroes(range, options);
 }
 

@@ -1,6 +1,6 @@
 // The filter of a backup: before a write, zero or discard changes the disk, the old data is
-// captured. Reads pass, placed ones too; placed writes are not handed on, so that every change
-// comes through here.
+// captured; what is said to change nothing needs no capture. Reads pass, placed ones too; placed
+// writes are not handed on, so that every change comes through here.
 //
 // Thread rule: as every storage. The captor outlives the filter's last request.
 #ifndef ENGINE_GRAPH_COPY_BEFORE_WRITE_H_

@@ -18,7 +18,10 @@ bool IsAllZero(storage::ConstBytes data) {
 absl::Status DetectZeroesStorage::Write(uint64_t offset_bytes, storage::ConstBytes data,
                                         storage::WriteOptions options) {
   if (data.empty() || !IsAllZero(data)) return next().Write(offset_bytes, data, options);
-  return next().WriteZeroes({offset_bytes, data.size()}, {.may_unmap = may_unmap_});
+  return next().WriteZeroes({offset_bytes, data.size()},
+                            {.may_unmap = may_unmap_,
+                             .unchanged = options.unchanged,
+                             .only_unallocated = options.only_unallocated});
 }
 
 absl::StatusOr<std::unique_ptr<storage::Placement>> DetectZeroesStorage::PlaceRead(Range range) {

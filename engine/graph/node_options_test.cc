@@ -58,6 +58,23 @@ TEST(Tracking, ZeroesMark) {
   EXPECT_EQ(world.bits->CountBytes(), kGranule);
 }
 
+TEST(Tracking, WhatIsSaidToChangeNothingDoesNotMark) {
+  World world({.detect_zeroes = DetectZeroes::kOn});
+  ASSERT_TRUE(world.top->Write(0, Filled(kGranule, 1), {.unchanged = true}).ok());
+  ASSERT_TRUE(world.top->Write(kGranule, Filled(kGranule, 0), {.unchanged = true}).ok());
+  ASSERT_TRUE(world.top->WriteZeroes({2 * kGranule, kGranule}, {.unchanged = true}).ok());
+  EXPECT_TRUE(world.bits->IsEmpty());
+}
+
+TEST(Tracking, WhatIsToBeWrittenWhereNothingIsIsHandedOnAsSuch) {
+  World world({.detect_zeroes = DetectZeroes::kOn});
+  for (const int fill : {0, 1}) {
+    const absl::Status status =
+        world.top->Write(0, Filled(kGranule, fill), {.only_unallocated = true});
+    EXPECT_EQ(DetailsOf(status)->reason, Reason::kFeatureUnsupported) << status;
+  }
+}
+
 TEST(Tracking, ReadsDoNotMark) {
   World world({});
   auto buffer = Filled(kGranule, 0);

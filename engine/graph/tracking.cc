@@ -127,14 +127,14 @@ absl::Status TrackingStorage::Write(uint64_t offset_bytes, storage::ConstBytes d
                                     storage::WriteOptions options) {
   RETURN_IF_ERROR(bitmaps_->CheckGrowth({offset_bytes, data.size()}, next()));
   absl::Status status = next().Write(offset_bytes, data, options);
-  bitmaps_->Mark({offset_bytes, data.size()}, next());
+  if (!options.unchanged) bitmaps_->Mark({offset_bytes, data.size()}, next());
   return status;
 }
 
 absl::Status TrackingStorage::WriteZeroes(Range range, storage::ZeroOptions options) {
   RETURN_IF_ERROR(bitmaps_->CheckGrowth(range, next()));
   absl::Status status = next().WriteZeroes(range, options);
-  bitmaps_->Mark(range, next());
+  if (!options.unchanged) bitmaps_->Mark(range, next());
   return status;
 }
 

@@ -1,6 +1,7 @@
 // Marks the bitmaps of a node after everything that may have changed its data: writes, zeroes and
-// discards, also failed ones, before they return. Placed writes are marked when they are finished,
-// or given up: some of their data may be in place by then.
+// discards, also failed ones, before they return; but not for writes that are said to change
+// nothing. Placed writes are marked when they are finished, or given up: some of their data may be
+// in place by then.
 #ifndef ENGINE_GRAPH_TRACKING_H_
 #define ENGINE_GRAPH_TRACKING_H_
 

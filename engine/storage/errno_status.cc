@@ -72,4 +72,10 @@ absl::Status PastEndError(absl::string_view name, Range range, uint64_t size_byt
                                             " (", size_bytes, " bytes)"));
 }
 
+absl::Status HoldsAllError(absl::string_view name) {
+  return Error(Reason::kFeatureUnsupported,
+               absl::StrCat("cannot write only where nothing is allocated: ", name,
+                            " holds all of its disk"));
+}
+
 }  // namespace tidemark::storage

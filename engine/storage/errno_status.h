@@ -22,6 +22,10 @@ int ErrnoOf(const absl::Status& status);
 // OUT_OF_RANGE: `range` of the object `name` reaches past its `size_bytes`.
 absl::Status PastEndError(absl::string_view name, Range range, uint64_t size_bytes);
 
+// FEATURE_UNSUPPORTED: `name` does not know what it holds nothing of
+// (WriteOptions::only_unallocated).
+absl::Status HoldsAllError(absl::string_view name);
+
 }  // namespace tidemark::storage
 
 #endif  // ENGINE_STORAGE_ERRNO_STATUS_H_

@@ -134,6 +134,7 @@ absl::Status FileStorage::Read(uint64_t offset_bytes, Bytes buffer) {
 absl::Status FileStorage::Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options) {
   const Range range{offset_bytes, data.size()};
   RETURN_IF_ERROR(CheckChange("write to", range));
+  if (options.only_unallocated) return HoldsAllError(path_);
   if (options.compressed) {
     return Error(Reason::kFeatureUnsupported,
                  absl::StrCat("file \"", path_, "\" cannot store compressed data"),
@@ -219,6 +220,7 @@ absl::StatusOr<bool> FileStorage::ZeroData(Range range) {
 
 absl::Status FileStorage::WriteZeroes(Range range, ZeroOptions options) {
   RETURN_IF_ERROR(CheckChange("write zeroes to", range));
+  if (options.only_unallocated) return HoldsAllError(path_);
   if (range.empty()) return absl::OkStatus();
   absl::StatusOr<bool> done = false;
   if (options.may_unmap && options_.discard_unmaps) {

@@ -70,7 +70,8 @@ absl::Status MemoryStorage::Read(uint64_t offset_bytes, Bytes buffer) {
   return absl::OkStatus();
 }
 
-absl::Status MemoryStorage::Write(uint64_t offset_bytes, ConstBytes data, WriteOptions) {
+absl::Status MemoryStorage::Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options) {
+  if (options.only_unallocated) return HoldsAllError("memory");
   const Range range{offset_bytes, data.size()};
   MutexLock lock(&mutex_);
   if (!range.FitsIn(kFileSizeBytesMax)) return PastEndError("memory", range, size_bytes_);
@@ -100,7 +101,8 @@ void MemoryStorage::ZeroLocked(Range range) {
   }
 }
 
-absl::Status MemoryStorage::WriteZeroes(Range range, ZeroOptions) {
+absl::Status MemoryStorage::WriteZeroes(Range range, ZeroOptions options) {
+  if (options.only_unallocated) return HoldsAllError("memory");
   MutexLock lock(&mutex_);
   if (!range.FitsIn(kFileSizeBytesMax)) return PastEndError("memory", range, size_bytes_);
   ZeroLocked(range);

@@ -30,11 +30,13 @@ absl::Status NullStorage::Read(uint64_t offset_bytes, Bytes buffer) {
   return status;
 }
 
-absl::Status NullStorage::Write(uint64_t offset_bytes, ConstBytes data, WriteOptions) {
+absl::Status NullStorage::Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options) {
+  if (options.only_unallocated) return HoldsAllError("null disk");
   return Check({offset_bytes, data.size()}, /*writes=*/true);
 }
 
-absl::Status NullStorage::WriteZeroes(Range range, ZeroOptions) {
+absl::Status NullStorage::WriteZeroes(Range range, ZeroOptions options) {
+  if (options.only_unallocated) return HoldsAllError("null disk");
   return Check(range, /*writes=*/true);
 }
 

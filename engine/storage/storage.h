@@ -55,6 +55,13 @@ struct Extent {
 struct WriteOptions {
   // Store compressed where the format can. The range must be whole, not yet allocated clusters.
   bool compressed = false;
+  // The disk reads the same afterwards (copying up what a layer below holds): no bitmap is marked,
+  // no old data is saved.
+  bool unchanged = false;
+  // Write only the clusters that this storage holds nothing of; those that it holds something of,
+  // zeroes too, keep it, also if that was written by somebody else a moment ago. The range must be
+  // whole clusters. Only if `limits().can_write_unallocated`, else FEATURE_UNSUPPORTED.
+  bool only_unallocated = false;
 };
 
 struct ZeroOptions {
@@ -62,6 +69,9 @@ struct ZeroOptions {
   bool may_unmap = true;
   // Fail with UNIMPLEMENTED rather than write zeroes as data.
   bool fast_only = false;
+  // As in WriteOptions.
+  bool unchanged = false;
+  bool only_unallocated = false;
 };
 
 // What a storage asks of its callers and can do. Constant while it is open, but for Resize.
@@ -76,6 +86,8 @@ struct Limits {
   // WriteZeroes with may_unmap is cheap, as is fast_only.
   bool can_write_zeroes_fast = false;
   bool can_write_compressed = false;
+  // It knows what it holds nothing of (WriteOptions::only_unallocated).
+  bool can_write_unallocated = false;
   bool read_only = false;
 };
 
@@ -152,7 +164,8 @@ class Storage {
   // the range then reads as before or as zeroes.
   virtual absl::Status Discard(Range range) = 0;
 
-  // Everything written before this call is durable after it.
+  // Everything written before this call is durable after it. A storage that may have lost what it
+  // had taken fails this call from then on: that another one succeeds must mean what it says.
   virtual absl::Status Flush() = 0;
 
   // Grown space reads as zeroes. Callers see to it that no request is in flight.

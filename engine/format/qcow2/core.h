@@ -83,11 +83,15 @@ absl::StatusOr<storage::Extent> MapDisk(Core& core, Range range);
 
 // writing.cc
 absl::Status WriteDisk(Core& core, uint64_t offset_bytes, storage::ConstBytes data);
-// Whole clusters, of which the disk's last may be partial.
+// The next two: whole clusters, of which the disk's last may be partial.
+// Leaves clusters alone that are not unallocated.
+absl::Status WriteUnallocated(Core& core, uint64_t offset_bytes, storage::ConstBytes data);
 absl::Status WriteCompressed(Core& core, uint64_t offset_bytes, storage::ConstBytes data);
 
 // zeroing.cc
 absl::Status ZeroDisk(Core& core, Range range, storage::ZeroOptions options);
+// As WriteUnallocated.
+absl::Status ZeroUnallocated(Core& core, Range range, storage::ZeroOptions options);
 absl::Status DiscardDisk(Core& core, Range range);
 // Lets go of whole clusters, so that they show what is beneath.
 absl::Status UnmapClusters(Core& core, Range range);

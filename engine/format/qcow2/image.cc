@@ -20,6 +20,17 @@ absl::Status CheckRange(const Core& core, Range range) {
   return storage::PastEndError("qcow2 image", range, size);
 }
 
+// The last cluster of the disk may be partial.
+absl::Status CheckWholeClusters(const Core& core, absl::string_view what, Range range) {
+  const Geometry& geometry = core.geometry;
+  const bool whole = geometry.OffsetInCluster(range.offset_bytes) == 0 &&
+                     (geometry.OffsetInCluster(range.end_bytes()) == 0 ||
+                      range.end_bytes() == core.size_bytes.load());
+  if (whole) return absl::OkStatus();
+  return Error(Reason::kInvalidField,
+               absl::StrCat(what, " of ", range.ToString(), " is not of whole clusters"));
+}
+
 }  // namespace
 
 Image::Image(std::unique_ptr<Core> core) : core_(std::move(core)) {}
@@ -127,6 +138,7 @@ storage::Limits Image::limits() const {
           .can_discard = writable,
           .can_write_zeroes_fast = writable && core_->version >= 3,
           .can_write_compressed = writable,
+          .can_write_unallocated = writable,
           .read_only = !writable};
 }
 
@@ -143,17 +155,14 @@ absl::Status Image::Write(uint64_t offset_bytes, storage::ConstBytes data,
   RETURN_IF_ERROR(core_->CheckWritable());
   {
     const auto guard = core_->epochs.Enter();
-    if (!options.compressed) {
-      RETURN_IF_ERROR(WriteDisk(*core_, offset_bytes, data));
-    } else {
-      const Geometry& geometry = core_->geometry;
-      if (geometry.OffsetInCluster(offset_bytes) != 0 ||
-          (geometry.OffsetInCluster(range.end_bytes()) != 0 &&
-           range.end_bytes() != core_->size_bytes.load())) {
-        return Error(Reason::kInvalidField, absl::StrCat("compressed write to ", range.ToString(),
-                                                         " is not of whole clusters"));
-      }
+    if (options.compressed) {
+      RETURN_IF_ERROR(CheckWholeClusters(*core_, "compressed write", range));
       RETURN_IF_ERROR(WriteCompressed(*core_, offset_bytes, data));
+    } else if (options.only_unallocated) {
+      RETURN_IF_ERROR(CheckWholeClusters(*core_, "write where nothing is allocated", range));
+      RETURN_IF_ERROR(WriteUnallocated(*core_, offset_bytes, data));
+    } else {
+      RETURN_IF_ERROR(WriteDisk(*core_, offset_bytes, data));
     }
   }
   core_->checkpointer->RunIfWanted();
@@ -165,7 +174,12 @@ absl::Status Image::WriteZeroes(Range range, storage::ZeroOptions options) {
   RETURN_IF_ERROR(core_->CheckWritable());
   {
     const auto guard = core_->epochs.Enter();
-    RETURN_IF_ERROR(ZeroDisk(*core_, range, options));
+    if (options.only_unallocated) {
+      RETURN_IF_ERROR(CheckWholeClusters(*core_, "zeroing where nothing is allocated", range));
+      RETURN_IF_ERROR(ZeroUnallocated(*core_, range, options));
+    } else {
+      RETURN_IF_ERROR(ZeroDisk(*core_, range, options));
+    }
   }
   core_->checkpointer->RunIfWanted();
   return absl::OkStatus();

@@ -182,6 +182,36 @@ absl::Status WriteDisk(Core& core, uint64_t offset_bytes, storage::ConstBytes da
   return absl::OkStatus();
 }
 
+absl::Status WriteUnallocated(Core& core, uint64_t offset_bytes, storage::ConstBytes data) {
+  const uint64_t end = offset_bytes + data.size();
+  const auto data_at = [&](uint64_t at) { return data.subspan(at - offset_bytes); };
+  for (uint64_t at = offset_bytes; at < end;) {
+    ASSIGN_OR_RETURN(const Mapping seen, core.tables.Lookup(Range::FromTo(at, end)));
+    if (seen.kind != Mapping::Kind::kUnallocated) {
+      at = seen.range.end_bytes();
+      continue;
+    }
+    const uint64_t step_end =
+        std::min({seen.range.end_bytes(), core.tables.SetEndBytes(at), at + kStepBytesMax});
+    const Range claimed = Range::FromTo(at, core.geometry.RoundUp(step_end));
+    const auto claim = core.claims.Acquire(claimed);
+    // Nobody allocates in there from now on, but somebody may have done so before.
+    while (at < step_end) {
+      ASSIGN_OR_RETURN(const Mapping mapping,
+                       core.tables.Lookup(Range::FromTo(at, claimed.end_bytes())));
+      if (mapping.kind == Mapping::Kind::kUnallocated) {
+        const uint64_t length = std::min(step_end, mapping.range.end_bytes()) - at;
+        ASSIGN_OR_RETURN(const uint64_t written,
+                         WriteNew(core, mapping, at, data_at(at).first(length)));
+        at += written;
+      } else {
+        at = mapping.range.end_bytes();
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status WriteCompressed(Core& core, uint64_t offset_bytes, storage::ConstBytes data) {
   const uint64_t cluster_bytes = core.geometry.cluster_bytes();
   while (data.size() >= cluster_bytes) {

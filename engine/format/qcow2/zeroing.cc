@@ -130,6 +130,24 @@ absl::Status ZeroDisk(Core& core, Range range, storage::ZeroOptions options) {
   return ZeroClusters(core, whole, options);
 }
 
+absl::Status ZeroUnallocated(Core& core, Range range, storage::ZeroOptions options) {
+  if (core.version >= 3) {
+    const auto new_entry = [](const Mapping& mapping) -> absl::optional<uint64_t> {
+      if (mapping.kind != Mapping::Kind::kUnallocated) return absl::nullopt;
+      return kEntryZero;
+    };
+    return ChangeEntries(core, WholeClusters(core, range), new_entry, nullptr);
+  }
+  if (options.fast_only) return NoFastWay(range);
+  const std::vector<std::byte> zeroes(std::min(range.length_bytes, kZeroBufferBytes));
+  for (uint64_t at = range.offset_bytes; at < range.end_bytes();) {
+    const uint64_t length = std::min<uint64_t>(zeroes.size(), range.end_bytes() - at);
+    RETURN_IF_ERROR(WriteUnallocated(core, at, storage::ConstBytes(zeroes).first(length)));
+    at += length;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status DiscardDisk(Core& core, Range range) {
   // Without zero entries, letting go of a cluster would bring old data of the backing disk back.
   if (core.version < 3 && core.MayShowBacking()) return absl::OkStatus();
