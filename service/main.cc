@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -226,6 +227,11 @@ absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   log.Flush();
   streams.EndAll();
   if (server.ok()) (*server)->Stop();
+  if (native->gave_up()) {
+    // Threads hang at a disk: nothing can be waited for, or destroyed under them.
+    std::fflush(nullptr);
+    _exit(kExitFailed);
+  }
   return server.status();
 }
 

@@ -18,9 +18,10 @@ class Backend {
   using Done = std::function<void(absl::Status)>;
   virtual ~Backend() = default;
 
-  // Starts `command` and returns at once; those that change the graph start in call order, queries
-  // and verbs may overtake them. `done` runs exactly once, on any thread; `*result` is meaningful
-  // only if its status is OK. `request` and `result` must outlive `done`.
+  // Starts `command` and returns at once. Those that change the graph start and end in call order
+  // as far as they touch the same part of it; queries and verbs may overtake them. `done` runs
+  // exactly once, on any thread; `*result` is meaningful only if its status is OK. `request` and
+  // `result` must outlive `done`.
   virtual void Call(const Command& command, const google::protobuf::Message& request,
                     google::protobuf::Message* result, Done done) = 0;
 

@@ -26,7 +26,7 @@ class Backend;
 enum class CommandKind {
   kQuery,    // Changes nothing; overtakes waiting commands.
   kJobVerb,  // Acts on one running job; overtakes waiting commands.
-  kGraph,    // Changes nodes, bitmaps or exports, or starts a job: one at a time, in order.
+  kGraph,    // Changes nodes, bitmaps or exports, or starts a job: in order, as Backend::Call says.
 };
 
 // One RPC that mirrors a QMP command.

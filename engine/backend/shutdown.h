@@ -10,7 +10,8 @@ namespace tidemark::backend {
 class LocalBackend : public Backend {
  public:
   // Cancels every job (with the usual events), closes exports and servers, saves persistent bitmaps
-  // and closes all nodes; returns when that is done. Called once, from a thread that may block.
+  // and closes all nodes; returns when that is done, or when what hangs has been given up. Called
+  // once, from a thread that may block.
   // Calls that come later, and those still waiting, are refused with kShuttingDown.
   virtual void Shutdown() = 0;
 };

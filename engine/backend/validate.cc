@@ -8,6 +8,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -326,6 +327,16 @@ absl::Status CheckPaths(
     });
   };
   return Walk(look).Down(request);
+}
+
+absl::Status CheckPaths(const pb::Message& request, const PathPolicy& policy) {
+  if (policy.allows_everything()) return absl::OkStatus();
+  return CheckPaths(request, [&policy](absl::string_view name, qmp::Path use) {
+    // What is only recorded counts from the folder of its image, which the engine knows. The native
+    // one checks the name when it opens the file; QEMU opens what an image names unasked.
+    if (use == qmp::PATH_RECORDED && !absl::StartsWith(name, "/")) return absl::OkStatus();
+    return policy.CheckPath(name);
+  });
 }
 
 }  // namespace tidemark::backend

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "engine/backend/capabilities.h"
+#include "engine/base/path_policy.h"
 #include "google/protobuf/message.h"
 #include "qmp/options.pb.h"
 
@@ -26,6 +27,9 @@ absl::Status CheckEngine(const google::protobuf::Message& request, EngineKind en
 absl::Status CheckPaths(
     const google::protobuf::Message& request,
     absl::FunctionRef<absl::Status(absl::string_view file_name, ::qmp::Path use)> check);
+
+// Whether `policy` allows the file names in the request. Asks the disk: a thread that may block.
+absl::Status CheckPaths(const google::protobuf::Message& request, const PathPolicy& policy);
 
 }  // namespace tidemark::backend
 

@@ -48,10 +48,13 @@ class Driver {
   // thread.
   virtual std::shared_ptr<storage::Storage> storage() = 0;
 
-  // The node's users changed what they need and share. A file changes its image locks here, and
-  // refuses with IMAGE_LOCKED if another process stands against it. Engine thread: must not wait.
-  // After a refusal elsewhere it is called again with the old permissions, which it must accept.
+  // The node's users changed what they need and share. Engine thread: must not wait. After a
+  // refusal elsewhere it is called again with the old permissions, which it must accept.
   virtual absl::Status SetPermissions(const Permissions&) { return absl::OkStatus(); }
+  // Does what the last SetPermissions asks for and what may wait for a disk: a file changes its
+  // image locks here, and refuses with IMAGE_LOCKED if another process stands against it. Then
+  // nothing has changed, and the graph is to be told (lock_changes.h). Worker.
+  virtual absl::Status ApplyPermissions() { return absl::OkStatus(); }
 
   // What the disk shows where it holds nothing itself is another disk from now on, or zeroes
   // (null). For drivers with a backing disk; nothing at all is in flight at the node. Engine

@@ -30,6 +30,10 @@ class FakeDriver final : public Driver {
     permissions = wanted;
     return absl::OkStatus();
   }
+  absl::Status ApplyPermissions() override {
+    if (apply_status.ok()) applied = permissions;
+    return apply_status;
+  }
   void SetBacking(std::shared_ptr<storage::Storage> disk) override { backing = std::move(disk); }
   absl::Status CheckStorable(absl::string_view node_name, absl::Span<const BitmapShape> bitmaps,
                              uint64_t size_bytes) override {
@@ -49,7 +53,10 @@ class FakeDriver final : public Driver {
   uint64_t storable_bytes_max = ~uint64_t{0};
   absl::Status close_status;
 
-  Permissions permissions;                    // As last accepted.
+  absl::Status apply_status;
+
+  Permissions permissions;  // As last accepted.
+  Permissions applied;
   std::shared_ptr<storage::Storage> backing;  // As last set.
   std::vector<StoredBitmap> stored;
   // Drivers that share a clock tell in which order they were closed; 0 is not closed.

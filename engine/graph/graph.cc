@@ -72,6 +72,43 @@ std::vector<Node*> Graph::ListNodes() const {
   return nodes;
 }
 
+// ---- Parts ----
+
+std::vector<const Node*> Graph::PartOf(absl::string_view name) const {
+  const auto found = by_name_.find(name);
+  if (found != by_name_.end()) return PartOf(found->second);
+  const auto closing =
+      absl::c_find_if(closing_, [&](const Node* node) { return node->name_ == name; });
+  if (closing != closing_.end()) return PartOf(*closing);
+  return {};
+}
+
+std::vector<const Node*> Graph::PartOf(const Node* node) const {
+  std::vector<const Node*> part = {node};
+  absl::flat_hash_set<const Node*> seen = {node};
+  for (size_t i = 0; i < part.size(); ++i) {
+    const auto visit = [&](const Node* next) {
+      if (next != nullptr && seen.insert(next).second) part.push_back(next);
+    };
+    const Node* const at = part[i];
+    for (const Edge* edge : at->parents_) visit(edge->parent_);
+    for (const Edge* edge : at->children_) visit(edge->child_);
+  }
+  return part;
+}
+
+std::vector<const Node*> Graph::ListAll() const {
+  std::vector<const Node*> all;
+  for (const auto& node : nodes_) all.push_back(node.get());
+  return all;
+}
+
+std::vector<const Node*> Graph::AllNodes() const {
+  std::vector<const Node*> all = ListAll();
+  all.insert(all.end(), closing_.begin(), closing_.end());
+  return all;
+}
+
 // ---- Adding ----
 
 absl::StatusOr<Node*> Graph::AddNode(NodeSpec spec) {
@@ -95,6 +132,7 @@ absl::StatusOr<Node*> Graph::AddNode(NodeSpec spec) {
                                 spec.hidden, spec.is_job_filter));
   Node* node = nodes_.front().get();
   node->depth_ = depth;
+  node->told_ = &told_;
   std::vector<Edge> before;
   std::vector<Node*> changed = {node};
   for (const ChildSpec& child : spec.children) {
@@ -116,6 +154,20 @@ absl::StatusOr<Node*> Graph::AddNode(NodeSpec spec) {
   node->bitmaps_.Load(std::move(spec.bitmaps));
   if (!node->hidden_) Reveal(node);
   return node;
+}
+
+void Graph::TakeBack(Node* node) {
+  CHECK(node->parents_.empty());
+  std::vector<Node*> changed;
+  for (Edge* edge : node->children_) {
+    edge->parent_ = nullptr;
+    edge->policy_ = ChildPolicy::kFixed;
+    changed.push_back(edge->child_);
+  }
+  by_name_.erase(node->name_);
+  nodes_.erase(absl::c_find_if(nodes_, [&](const auto& owned) { return owned.get() == node; }));
+  // As before, which nobody minded.
+  (void)UpdatePermissions(changed);
 }
 
 void Graph::Reveal(Node* node) {
@@ -187,6 +239,7 @@ void Graph::Extract(Node* node, RemovedNodes* removed) {
       absl::c_find_if(nodes_, [&](const auto& owned) { return owned.get() == node; });
   CHECK(found != nodes_.end());
   node->removed_ = true;
+  closing_.push_back(node);
   by_name_.erase(node->name_);
   removed->nodes_.push_back(std::move(*found));
   nodes_.erase(found);
@@ -213,19 +266,30 @@ RemovedNodes Graph::TakeOrphans() {
 }
 
 RemovedNodes Graph::TakeAll() {
-  std::vector<Edge*> users;
-  for (const auto& [edge, owned] : edges_) {
-    if (edge->parent_ == nullptr) users.push_back(edge);
+  std::vector<std::string> names;
+  for (const auto& node : nodes_) names.push_back(node->name_);
+  return TakePart(names);
+}
+
+RemovedNodes Graph::TakePart(absl::Span<const std::string> node_names) {
+  std::vector<Node*> left;
+  for (const std::string& name : node_names) {
+    const auto found = by_name_.find(name);
+    if (found == by_name_.end()) continue;
+    left.push_back(found->second);
+    for (Edge* edge : std::vector<Edge*>(found->second->parents_)) {
+      if (edge->parent_ == nullptr) Erase(edge);
+    }
   }
-  for (Edge* edge : users) Erase(edge);
   RemovedNodes removed;
-  while (!nodes_.empty()) {
-    const auto top = absl::c_find_if(nodes_, [](const auto& node) {
+  while (!left.empty()) {
+    const auto top = absl::c_find_if(left, [](const Node* node) {
       return absl::c_all_of(node->parents_,
                             [](const Edge* edge) { return edge->parent_->removed_; });
     });
-    CHECK(top != nodes_.end());  // No cycles.
-    Extract(top->get(), &removed);
+    CHECK(top != left.end());  // No cycles.
+    Extract(*top, &removed);
+    std::erase_if(left, [](const Node* node) { return node->removed_; });
   }
   return removed;
 }
@@ -237,6 +301,7 @@ void Graph::Unlink(RemovedNodes* removed) {
       if (!edge->child_->removed_) left.push_back(edge->child_);
       Erase(edge);
     }
+    closing_.erase(absl::c_find(closing_, node.get()));
   }
   // Fewer users never conflict. A lock that cannot be loosened stays too strict: no harm is done.
   (void)UpdatePermissions(left);
@@ -289,6 +354,8 @@ void Graph::Erase(Edge* edge) {
   if (edge->parent_ != nullptr) forget(&edge->parent_->children_);
   edges_.erase(edge);
 }
+
+LockChanges Graph::TakeLockChanges() { return LockChanges(std::exchange(told_, {})); }
 
 absl::Status Graph::ChangePermissions(Edge* edge, const Permissions& permissions) {
   CHECK(edge->parent_ == nullptr);

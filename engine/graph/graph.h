@@ -5,7 +5,9 @@
 //
 //   worker   open the file                          -> FileDriver
 //   engine   file = AddNode({file driver, kParents, hidden})
-//            edge = Attach(file, {"node 'disk0'", kRoleFile, write|resize, ...})  takes image locks
+//            edge = Attach(file, {"node 'disk0'", kRoleFile, write|resize, ...})
+//            locks = TakeLockChanges()
+//   worker   locks.Apply()                          takes image locks; if refused, Detach
 //   worker   open the image over edge->port()       -> Qcow2Driver
 //   engine   AddNode({"disk0", qcow2 driver, children: {edge, kRoleFile, kFormatFile}})
 //
@@ -36,6 +38,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "engine/graph/change.h"
+#include "engine/graph/lock_changes.h"
 #include "engine/graph/node.h"
 
 namespace tidemark::graph {
@@ -103,6 +106,8 @@ class Graph {
   // A refusal (name, permissions, too deep) leaves the edges as they were, and the driver, of which
   // the caller keeps a reference, unclosed.
   absl::StatusOr<Node*> AddNode(NodeSpec spec);
+  // As if AddNode, just now, had been refused.
+  void TakeBack(Node* node);
   // NODE_NOT_FOUND naming it.
   absl::StatusOr<Node*> Find(absl::string_view name) const;
   // Newest first, without hidden ones.
@@ -110,6 +115,17 @@ class Graph {
 
   // What DeleteNode would take out, those above before those below, or its refusal.
   absl::StatusOr<std::vector<Node*>> NodesToDelete(absl::string_view name) const;
+  // ---- Parts: what commands that run side by side must not share ----
+
+  // The node of that name, and all that are connected with it by edges between nodes, hidden ones
+  // and those being closed (taken out, not unlinked yet) included. Empty if there is none.
+  std::vector<const Node*> PartOf(absl::string_view name) const;
+  // The same for any node, hidden or being closed.
+  std::vector<const Node*> PartOf(const Node* node) const;
+  // Every node, hidden ones and (the second) those being closed included.
+  std::vector<const Node*> ListAll() const;
+  std::vector<const Node*> AllNodes() const;
+
   // blockdev-del: NODE_NOT_FOUND, NODE_BUSY naming the user or the node above,
   // NODE_NOT_MONITOR_OWNED.
   absl::StatusOr<RemovedNodes> DeleteNode(absl::string_view name);
@@ -118,19 +134,26 @@ class Graph {
   // A node of the engine's that its users may keep from now on: it goes with the last of them
   // (TakeOrphans, at once if it has none).
   void LeaveToUsers(Node* node) { node->ownership_ = Ownership::kParents; }
-  // Nodes that live by their parents and have none any more: to be called after Detach.
+  // Nodes that live by their parents and have none any more: to be called after Detach, in the same
+  // task of the engine thread, so that nobody else takes them.
   RemovedNodes TakeOrphans();
   // At shutdown: every node, whoever uses it. Users' edges are gone afterwards.
   RemovedNodes TakeAll();
-  // After Close: releases what the removed nodes used.
+  // The same for the nodes of some parts, by the names of all nodes in them.
+  RemovedNodes TakePart(absl::Span<const std::string> node_names);
+  // After Close: releases what the removed nodes used. To be called for all that were taken out.
   void Unlink(RemovedNodes* removed);
 
   // ---- Users ----
 
-  // NODE_READ_ONLY, PERMISSION_CONFLICT, and what a driver says of its image locks.
+  // NODE_READ_ONLY, PERMISSION_CONFLICT.
   absl::StatusOr<Edge*> Attach(Node* node, AttachRequest request);
   // Nothing of the user is in flight.
   void Detach(Edge* edge);
+  // What is to be done about image locks after all that was changed: to be called in the same task
+  // of the engine thread as the changes, and applied on a worker before anybody relies on them
+  // (lock_changes.h). If that is refused, the changes are undone.
+  LockChanges TakeLockChanges();
   absl::Status ChangePermissions(Edge* edge, const Permissions& permissions);
 
   // The ports to close for a point in time at `nodes`: those of all gated users of them and of the
@@ -222,6 +245,10 @@ class Graph {
   absl::Status Repoint(std::vector<Edge*> edges, Node* child, int depth_max);
 
   std::list<std::unique_ptr<Node>> nodes_;  // Newest first.
+  // Told of new permissions, which they have not applied yet.
+  std::vector<ToldDriver> told_;
+  // Taken out, and not unlinked yet.
+  std::vector<const Node*> closing_;
   absl::flat_hash_map<std::string, Node*> by_name_;
   absl::flat_hash_map<Edge*, std::unique_ptr<Edge>> edges_;
   uint64_t next_generated_name_ = 1;

@@ -293,6 +293,91 @@ TEST_F(GraphTest, ABlockForbidsOnlyWhatItSays) {
   EXPECT_TRUE(Graph::CheckNotBlocked(*disk, Operation::kBackupTarget).ok());
 }
 
+// ---- Parts ----
+
+std::vector<std::string> NamesOf(const std::vector<const Node*>& nodes) {
+  std::vector<std::string> names;
+  for (const Node* node : nodes) names.push_back(node->name());
+  return names;
+}
+
+TEST_F(GraphTest, APartIsAllThatIsConnectedByNodes) {
+  Node* base = AddFile("base");
+  Node* top = AddImage("top", base);
+  const std::string file = top->ChildInRole(kRoleFile)->name();
+  AddImage("other");
+  EXPECT_THAT(NamesOf(graph.PartOf("base")), testing::UnorderedElementsAre("base", "top", file));
+  EXPECT_THAT(NamesOf(graph.PartOf(file)), testing::UnorderedElementsAre("base", "top", file));
+  EXPECT_EQ(graph.PartOf("other").size(), 2u);
+  EXPECT_TRUE(graph.PartOf("nobody").empty());
+  // A user is no node: it connects nothing.
+  Edge* first = Use(base, kReader);
+  Edge* second = Use(*graph.Find("other"), kReader);
+  EXPECT_EQ(graph.PartOf("base").size(), 3u);
+  graph.Detach(first);
+  graph.Detach(second);
+}
+
+TEST_F(GraphTest, ANodeThatIsBeingClosedBelongsToItsPartUntilItIsUnlinked) {
+  Node* base = AddFile("base");
+  AddImage("top", base);
+  auto removed = graph.DeleteNode("top");
+  ASSERT_TRUE(removed.ok());
+  EXPECT_FALSE(graph.Find("top").ok());
+  EXPECT_EQ(graph.PartOf("top").size(), 3u);
+  EXPECT_EQ(graph.PartOf("base").size(), 3u);
+  EXPECT_EQ(graph.AllNodes().size(), 3u);
+  EXPECT_TRUE(removed->Close().ok());
+  graph.Unlink(&*removed);
+  EXPECT_TRUE(graph.PartOf("top").empty());
+  EXPECT_EQ(graph.PartOf("base").size(), 1u);
+}
+
+TEST_F(GraphTest, OnePartIsTakenOutWithItsUsersAndTheOthersStay) {
+  Node* base = AddFile("base");
+  Node* top = AddImage("top", base);
+  AddImage("other");
+  Use(top, kGuest);
+  RemovedNodes removed = graph.TakePart(NamesOf(graph.PartOf("base")));
+  EXPECT_EQ(Names().size(), 2u);
+  EXPECT_TRUE(graph.Find("other").ok());
+  EXPECT_TRUE(removed.Close().ok());
+  graph.Unlink(&removed);
+}
+
+// ---- Image locks ----
+
+TEST_F(GraphTest, WhatDriversAreToldIsAppliedAfterwards) {
+  Node* node = AddFile("f");
+  graph.TakeLockChanges();
+  EXPECT_TRUE(graph.TakeLockChanges().empty());
+  Edge* edge = Use(node, kGuest);
+  LockChanges locks = graph.TakeLockChanges();
+  EXPECT_EQ(DriverOf(node).applied.used, kPermissionNone);
+  EXPECT_TRUE(locks.Apply().ok());
+  EXPECT_EQ(DriverOf(node).applied, DriverOf(node).permissions);
+  EXPECT_EQ(DriverOf(node).applied.used, kGuest.used);
+  graph.Detach(edge);
+  DriverOf(node).apply_status = absl::UnavailableError("somebody has the image");
+  EXPECT_THAT(graph.TakeLockChanges().Apply().ToString(), HasSubstr("node 'f'"));
+}
+
+TEST_F(GraphTest, ANodeThatIsTakenBackLeavesItsEdgesAsTheyWere) {
+  Node* file = AddFile("file");
+  Edge* edge = Use(file, kReader);
+  const Permissions before = file->permissions();
+  Node* image = *graph.AddNode({.name = "image",
+                                .driver = NewDriver(),
+                                .children = {{edge, kRoleFile, ChildPolicy::kFormatFile}}});
+  EXPECT_NE(file->permissions(), before);
+  graph.TakeBack(image);
+  EXPECT_EQ(file->permissions(), before);
+  EXPECT_FALSE(graph.Find("image").ok());
+  EXPECT_EQ(edge->parent(), nullptr);
+  EXPECT_EQ(edge->User(), "block export 'e'");
+  graph.Detach(edge);
+}
+
 // ---- Resize ----
 
 TEST_F(GraphTest, AFreeDiskIsResizedAndItsBitmapsFollow) {

@@ -14,6 +14,7 @@
 #include "engine/graph/bitmap_store.h"
 #include "engine/graph/driver.h"
 #include "engine/graph/edge.h"
+#include "engine/graph/lock_changes.h"
 #include "engine/graph/node_options.h"
 #include "engine/graph/operation.h"
 #include "engine/graph/permissions.h"
@@ -36,6 +37,7 @@ class Node {
   // These stay the same until Graph::Exchange. (What a driver may be asked on which thread, it says
   // itself; whoever asks on another thread sees to it that the node is not exchanged meanwhile.)
   Driver& driver() const { return *driver_; }
+  const std::shared_ptr<Driver>& shared_driver() const { return driver_; }
   const NodeOptions& options() const { return options_; }
   bool read_only() const { return options_.read_only || options_.force_share; }
   // The data with bitmaps and options, without a gate: for what only looks (size, limits). Requests
@@ -103,6 +105,8 @@ class Node {
   std::vector<Edge*> children_;
   std::vector<Edge*> parents_;
   Permissions permissions_;
+  // The graph's list of drivers that were told of new permissions.
+  std::vector<ToldDriver>* told_ = nullptr;
   std::vector<OperationBlock> blocks_;
 };
 

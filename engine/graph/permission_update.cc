@@ -1,6 +1,7 @@
 // Permissions flow from users down to files. An update works out those of every node and edge below
-// the change first, checks them all, tells the drivers (image locks), and only then writes them
-// down; so a refusal at any point leaves graph and locks as they were.
+// the change first, checks them all, tells the drivers, and only then writes them down; so a
+// refusal at any point leaves the graph as it was. What drivers do about it that may wait (image
+// locks) comes afterwards, on a worker: Graph::TakeLockChanges.
 #include <algorithm>
 #include <string>
 #include <utility>
@@ -92,6 +93,7 @@ class PermissionUpdate {
     for (Node* node : order_) {
       if (nodes_[node] == node->permissions_) continue;
       absl::Status status = node->driver().SetPermissions(nodes_[node]);
+      node->told_->push_back({node->driver_, node->name_});
       if (!status.ok()) {
         for (Node* earlier : told) {
           // Going back to what it held must work; if the lock was lost meanwhile, nothing is left

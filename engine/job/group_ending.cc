@@ -21,10 +21,10 @@ absl::Status HeldTooLong() {
 
 }  // namespace
 
-GroupEnding::GroupEnding(Executor* engine, Executor* graph_commands, Clock* clock,
+GroupEnding::GroupEnding(Executor* engine, RunEnding run_ending, Clock* clock,
                          JobListener* listener, Hooks hooks)
     : engine_(engine),
-      graph_commands_(graph_commands),
+      run_ending_(std::move(run_ending)),
       clock_(clock),
       listener_(listener),
       hooks_(std::move(hooks)) {}
@@ -33,6 +33,12 @@ GroupEnding::Records GroupEnding::Share(const JobGroup& group) {
   Records records;
   for (JobRecord* member : group.members_) records.push_back(member->shared_from_this());
   return records;
+}
+
+std::vector<std::string> GroupEnding::IdsOf(const Records& records) {
+  std::vector<std::string> ids;
+  for (const auto& record : records) ids.push_back(record->options.id);
+  return ids;
 }
 
 void GroupEnding::OnStopped(JobRecord* record) {
@@ -95,7 +101,8 @@ void GroupEnding::GoPending(JobGroup* group) {
 
 void GroupEnding::Prepare(JobGroup* group) {
   group->phase_ = Phase::kPreparing;
-  graph_commands_->Post([this, group, members = Share(*group)] {
+  const Records members = Share(*group);
+  run_ending_(IdsOf(members), [this, group, members] {
     auto holds = std::make_shared<GuestHolds>();
     size_t failed = 0;
     absl::Status status = HoldAndPrepare(members, holds, &failed);
@@ -166,8 +173,9 @@ void GroupEnding::Commit(JobGroup* group, std::shared_ptr<GuestHolds> holds) {
   Records members = Share(*group);
   std::vector<std::unique_ptr<Job>> jobs;
   for (const auto& member : members) jobs.push_back(TakeJob(member.get()));
-  graph_commands_->Post([this, members = std::move(members), jobs = std::move(jobs),
-                         holds = std::move(holds)]() mutable {
+  const std::vector<std::string> ids = IdsOf(members);
+  run_ending_(ids, [this, members = std::move(members), jobs = std::move(jobs),
+                    holds = std::move(holds)]() mutable {
     for (const auto& job : jobs) job->Commit();
     holds->Release();
     for (const auto& job : jobs) job->Clean();
@@ -206,7 +214,7 @@ void GroupEnding::AbortNext(JobGroup* group) {
   if (record->cancel_wanted) record->error = absl::CancelledError("Operation canceled");
   record->LeavePause();
   record->Move(JobStatus::kAborting);
-  graph_commands_->Post([this, record, job = TakeJob(record.get())]() mutable {
+  run_ending_({record->options.id}, [this, record, job = TakeJob(record.get())]() mutable {
     job->Abort();
     job->Clean();
     job.reset();

@@ -1,12 +1,13 @@
 // How jobs end: all of a group are committed, or none is. See scheduler.h for the order of events.
 //
 // Thread rule: engine thread only. HoldGuests, LastStep, Prepare, Commit, Abort and Clean of the
-// jobs run on the graph-command worker; nothing here waits for them.
+// jobs run where RunEnding puts them, on threads that may block; nothing here waits for them.
 #ifndef ENGINE_JOB_GROUP_ENDING_H_
 #define ENGINE_JOB_GROUP_ENDING_H_
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -27,7 +28,10 @@ class GroupEnding {
     // The job has concluded; the scheduler forgets it if that is wanted.
     std::function<void(JobRecord*)> concluded;
   };
-  GroupEnding(Executor* engine, Executor* graph_commands, Clock* clock, JobListener* listener,
+  // Scheduler::RunEnding.
+  using RunEnding = std::function<void(const std::vector<std::string>& job_ids, Task task)>;
+
+  GroupEnding(Executor* engine, RunEnding run_ending, Clock* clock, JobListener* listener,
               Hooks hooks);
 
   // A job has stopped: done, failed or cancelled.
@@ -47,6 +51,7 @@ class GroupEnding {
   using Records = std::vector<std::shared_ptr<JobRecord>>;
 
   static Records Share(const JobGroup& group);
+  static std::vector<std::string> IdsOf(const Records& records);
   void GoPending(JobGroup* group);
   void Prepare(JobGroup* group);
   absl::Status HoldAndPrepare(const Records& members, const std::shared_ptr<GuestHolds>& holds,
@@ -61,7 +66,7 @@ class GroupEnding {
   void Conclude(JobRecord* record);
 
   Executor* const engine_;
-  Executor* const graph_commands_;
+  const RunEnding run_ending_;
   Clock* const clock_;
   JobListener* const listener_;
   const Hooks hooks_;

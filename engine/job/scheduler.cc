@@ -37,13 +37,13 @@ absl::Status CheckSpeed(absl::string_view id, int64_t speed) {
 
 }  // namespace
 
-Scheduler::Scheduler(Executor* engine, Executor* workers, Executor* graph_commands, Clock* clock,
+Scheduler::Scheduler(Executor* engine, Executor* workers, RunEnding run_ending, Clock* clock,
                      JobListener* listener)
     : engine_(engine),
       clock_(clock),
       listener_(listener),
       ending_(std::make_unique<GroupEnding>(
-          engine, graph_commands, clock, listener,
+          engine, std::move(run_ending), clock, listener,
           GroupEnding::Hooks{[this](JobRecord* record) { runner_->Advance(record); },
                              [this](JobRecord* record) { OnConcluded(record); }})),
       runner_(

@@ -1,8 +1,8 @@
 // Owns every job, by id: creates, starts, steps, pauses, limits, ends and forgets them, and tells
-// the listener. Job states live on the engine thread; steps run on workers; the ends of jobs run on
-// the graph-command worker.
+// the listener. Job states live on the engine thread; steps run on workers; the ends of jobs run
+// where RunEnding puts them.
 //
-// Thread rule: everything here is called on the engine thread, and never blocks. The three
+// Thread rule: everything here is called on the engine thread, and never blocks. The
 // executors must outlive the scheduler, and run nothing of it any more when it is destroyed
 // (CancelAll first).
 //
@@ -15,6 +15,7 @@
 #define ENGINE_JOB_SCHEDULER_H_
 
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <memory>
 #include <string>
@@ -44,8 +45,12 @@ enum class VerbFamily { kJob, kBlockJob };
 
 class Scheduler {
  public:
+  // Has `task`, which ends jobs and may block, run some time later on another thread. Tasks whose
+  // jobs have a node in common run one after another, in the order given.
+  using RunEnding = std::function<void(const std::vector<std::string>& job_ids, Task task)>;
+
   // `listener` may be null.
-  Scheduler(Executor* engine, Executor* workers, Executor* graph_commands, Clock* clock,
+  Scheduler(Executor* engine, Executor* workers, RunEnding run_ending, Clock* clock,
             JobListener* listener);
   ~Scheduler();
   Scheduler(const Scheduler&) = delete;

@@ -119,8 +119,10 @@ TEST(SchedulerThreads, EveryJobEndsOnceWhateverButtonsArePressed) {
     SerialExecutor graph_commands("graph");
     std::unique_ptr<Scheduler> scheduler;
     OnEngine(&engine, [&] {
-      scheduler =
-          std::make_unique<Scheduler>(&engine, &workers, &graph_commands, &SystemClock(), &endings);
+      scheduler = std::make_unique<Scheduler>(
+          &engine, &workers,
+          [&](const std::vector<std::string>&, Task task) { graph_commands.Post(std::move(task)); },
+          &SystemClock(), &endings);
     });
     std::shared_ptr<JobGroup> group;
     for (int i = 0; i < kJobs; ++i) {

@@ -186,7 +186,10 @@ class SchedulerWorld {
   ManualExecutor workers{&clock};
   ManualExecutor graph_commands{&clock};
   Diary diary;
-  Scheduler scheduler{&engine, &workers, &graph_commands, &clock, &diary};
+  Scheduler scheduler{
+      &engine, &workers,
+      [this](const std::vector<std::string>&, Task task) { graph_commands.Post(std::move(task)); },
+      &clock, &diary};
 };
 
 }  // namespace tidemark::job

@@ -5,6 +5,8 @@
 #include "engine/base/status_macros.h"
 #include "engine/native/backup_link.h"
 #include "engine/native/drive_target.h"
+#include "engine/native/graph_change.h"
+#include "engine/native/node_closing.h"
 
 namespace tidemark::native {
 namespace {
@@ -35,6 +37,9 @@ class BackupAction final : public transaction::Action {
   ~BackupAction() override {
     // Opened, and never linked: another action was refused first.
     if (link_->opened_target() != nullptr && !prepared_) link_->Release();
+    if (reserved_ != nullptr) {
+      DetachAndClose(engine_.threads, engine_.graph, {reserved_}).IgnoreError();
+    }
   }
 
   absl::Status Open() override {
@@ -44,11 +49,18 @@ class BackupAction final : public transaction::Action {
     // stand alone: an incremental one may be given a backing file later, and then its zeroes must
     // be its own.
     if (request.backup.sync == job::SyncMode::kFull) link_->set_target_is_empty(TargetIsEmpty());
+    ReserveTarget();
     return absl::OkStatus();
   }
 
   absl::Status Prepare() override {
-    absl::Status status = engine_.threads.OnEngine([this] { return link_->Link(link_, group_); });
+    absl::Status status = ChangeGraph(
+        engine_.threads, engine_.graph, [this] { return link_->Link(link_); },
+        [this] { link_->UnlinkAll(); });
+    if (status.ok()) {
+      status = ChangeGraph(
+          engine_.threads, engine_.graph, [this] { return link_->CreateJob(group_); }, [] {});
+    }
     if (!status.ok()) {
       link_->CloseRemoved();
       return status;
@@ -63,10 +75,10 @@ class BackupAction final : public transaction::Action {
 
   void Undo() override {
     // Destroyed here, where that may block.
-    const std::unique_ptr<job::Job> job = engine_.threads.OnEngine([this] {
-      std::unique_ptr<job::Job> undone = engine_.scheduler.Undo(link_->request().job.id);
+    std::unique_ptr<job::Job> job;
+    ChangeGraph(engine_.threads, engine_.graph, [&] {
+      job = engine_.scheduler.Undo(link_->request().job.id);
       link_->UnlinkAll();
-      return undone;
     });
     link_->CloseRemoved();
   }
@@ -84,6 +96,23 @@ class BackupAction final : public transaction::Action {
     return absl::OkStatus();
   }
 
+  // Takes the image locks of the target now: at the instant guests would wait for its disk. What is
+  // refused here is refused again when all else has been looked at, which says why.
+  void ReserveTarget() {
+    ChangeGraph(
+        engine_.threads, engine_.graph,
+        [this]() -> absl::Status {
+          graph::Node* node = link_->opened_target();
+          if (node == nullptr) {
+            ASSIGN_OR_RETURN(node, engine_.graph.Find(link_->request().target_node));
+          }
+          ASSIGN_OR_RETURN(reserved_, engine_.graph.Attach(node, link_->TargetUse()));
+          return absl::OkStatus();
+        },
+        [this] { engine_.graph.Detach(std::exchange(reserved_, nullptr)); })
+        .IgnoreError();
+  }
+
   bool TargetIsEmpty() {
     const auto disk = engine_.threads.OnEngine([this]() -> std::shared_ptr<storage::Storage> {
       if (link_->opened_target() != nullptr) return link_->opened_target()->storage();
@@ -96,6 +125,8 @@ class BackupAction final : public transaction::Action {
   Engine& engine_;
   const std::shared_ptr<BackupLink> link_;
   const std::shared_ptr<job::JobGroup> group_;
+  // Holds the target's image locks until the job does.
+  graph::Edge* reserved_ = nullptr;
   bool prepared_ = false;
 };
 

@@ -10,6 +10,8 @@
 #include "engine/base/status_macros.h"
 #include "engine/graph/copy_before_write.h"
 #include "engine/graph/quiesce.h"
+#include "engine/native/graph_change.h"
+#include "engine/native/node_closing.h"
 
 namespace tidemark::native {
 namespace {
@@ -101,6 +103,17 @@ absl::Status BackupLink::CheckBitmap() {
                                                 : graph::BitmapUse::kModify);
 }
 
+graph::AttachRequest BackupLink::TargetUse() const {
+  return {.user = absl::StrCat("block job '", request_.job.id, "'"),
+          .role = graph::kRoleTarget,
+          // Shared for writing, because the source may be among its backing images; not for
+          // resizing.
+          .permissions = {.used = storage::kPermissionWrite,
+                          .shared = storage::kPermissionAll & ~storage::kPermissionResize},
+          // A guest may wait for the target to take old data.
+          .gated = false};
+}
+
 absl::Status BackupLink::AttachNodes() {
   const std::string user = absl::StrCat("block job '", request_.job.id, "'");
   ASSIGN_OR_RETURN(
@@ -108,16 +121,7 @@ absl::Status BackupLink::AttachNodes() {
       engine_.graph.Attach(source_, {.user = user,
                                      .role = graph::kRoleSource,
                                      .permissions = {.used = storage::kPermissionConsistentRead}}));
-  // Shared for writing, because the source may be among its backing images; not for resizing.
-  ASSIGN_OR_RETURN(
-      target_edge_,
-      engine_.graph.Attach(target_, {.user = user,
-                                     .role = graph::kRoleTarget,
-                                     .permissions = {.used = storage::kPermissionWrite,
-                                                     .shared = storage::kPermissionAll &
-                                                               ~storage::kPermissionResize},
-                                     // A guest may wait for the target to take old data.
-                                     .gated = false}));
+  ASSIGN_OR_RETURN(target_edge_, engine_.graph.Attach(target_, TargetUse()));
   return absl::OkStatus();
 }
 
@@ -181,13 +185,12 @@ absl::Status BackupLink::AddFilter(const job::BackupJob& job) {
   return absl::OkStatus();
 }
 
-absl::Status BackupLink::LinkSteps(std::shared_ptr<BackupLink> self,
-                                   std::shared_ptr<job::JobGroup> group) {
+absl::Status BackupLink::LinkSteps(std::shared_ptr<BackupLink> self) {
   RETURN_IF_ERROR(Find());
   RETURN_IF_ERROR(CheckBitmap());
   RETURN_IF_ERROR(AttachNodes());
-  ASSIGN_OR_RETURN(std::unique_ptr<job::BackupJob> job, MakeJob(std::move(self)));
-  RETURN_IF_ERROR(AddFilter(*job));
+  ASSIGN_OR_RETURN(job_, MakeJob(std::move(self)));
+  RETURN_IF_ERROR(AddFilter(*job_));
   if (bitmap_ != nullptr) {
     source_->bitmaps().CreateSuccessor(bitmap_);
     has_successor_ = true;
@@ -195,16 +198,22 @@ absl::Status BackupLink::LinkSteps(std::shared_ptr<BackupLink> self,
   const std::string reason = absl::StrCat("in use by block job '", request_.job.id, "' (backup)");
   source_block_ = engine_.graph.Block(source_, kForbiddenOnSource, reason);
   target_block_ = engine_.graph.Block(target_, kForbiddenOnTarget, reason);
-  engine_.job_events.SetNodes(request_.job.id, {source_->name(), target_->name()});
-  absl::Status status = engine_.scheduler.Create(request_.job, std::move(job), std::move(group));
-  if (!status.ok()) engine_.job_events.ForgetNodes(request_.job.id);
+  return absl::OkStatus();
+}
+
+absl::Status BackupLink::Link(std::shared_ptr<BackupLink> self) {
+  absl::Status status = LinkSteps(std::move(self));
+  if (!status.ok()) UnlinkAll();
   return status;
 }
 
-absl::Status BackupLink::Link(std::shared_ptr<BackupLink> self,
-                              std::shared_ptr<job::JobGroup> group) {
-  absl::Status status = LinkSteps(std::move(self), std::move(group));
-  if (!status.ok()) UnlinkAll();
+absl::Status BackupLink::CreateJob(std::shared_ptr<job::JobGroup> group) {
+  engine_.job_events.SetNodes(request_.job.id, {source_->name(), target_->name()});
+  absl::Status status = engine_.scheduler.Create(request_.job, std::move(job_), std::move(group));
+  if (!status.ok()) {
+    engine_.job_events.ForgetNodes(request_.job.id);
+    UnlinkAll();
+  }
   return status;
 }
 
@@ -233,6 +242,7 @@ void BackupLink::Detach() {
   if (opened_target_ != nullptr) {
     engine_.graph.LeaveToUsers(std::exchange(opened_target_, nullptr));
   }
+  removed_.push_back(engine_.graph.TakeOrphans());
 }
 
 void BackupLink::UnlinkAll() {
@@ -243,24 +253,23 @@ void BackupLink::UnlinkAll() {
 }
 
 void BackupLink::CloseRemoved() {
-  for (graph::RemovedNodes& removed : removed_) {
-    removed.Close().IgnoreError();  // A filter holds nothing.
-    engine_.threads.OnEngine([&] { engine_.graph.Unlink(&removed); });
+  for (graph::RemovedNodes& removed : std::exchange(removed_, {})) {
+    // What the bitmap says was copied had been flushed before, with all that leads to it: a target
+    // that cannot be closed has nothing to lose. But somebody should hear of it.
+    const absl::Status status = CloseNodes(engine_.threads, engine_.graph, std::move(removed));
+    if (!status.ok()) {
+      std::fprintf(stderr, "tidemark: closing the target of job '%s': %s\n",
+                   request_.job.id.c_str(), std::string(status.message()).c_str());
+    }
   }
-  removed_.clear();
-  // What the bitmap says was copied had been flushed before, with all that leads to it: a target
-  // that cannot be closed has nothing to lose. But somebody should hear of it.
-  if (absl::Status status = engine_.opener.CloseOrphans(); !status.ok()) {
-    std::fprintf(stderr, "tidemark: closing the target of job '%s': %s\n", request_.job.id.c_str(),
-                 std::string(status.message()).c_str());
-  }
+  job_ = nullptr;  // It was not created after all.
 }
 
 void BackupLink::End(bool success, const bitmap::DirtyBitmap& not_copied) {
   std::vector<std::shared_ptr<graph::Port>> ports =
       engine_.threads.OnEngine([this] { return engine_.graph.PortsAbove({source_}); });
   graph::Quiesce quiesce(std::move(ports));
-  engine_.threads.OnEngine([&] {
+  ChangeGraph(engine_.threads, engine_.graph, [&] {
     if (has_successor_) {
       source_->bitmaps().HandOver(bitmap_, ToGraph(*request_.backup.bitmap_mode), success,
                                   &not_copied);
@@ -271,7 +280,7 @@ void BackupLink::End(bool success, const bitmap::DirtyBitmap& not_copied) {
 }
 
 void BackupLink::Release() {
-  engine_.threads.OnEngine([this] { Detach(); });
+  ChangeGraph(engine_.threads, engine_.graph, [this] { Detach(); });
   CloseRemoved();
 }
 

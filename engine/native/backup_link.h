@@ -36,11 +36,16 @@ class BackupLink {
   // The target holds nothing at all, and nothing is to be below it.
   void set_target_is_empty(bool is_empty) { target_is_empty_ = is_empty; }
 
+  // How the job uses its target.
+  graph::AttachRequest TargetUse() const;
+
   // What can be refused before a target is made. Engine thread.
   absl::Status CheckSource();
-  // Checks everything and links it: edges, filter, bitmap, job. The gates above the source are
-  // closed. On a refusal nothing is left linked, but for a filter node in `removed()`.
-  absl::Status Link(std::shared_ptr<BackupLink> self, std::shared_ptr<job::JobGroup> group);
+  // Checks everything and links it: edges, filter, bitmap; then CreateJob creates the job, when the
+  // image locks are held. The gates above the source are closed. On a refusal nothing is left
+  // linked, but for what CloseRemoved closes.
+  absl::Status Link(std::shared_ptr<BackupLink> self);
+  absl::Status CreateJob(std::shared_ptr<job::JobGroup> group);
 
   // Takes the filter away and, if there is a bitmap, hands it over. Graph-command worker.
   void End(bool success, const bitmap::DirtyBitmap& not_copied);
@@ -59,7 +64,7 @@ class BackupLink {
   void ShareTargetReads(job::BackupParts* parts);
   absl::Status AddFilter(const job::BackupJob& job);
   absl::StatusOr<std::unique_ptr<job::BackupJob>> MakeJob(std::shared_ptr<BackupLink> self);
-  absl::Status LinkSteps(std::shared_ptr<BackupLink> self, std::shared_ptr<job::JobGroup> group);
+  absl::Status LinkSteps(std::shared_ptr<BackupLink> self);
   // The copy is over: nobody waits for readers of the target any more. The gates are closed.
   void RemoveFilter();
   void Detach();
@@ -83,9 +88,11 @@ class BackupLink {
   bool filter_inserted_ = false;
   // Of the node that holds what the backup writes, if it shows the source: in use.
   std::shared_ptr<graph::SharedReads> target_reads_;
+  // Made by Link, created by CreateJob.
+  std::unique_ptr<job::BackupJob> job_;
   absl::optional<uint64_t> source_block_;
   absl::optional<uint64_t> target_block_;
-  // The filter: out of the graph, to be closed.
+  // The filter, and a target that nobody keeps: out of the graph, to be closed.
   std::vector<graph::RemovedNodes> removed_;
 };
 

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -12,10 +11,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "engine/base/error.h"
-#include "engine/base/notification.h"
 #include "engine/base/status_macros.h"
 #include "engine/format/qcow2/create.h"
+#include "engine/native/command_keys.h"
 #include "engine/native/file_driver.h"
+#include "engine/native/node_closing.h"
 #include "qmp/options.pb.h"
 
 namespace tidemark::native {
@@ -169,28 +169,6 @@ class UntilCancelled final : public storage::ForwardingStorage {
   std::atomic<bool> tried_zeroes_ = false;
 };
 
-// Runs `function` on the graph-command worker and waits for it.
-template <typename Function>
-auto OnCommands(Engine& engine, Function function) {
-  using Result = std::invoke_result_t<Function>;
-  Notification done;
-  if constexpr (std::is_void_v<Result>) {
-    engine.threads.commands().Post([&] {
-      function();
-      done.Notify();
-    });
-    done.Wait();
-  } else {
-    absl::optional<Result> result;
-    engine.threads.commands().Post([&] {
-      result.emplace(function());
-      done.Notify();
-    });
-    done.Wait();
-    return *std::move(result);
-  }
-}
-
 // Attaches to the node that `reference` says, opening it if need be, lets `create` write to it, and
 // lets go.
 absl::Status CreateInNode(Engine& engine, const block::v1::BlockdevRef& reference,
@@ -201,26 +179,25 @@ absl::Status CreateInNode(Engine& engine, const block::v1::BlockdevRef& referenc
       .used = storage::kPermissionConsistentRead | storage::kPermissionWrite |
               storage::kPermissionResize,
       .shared = storage::kPermissionAll & ~storage::kPermissionResize};
-  ASSIGN_OR_RETURN(graph::Edge* const edge,
-                   OnCommands(engine, [&]() -> absl::StatusOr<graph::Edge*> {
-                     // Not gated: a point in time elsewhere need not wait for a long request of
-                     // this job.
-                     return engine.opener.OpenAndAttach(
-                         reference, {.user = kUser, .permissions = permissions, .gated = false});
-                   }));
+  const OrderBook::Keys keys = KeysOf(reference);
+  absl::StatusOr<graph::Edge*> edge;
+  engine.commands.RunAndWait(keys, [&] {
+    // Not gated: a point in time elsewhere need not wait for a long request of this job.
+    edge = engine.opener.OpenAndAttach(reference,
+                                       {.user = kUser, .permissions = permissions, .gated = false});
+  });
+  RETURN_IF_ERROR(edge.status());
   absl::Status status = engine.threads.OnEngine([&] {
-    return CheckAlone(
-        engine, *edge->child(), edge,
-        absl::StrCat("cannot create an image in node \"", edge->child()->name(), "\""));
+    const graph::Node& node = *(*edge)->child();
+    return CheckAlone(engine, node, *edge,
+                      absl::StrCat("cannot create an image in node \"", node.name(), "\""));
   });
   if (status.ok()) {
-    UntilCancelled file(edge->port(), cancelled);
+    UntilCancelled file((*edge)->port(), cancelled);
     status = create(file);
   }
-  OnCommands(engine, [&] {
-    engine.threads.OnEngine([&] { engine.graph.Detach(edge); });
-    status.Update(engine.opener.CloseOrphans());
-  });
+  engine.commands.RunAndWait(
+      keys, [&] { status.Update(DetachAndClose(engine.threads, engine.graph, {*edge})); });
   return status;
 }
 
@@ -254,7 +231,7 @@ absl::Status CheckAlone(const Engine& engine, const graph::Node& node, const gra
         {{"node", node.name()}, {"user", parent->User()}});
   }
   if (auto* const file = dynamic_cast<FileDriver*>(&node.driver())) {
-    RETURN_IF_ERROR(CheckFileUnused(engine, file->file().identity(), &file->use(), attempted));
+    RETURN_IF_ERROR(CheckFileUnused(engine, file->identity(), &file->use(), attempted));
   }
   for (const graph::Edge* child : node.children()) {
     if (child->role() == graph::kRoleBacking) continue;  // It is only read.

@@ -8,6 +8,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/format/qcow2/create.h"
 #include "engine/native/create_image.h"
+#include "engine/native/node_closing.h"
 #include "tidemark/block/v1/blockdev_options.pb.h"
 
 namespace tidemark::native {
@@ -80,8 +81,7 @@ absl::Status CreateTarget(Engine& engine, const Source& source, const DriveTarge
   absl::Status status = engine.threads.OnEngine(
       [&] { return CheckAlone(engine, *edge->child(), edge, Attempted(target)); });
   if (status.ok()) status = CreateIn(*edge->port(), source, format);
-  engine.threads.OnEngine([&] { engine.graph.Detach(edge); });
-  status.Update(engine.opener.CloseOrphans());
+  status.Update(DetachAndClose(engine.threads, engine.graph, {edge}));
   return status;
 }
 
@@ -149,13 +149,18 @@ absl::StatusOr<graph::Node*> OpenDriveTarget(Engine& engine, BackupRequest* requ
   }
   file->mutable_definition()->mutable_file()->set_filename(target.path);
   ASSIGN_OR_RETURN(graph::Node* const node, engine.opener.Open(options, graph::Ownership::kEngine));
+  graph::RemovedNodes refused;
   const absl::Status alone = engine.threads.OnEngine([&] {
     absl::Status status = CheckAlone(engine, *node, /*own=*/nullptr, Attempted(target));
-    if (!status.ok()) engine.graph.LeaveToUsers(node);
+    if (!status.ok()) {
+      engine.graph.LeaveToUsers(node);
+      refused = engine.graph.TakeOrphans();
+    }
     return status;
   });
   if (alone.ok()) return node;
-  engine.opener.CloseOrphans().IgnoreError();  // Nothing was written to it.
+  // Nothing was written to it.
+  CloseNodes(engine.threads, engine.graph, std::move(refused)).IgnoreError();
   return alone;
 }
 

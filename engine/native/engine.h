@@ -3,15 +3,21 @@
 #define ENGINE_NATIVE_ENGINE_H_
 
 #include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "engine/backend/event_log.h"
 #include "engine/base/clock.h"
 #include "engine/base/path_policy.h"
 #include "engine/graph/graph.h"
 #include "engine/job/scheduler.h"
+#include "engine/native/command_keys.h"
+#include "engine/native/command_queue.h"
+#include "engine/native/disk_look.h"
 #include "engine/native/exports.h"
 #include "engine/native/format_choice.h"
+#include "engine/native/graph_world.h"
 #include "engine/native/job_events.h"
 #include "engine/native/open_files.h"
 #include "engine/native/opener.h"
@@ -29,11 +35,18 @@ struct Engine {
         clock(*its_clock),
         policy(std::move(its_policy)),
         files(std::move(its_files)),
+        exports(its_threads, &graph, its_log),
+        world(&graph, &exports),
+        commands(its_threads, &world),
         job_events(its_log, its_clock),
-        scheduler(&threads.engine(), &threads.workers(), &threads.commands(), its_clock,
-                  &job_events),
+        scheduler(
+            &threads.engine(), &threads.workers(),
+            [this](const std::vector<std::string>& job_ids, Task task) {
+              commands.Add(KeysOfNodes(job_events.NodesOf(job_ids)), std::move(task));
+            },
+            its_clock, &job_events),
         opener(its_threads, &graph, &policy, files.get(), &open_files, probe_rules),
-        exports(its_threads, &graph, its_log) {}
+        disk_look(its_threads) {}
 
   Threads& threads;
   backend::EventLog& log;
@@ -42,10 +55,13 @@ struct Engine {
   const std::shared_ptr<storage::FileSystem> files;
   OpenFiles open_files;
   graph::Graph graph;
+  Exports exports;
+  GraphWorld world;
+  CommandQueue commands;
   JobEvents job_events;
   job::Scheduler scheduler;
   Opener opener;
-  Exports exports;
+  DiskLook disk_look;
 };
 
 }  // namespace tidemark::native

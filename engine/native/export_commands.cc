@@ -79,21 +79,6 @@ absl::Status AddNbdExport(Engine& engine, const NbdServerAddRequest& request) {
   return engine.exports.Add(wanted);
 }
 
-// Nodes that nobody but the export kept are closed with it.
-absl::Status CloseWhatIsLeft(Engine& engine) {
-  return Annotate(engine.opener.CloseOrphans(), "the export is gone, but not all was saved");
-}
-
-absl::Status RemoveExport(Engine& engine, const std::string& id, bool force) {
-  RETURN_IF_ERROR(engine.exports.Remove(id, force));
-  return CloseWhatIsLeft(engine);
-}
-
-absl::Status StopServer(Engine& engine) {
-  RETURN_IF_ERROR(engine.exports.StopServer());
-  return CloseWhatIsLeft(engine);
-}
-
 bool IsHard(BlockExportRemoveMode mode) { return mode == BLOCK_EXPORT_REMOVE_MODE_HARD; }
 
 }  // namespace
@@ -105,7 +90,7 @@ void AddExportCommands(Engine* engine, Handlers* handlers) {
       });
   handlers->Add<NbdServerStopRequest, NbdServerStopResponse>(
       [engine](const NbdServerStopRequest&, NbdServerStopResponse*) {
-        return StopServer(*engine);
+        return engine->exports.StopServer();
       });
   handlers->Add<NbdServerAddRequest, NbdServerAddResponse>(
       [engine](const NbdServerAddRequest& request, NbdServerAddResponse*) {
@@ -113,7 +98,7 @@ void AddExportCommands(Engine* engine, Handlers* handlers) {
       });
   handlers->Add<NbdServerRemoveRequest, NbdServerRemoveResponse>(
       [engine](const NbdServerRemoveRequest& request, NbdServerRemoveResponse*) {
-        return RemoveExport(*engine, request.name(), IsHard(request.mode()));
+        return engine->exports.Remove(request.name(), IsHard(request.mode()));
       });
   handlers->Add<BlockExportAddRequest, BlockExportAddResponse>(
       [engine](const BlockExportAddRequest& request, BlockExportAddResponse*) {
@@ -121,7 +106,7 @@ void AddExportCommands(Engine* engine, Handlers* handlers) {
       });
   handlers->Add<BlockExportDelRequest, BlockExportDelResponse>(
       [engine](const BlockExportDelRequest& request, BlockExportDelResponse*) {
-        return RemoveExport(*engine, request.id(), IsHard(request.mode()));
+        return engine->exports.Remove(request.id(), IsHard(request.mode()));
       });
   handlers->Add<QueryBlockExportsRequest, QueryBlockExportsResponse>(
       [engine](const QueryBlockExportsRequest&, QueryBlockExportsResponse* response) {

@@ -7,6 +7,8 @@
 #include "engine/base/check.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
+#include "engine/native/graph_change.h"
+#include "engine/native/node_closing.h"
 #include "engine/native/writethrough.h"
 #include "tidemark/block/v1/event.pb.h"
 
@@ -21,21 +23,28 @@ absl::Status NotRunning(absl::string_view attempted) {
 }  // namespace
 
 absl::Status Exports::StartServer(nbd::Server::Options options) {
-  if (server_ != nullptr) {
+  RETURN_IF_ERROR(threads_.OnEngine([&]() -> absl::Status {
+    if (server_ == nullptr) return absl::OkStatus();
     return Error(Reason::kNbdServerRunning,
                  absl::StrCat("cannot start an NBD server at ", nbd::ToString(options.address),
                               ": one is running already, at ", nbd::ToString(server_->address())));
-  }
-  ASSIGN_OR_RETURN(server_, nbd::Server::Start(std::move(options)));
+  }));
+  ASSIGN_OR_RETURN(std::shared_ptr<nbd::Server> server, nbd::Server::Start(std::move(options)));
+  threads_.OnEngine([&] { server_ = std::move(server); });
   return absl::OkStatus();
 }
 
 absl::Status Exports::StopServer() {
-  if (server_ == nullptr) return NotRunning("stop it");
-  server_->Stop();
-  while (!records_.empty()) Finish(records_.begin());
-  server_ = nullptr;
-  return absl::OkStatus();
+  std::shared_ptr<nbd::Server> server = threads_.OnEngine([this] { return server_; });
+  if (server == nullptr) return NotRunning("stop it");
+  server->Stop();
+  absl::Status status;
+  const auto first = [this] { return records_.begin(); };
+  while (!threads_.OnEngine([this] { return records_.empty(); })) {
+    status.Update(Finish(threads_.OnEngine(first)));
+  }
+  threads_.OnEngine([this] { server_ = nullptr; });
+  return status;
 }
 
 absl::Status Exports::CheckNew(const ExportRequest& request) const {
@@ -137,9 +146,17 @@ void Exports::Unlink(const Record& record) {
 }
 
 absl::Status Exports::Add(const ExportRequest& request) {
-  RETURN_IF_ERROR(CheckNew(request));
-  ASSIGN_OR_RETURN(std::unique_ptr<Record> record,
-                   threads_.OnEngine([&] { return Link(request); }));
+  std::shared_ptr<nbd::Server> server;
+  std::unique_ptr<Record> record;
+  RETURN_IF_ERROR(ChangeGraph(
+      threads_, graph_,
+      [&]() -> absl::Status {
+        RETURN_IF_ERROR(CheckNew(request));
+        server = server_;
+        ASSIGN_OR_RETURN(record, Link(request));
+        return absl::OkStatus();
+      },
+      [&] { Unlink(*record); }));
   nbd::Export exported;
   exported.name = record->nbd_name;
   exported.description = request.description;
@@ -152,8 +169,8 @@ absl::Status Exports::Add(const ExportRequest& request) {
   for (const UsedBitmap& used : record->bitmaps) {
     exported.bitmaps.push_back({used.bitmap->name(), used.bitmap->bits()});
   }
-  const absl::Status status = server_->AddExport(std::move(exported));
-  threads_.OnEngine([&] {
+  const absl::Status status = server->AddExport(std::move(exported));
+  ChangeGraph(threads_, graph_, [&] {
     if (status.ok()) {
       records_.push_front(std::move(record));
     } else {
@@ -164,31 +181,39 @@ absl::Status Exports::Add(const ExportRequest& request) {
 }
 
 absl::Status Exports::Remove(const std::string& id, bool force) {
-  const auto found = std::find_if(records_.begin(), records_.end(),
-                                  [&](const auto& record) { return record->id == id; });
-  if (found == records_.end()) {
+  std::shared_ptr<nbd::Server> server;
+  const auto found = threads_.OnEngine([&] {
+    const auto record = std::find_if(records_.begin(), records_.end(),
+                                     [&](const auto& other) { return other->id == id; });
+    if (record != records_.end() && force) (*record)->shutting_down = true;
+    server = server_;
+    return record == records_.end() ? absl::optional<Records::iterator>() : record;
+  });
+  if (!found.has_value()) {
     return Error(Reason::kExportNotFound, absl::StrCat("there is no export \"", id, "\""),
                  {{"export", id}});
   }
-  if (force) threads_.OnEngine([&] { (*found)->shutting_down = true; });
-  const absl::Status status = server_->RemoveExport(
-      (*found)->nbd_name, force ? nbd::Server::RemoveMode::kHard : nbd::Server::RemoveMode::kSafe);
+  const absl::Status status = server->RemoveExport(
+      (**found)->nbd_name, force ? nbd::Server::RemoveMode::kHard : nbd::Server::RemoveMode::kSafe);
   if (!status.ok()) return Annotate(status, absl::StrCat("cannot remove export \"", id, "\""));
-  Finish(found);
-  return absl::OkStatus();
+  return Finish(*found);
 }
 
-void Exports::Finish(std::list<std::unique_ptr<Record>>::iterator record) {
-  threads_.OnEngine([&] {
+absl::Status Exports::Finish(Records::iterator record) {
+  graph::RemovedNodes orphans;
+  ChangeGraph(threads_, graph_, [&] {
     block::v1::Event event;
     event.set_kind(block::v1::EVENT_KIND_BLOCK_EXPORT_DELETED);
     event.mutable_block_export_deleted()->set_id((*record)->id);
     event.mutable_block_export_deleted()->set_node_name(
         (*record)->edge->child()->WithoutJobFilters()->name());
     Unlink(**record);
+    orphans = graph_.TakeOrphans();
     records_.erase(record);
     log_.Append("", std::move(event));
   });
+  return Annotate(CloseNodes(threads_, graph_, std::move(orphans)),
+                  "the export is gone, but not all was saved");
 }
 
 std::vector<ExportInfo> Exports::List() const {
@@ -198,6 +223,25 @@ std::vector<ExportInfo> Exports::List() const {
         {record->id, record->edge->child()->WithoutJobFilters()->name(), record->shutting_down});
   }
   return exports;
+}
+
+void Exports::AddNodesOf(const Record& record, std::vector<const graph::Node*>* nodes) {
+  nodes->push_back(record.edge->child());
+  for (const UsedBitmap& used : record.bitmaps) nodes->push_back(used.node);
+}
+
+std::vector<const graph::Node*> Exports::NodesOf(absl::string_view id) const {
+  std::vector<const graph::Node*> nodes;
+  for (const std::unique_ptr<Record>& record : records_) {
+    if (record->id == id) AddNodesOf(*record, &nodes);
+  }
+  return nodes;
+}
+
+std::vector<const graph::Node*> Exports::AllNodes() const {
+  std::vector<const graph::Node*> nodes;
+  for (const std::unique_ptr<Record>& record : records_) AddNodesOf(*record, &nodes);
+  return nodes;
 }
 
 }  // namespace tidemark::native

@@ -1,7 +1,8 @@
 // The NBD server and what it exports, by id.
 //
-// Thread rule: List on the engine thread; everything else on the graph-command worker, because
-// ending an export waits for the requests in flight.
+// Thread rule: stated below. What runs on a graph-command worker may wait for a disk or for
+// requests in flight. Two at a time are fine if they are about different exports; about the server,
+// nothing else runs meanwhile (order_book.h).
 #ifndef ENGINE_NATIVE_EXPORTS_H_
 #define ENGINE_NATIVE_EXPORTS_H_
 
@@ -48,9 +49,12 @@ class Exports {
   Exports(Threads* threads, graph::Graph* graph, backend::EventLog* log)
       : threads_(*threads), graph_(*graph), log_(*log) {}
 
+  // ---- Graph-command worker.
+
   // NBD_SERVER_RUNNING, and what nbd::Server::Start refuses.
   absl::Status StartServer(nbd::Server::Options options);
-  // Ends every export, with its event. NBD_SERVER_NOT_RUNNING.
+  // Ends every export, with its event. NBD_SERVER_NOT_RUNNING. Other errors, also of Remove: the
+  // export is gone, but not all was saved of what it alone kept open.
   absl::Status StopServer();
 
   // NBD_SERVER_NOT_RUNNING, EXPORT_EXISTS, NODE_NOT_FOUND, NODE_READ_ONLY, BITMAP_NOT_FOUND and the
@@ -59,8 +63,14 @@ class Exports {
   // EXPORT_NOT_FOUND; EXPORT_IN_USE unless `force`.
   absl::Status Remove(const std::string& id, bool force);
 
+  // ---- Engine thread.
+
   // Newest first.
   std::vector<ExportInfo> List() const;
+  // The nodes that an export uses; none for an unknown id.
+  std::vector<const graph::Node*> NodesOf(absl::string_view id) const;
+  // Those that any export uses.
+  std::vector<const graph::Node*> AllNodes() const;
 
  private:
   struct UsedBitmap {
@@ -77,6 +87,10 @@ class Exports {
     bool shutting_down = false;
   };
 
+  using Records = std::list<std::unique_ptr<Record>>;
+
+  static void AddNodesOf(const Record& record, std::vector<const graph::Node*>* nodes);
+  // Engine thread.
   absl::Status CheckNew(const ExportRequest& request) const;
   // Engine thread: finds and reserves what the export needs.
   absl::StatusOr<std::unique_ptr<Record>> Link(const ExportRequest& request);
@@ -86,19 +100,17 @@ class Exports {
   absl::Status Use(UsedBitmap used, Record* record);
   // Engine thread: gives back what Link reserved.
   void Unlink(const Record& record);
-  // The server has let go of it: forgets it, and tells.
-  void Finish(std::list<std::unique_ptr<Record>>::iterator record);
+  // The server has let go of it: forgets it, tells, and closes what it alone kept open.
+  absl::Status Finish(Records::iterator record);
 
   Threads& threads_;
   graph::Graph& graph_;
   backend::EventLog& log_;
 
-  // Graph-command worker, and the engine thread while that one waits for it.
-  std::unique_ptr<nbd::Server> server_;
-
-  // Changed on the engine thread while the graph-command worker waits for it, so that both may
-  // read. Newest first.
-  std::list<std::unique_ptr<Record>> records_;
+  // Engine thread. A command that uses it has a reference of its own.
+  std::shared_ptr<nbd::Server> server_;
+  // Engine thread. Newest first. One that a command has found stays until that command removes it.
+  Records records_;
 };
 
 }  // namespace tidemark::native

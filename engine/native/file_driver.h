@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/types/optional.h"
+#include "engine/base/mutex.h"
 #include "engine/graph/driver.h"
 #include "engine/graph/permissions.h"
 #include "engine/native/open_files.h"
@@ -17,20 +19,36 @@ namespace tidemark::native {
 // A file: its node's permissions are its image lock.
 class FileDriver final : public graph::Driver {
  public:
-  FileDriver(std::shared_ptr<storage::File> file, std::unique_ptr<OpenFiles::Use> use)
-      : file_(std::move(file)), use_(std::move(use)) {}
+  // Asks the disk once: a worker.
+  FileDriver(std::shared_ptr<storage::File> file, std::unique_ptr<OpenFiles::Use> use);
 
   absl::string_view name() const override { return "file"; }
-  std::string filename() const override { return file_->path(); }
-  std::shared_ptr<storage::Storage> storage() override { return file_; }
-  storage::File& file() { return *file_; }
+  std::string filename() const override { return path_; }
+  std::shared_ptr<storage::Storage> storage() override { return file(); }
+  storage::FileIdentity identity() const { return identity_; }
   OpenFiles::Use& use() { return *use_; }
   absl::Status SetPermissions(const graph::Permissions& permissions) override;
+  absl::Status ApplyPermissions() override;
   absl::Status Close(std::vector<graph::StoredBitmap> bitmaps) override;
 
+  // The bytes of disk space that the file took when the disk was asked last. Any thread.
+  absl::optional<uint64_t> allocated_bytes() const;
+  // Asks the disk. Worker.
+  void LookAtDisk();
+
  private:
-  std::shared_ptr<storage::File> file_;
-  std::unique_ptr<OpenFiles::Use> use_;
+  std::shared_ptr<storage::File> file() const;
+
+  // Constant after construction.
+  const std::string path_;
+  const storage::FileIdentity identity_;
+  std::unique_ptr<OpenFiles::Use> use_;  // Until closed.
+
+  // Never held while a disk is waited for.
+  mutable Mutex mutex_;
+  std::shared_ptr<storage::File> file_ ABSL_GUARDED_BY(mutex_);  // Null when closed.
+  graph::Permissions permissions_ ABSL_GUARDED_BY(mutex_);
+  absl::optional<uint64_t> allocated_bytes_ ABSL_GUARDED_BY(mutex_);
 };
 
 // A storage that needs nothing else: raw over its file, null-co.

@@ -46,6 +46,15 @@ void JobEvents::SetNodes(absl::string_view job_id, std::vector<std::string> node
 
 void JobEvents::ForgetNodes(absl::string_view job_id) { nodes_.erase(job_id); }
 
+std::vector<std::string> JobEvents::NodesOf(const std::vector<std::string>& job_ids) const {
+  std::vector<std::string> all;
+  for (const std::string& job_id : job_ids) {
+    const std::vector<std::string>& names = NodesOf(job_id);
+    all.insert(all.end(), names.begin(), names.end());
+  }
+  return all;
+}
+
 const std::vector<std::string>& JobEvents::NodesOf(const std::string& job_id) const {
   static const std::vector<std::string>* const kNone = new std::vector<std::string>;
   const auto found = nodes_.find(job_id);

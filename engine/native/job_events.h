@@ -23,6 +23,8 @@ class JobEvents final : public job::JobListener {
   // The nodes that a job about to be created works on, source first: its events name them.
   // Forgotten with the job.
   void SetNodes(absl::string_view job_id, std::vector<std::string> node_names);
+  // The nodes of all these jobs.
+  std::vector<std::string> NodesOf(const std::vector<std::string>& job_ids) const;
   // A job that was not created after all.
   void ForgetNodes(absl::string_view job_id);
 

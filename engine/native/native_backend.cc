@@ -1,16 +1,17 @@
 #include "engine/native/native_backend.h"
 
-#include <cstdio>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/backend/validate.h"
 #include "engine/base/error.h"
-#include "engine/base/notification.h"
 #include "engine/graph/limits.h"
 #include "engine/job/limits.h"
 #include "engine/native/export_commands.h"
 #include "engine/native/job_commands.h"
 #include "engine/native/node_commands.h"
+#include "engine/native/shutdown.h"
 #include "engine/native/transaction_commands.h"
 #include "engine/nbd/limits.h"
 #include "engine/storage/machine_files.h"
@@ -65,10 +66,38 @@ backend::Capabilities MakeCapabilities(const std::string& version, const Handler
   return capabilities;
 }
 
+// A command on the graph on its way: answered once, by itself or, if it is not waited for any more,
+// by the shutdown. What it works with is its own, since the caller's is gone with the answer.
+class GraphCall {
+ public:
+  GraphCall(const google::protobuf::Message& request, google::protobuf::Message* result,
+            backend::Backend::Done done)
+      : request_(request.New()), response_(result->New()), result_(result), done_(std::move(done)) {
+    request_->CopyFrom(request);
+  }
+
+  const google::protobuf::Message& request() const { return *request_; }
+  google::protobuf::Message* response() { return response_.get(); }
+
+  // Does nothing if it was answered before. Any thread.
+  void Answer(absl::Status status) {
+    if (answered_.exchange(true)) return;
+    if (status.ok()) result_->GetReflection()->Swap(result_, response_.get());
+    std::exchange(done_, nullptr)(std::move(status));
+  }
+
+ private:
+  const std::unique_ptr<google::protobuf::Message> request_;
+  const std::unique_ptr<google::protobuf::Message> response_;
+  google::protobuf::Message* const result_;
+  std::atomic<bool> answered_ = false;
+  backend::Backend::Done done_;  // Of the one who answers.
+};
+
 }  // namespace
 
 NativeBackend::NativeBackend(Options options, backend::EventLog* log, Clock* clock)
-    : threads_(std::make_unique<Threads>()) {
+    : shutdown_patience_(options.shutdown_patience), threads_(std::make_unique<Threads>()) {
   if (options.files == nullptr) {
     options.files = std::make_shared<storage::MachineFiles>(options.policy);
   }
@@ -85,6 +114,13 @@ NativeBackend::NativeBackend(Options options, backend::EventLog* log, Clock* clo
 
 NativeBackend::~NativeBackend() {
   if (!shutting_down_) Shutdown();
+  if (gave_up_) {
+    // Threads hang in the engine and will for ever: it stays.
+    static std::vector<std::pair<Threads*, Engine*>>* const given_up =
+        new std::vector<std::pair<Threads*, Engine*>>;
+    given_up->emplace_back(threads_.release(), engine_.release());
+    return;
+  }
   // What was still posted runs before the parts that it touches go: the pools finish their queues.
   threads_ = nullptr;
   engine_ = nullptr;
@@ -103,37 +139,40 @@ void NativeBackend::Call(const backend::Command& command, const google::protobuf
                       absl::StrCat("the native engine has no command ", command.qmp_name),
                       {{"command", command.qmp_name}}));
   }
-  Executor& executor =
-      command.kind == backend::CommandKind::kGraph ? threads_->commands() : threads_->engine();
-  executor.Post([this, handler, &request, result, done = std::move(done)]() mutable {
-    // Looked at when its turn comes: what still waits when a shutdown begins is refused, too.
+  // At once: an engine that has given up does nothing any more.
+  if (absl::Status status = CheckRunning(); !status.ok()) return done(std::move(status));
+  if (command.kind == backend::CommandKind::kGraph) {
+    return CallOnGraph(*handler, request, result, std::move(done));
+  }
+  threads_->engine().Post([this, handler, &request, result, done = std::move(done)]() mutable {
     absl::Status status = CheckRunning();
     if (!status.ok()) return done(std::move(status));
     (*handler)(request, result, std::move(done));
   });
 }
 
+void NativeBackend::CallOnGraph(const Handlers::Handler& handler,
+                                const google::protobuf::Message& request,
+                                google::protobuf::Message* result, Done done) {
+  const auto call = std::make_shared<GraphCall>(request, result, std::move(done));
+  threads_->engine().Post([this, &handler, call, keys = KeysOf(request)]() mutable {
+    absl::Status status = CheckRunning();
+    if (!status.ok()) return call->Answer(std::move(status));
+    engine_->commands.AddCommand(
+        std::move(keys),
+        [this, &handler, call] {
+          absl::Status allowed = backend::CheckPaths(call->request(), engine_->policy);
+          if (!allowed.ok()) return call->Answer(std::move(allowed));
+          handler(call->request(), call->response(),
+                  [call](absl::Status answer) { call->Answer(std::move(answer)); });
+        },
+        [call](const absl::Status& refusal) { call->Answer(refusal); });
+  });
+}
+
 void NativeBackend::Shutdown() {
   shutting_down_ = true;
-  // Jobs first, while their nodes are there; their ends run on the graph-command worker.
-  Notification cancelled;
-  threads_->engine().Post(
-      [&] { engine_->scheduler.CancelAll([&cancelled] { cancelled.Notify(); }); });
-  cancelled.Wait();
-
-  Notification closed;
-  threads_->commands().Post([&] {
-    engine_->exports.StopServer().IgnoreError();  // It may not be running.
-    graph::RemovedNodes nodes = threads_->OnEngine([this] { return engine_->graph.TakeAll(); });
-    const absl::Status status = nodes.Close();
-    if (!status.ok()) {
-      std::fprintf(stderr, "tidemark: closing the images: %s\n",
-                   std::string(status.message()).c_str());
-    }
-    threads_->OnEngine([&] { engine_->graph.Unlink(&nodes); });
-    closed.Notify();
-  });
-  closed.Wait();
+  gave_up_ = !native::Shutdown(engine_.get(), shutdown_patience_).Run();
 }
 
 }  // namespace tidemark::native

@@ -6,19 +6,23 @@
 #include <memory>
 #include <string>
 
+#include "absl/time/time.h"
 #include "engine/backend/event_log.h"
 #include "engine/backend/shutdown.h"
 #include "engine/base/clock.h"
 #include "engine/base/path_policy.h"
 #include "engine/native/engine.h"
 #include "engine/native/handlers.h"
+#include "engine/native/limits.h"
 #include "engine/native/threads.h"
 #include "engine/storage/file.h"
 
 namespace tidemark::native {
 
-// Any thread. Commands that change the graph run one at a time on the graph-command worker, in the
-// order of their calls; queries and job verbs run on the engine thread and overtake them.
+// Any thread. Commands that change the graph start and end in the order of their calls as far as
+// they touch the same part of the graph, the same files, exports or job ids; what they wait for is
+// nobody else's business (command_queue.h). Queries and job verbs run on the engine thread and
+// overtake them.
 class NativeBackend final : public backend::LocalBackend {
  public:
   struct Options {
@@ -31,6 +35,8 @@ class NativeBackend final : public backend::LocalBackend {
     bool probe_formats = false;
     // Where images are found. Null: the files of this machine that `policy` allows.
     std::shared_ptr<storage::FileSystem> files;
+    // A shutdown waits so long for each of its steps, and then gives up what hangs.
+    absl::Duration shutdown_patience = kShutdownPatience;
   };
 
   // `log` and `clock` must outlive it.
@@ -44,19 +50,28 @@ class NativeBackend final : public backend::LocalBackend {
     return capabilities_;
   }
   void Shutdown() override;
+  // The shutdown has given up something that hangs: threads of this process still wait for a disk.
+  // End it by _exit.
+  bool gave_up() const { return gave_up_; }
 
   // Its parts, for those in this process who use nodes without being exports: guests of tests. Each
   // part says its own thread.
   Engine& engine() { return *engine_; }
 
  private:
+  // Refused while shutting down.
   absl::Status CheckRunning() const;
+  void CallOnGraph(const Handlers::Handler& handler, const google::protobuf::Message& request,
+                   google::protobuf::Message* result, Done done);
 
   // Constant after construction.
   std::shared_ptr<const backend::Capabilities> capabilities_;
   Handlers handlers_;
 
+  const absl::Duration shutdown_patience_;
+
   std::atomic<bool> shutting_down_ = false;
+  std::atomic<bool> gave_up_ = false;
 
   // The engine's parts are used on its threads, and are destroyed when the threads have nothing
   // left to do.

@@ -9,13 +9,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <future>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "engine/backend/command.h"
 #include "engine/base/error.h"
 #include "engine/base/notification.h"
+#include "engine/base/path_policy.h"
 #include "gmock/gmock.h"
 #include "google/protobuf/text_format.h"
 #include "gtest/gtest.h"
@@ -438,6 +442,85 @@ TEST_F(NativeBackendTest, DisksTooLargeForABitmapAreRefused) {
   const auto resize =
       Call<BlockResizeRequest, BlockResizeResponse>("node_name: 'raw' size: 8796093022208");
   EXPECT_EQ(resize.status().code(), absl::StatusCode::kResourceExhausted) << resize.status();
+}
+
+TEST_F(NativeBackendTest, FilesOutsideTheRootsAreRefusedAlsoThroughLinks) {
+  const std::string root = folder_ + "/root";
+  ASSERT_EQ(system(absl::StrCat("mkdir ", root, " && ln -s /etc ", root, "/link").c_str()), 0);
+  backend_ = nullptr;
+  backend_ = std::make_unique<NativeBackend>(
+      NativeBackend::Options{.version = "test", .policy = *PathPolicy::Create({root})}, &log_,
+      &SystemClock());
+  for (const std::string& path : {std::string("/etc/passwd"), root + "/link/passwd",
+                                  root + "/../secret", root + "/link/new"}) {
+    for (const std::string& refused :
+         {Call<BlockdevAddRequest, BlockdevAddResponse>(
+              absl::StrCat("options { node_name: 'n' file { filename: '", path, "' } }"))
+              .status()
+              .ToString(),
+          Call<BlockdevCreateRequest, BlockdevCreateResponse>(
+              absl::StrCat("job_id: 'j' options { file { filename: '", path, "' size: 0 } }"))
+              .status()
+              .ToString()}) {
+      EXPECT_THAT(refused, testing::HasSubstr(path));
+      EXPECT_THAT(refused, testing::HasSubstr(root));
+    }
+  }
+  const auto jobs = Call<QueryJobsRequest, QueryJobsResponse>("");
+  EXPECT_EQ(jobs->jobs_size(), 0) << "what is forbidden is no job's error";
+}
+
+// Sends a command and does not wait.
+template <typename Request, typename Response>
+std::future<absl::StatusOr<Response>> Send(NativeBackend& backend, const std::string& text) {
+  Request request;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &request)) << text;
+  auto promise = std::make_shared<std::promise<absl::StatusOr<Response>>>();
+  backend::Invoke<Response>(backend, request, [promise](absl::StatusOr<Response> response) {
+    promise->set_value(std::move(response));
+  });
+  return promise->get_future();
+}
+
+TEST_F(NativeBackendTest, CommandsOnOneDiskAreObeyedInTheOrderOfTheirCalls) {
+  constexpr int kDisks = 4;
+  constexpr int kRounds = 10;
+  for (int disk = 0; disk < kDisks; ++disk) CreateImage(absl::StrCat("disk", disk));
+  std::vector<std::future<absl::StatusOr<BlockdevAddResponse>>> adds;
+  std::vector<std::future<absl::StatusOr<BlockDirtyBitmapAddResponse>>> bitmaps;
+  std::vector<std::future<absl::StatusOr<BlockdevDelResponse>>> dels;
+  for (int round = 0; round < kRounds; ++round) {
+    for (int disk = 0; disk < kDisks; ++disk) {
+      // A new name each time, so that the file alone says what must wait for what.
+      const std::string node = absl::StrCat("n", disk, "-", round);
+      adds.push_back(Send<BlockdevAddRequest, BlockdevAddResponse>(
+          *backend_, absl::StrCat("options { node_name: '", node,
+                                  "' qcow2 { file { definition { file { filename: '", folder_,
+                                  "/./disk", disk, "' } } } } }")));
+      bitmaps.push_back(Send<BlockDirtyBitmapAddRequest, BlockDirtyBitmapAddResponse>(
+          *backend_, absl::StrCat("node: '", node, "' name: 'b", round, "' persistent: true")));
+      dels.push_back(Send<BlockdevDelRequest, BlockdevDelResponse>(
+          *backend_, absl::StrCat("node_name: '", node, "'")));
+    }
+  }
+  for (auto& add : adds) EXPECT_TRUE(add.get().ok());
+  for (auto& bitmap : bitmaps) EXPECT_TRUE(bitmap.get().ok());
+  for (auto& del : dels) EXPECT_TRUE(del.get().ok());
+  AddImage("disk0", "disk0");
+  EXPECT_EQ(NodeOf("disk0").dirty_bitmaps_size(), kRounds);
+}
+
+TEST_F(NativeBackendTest, OneOfTwoNodesOfOneNameIsRefused) {
+  for (int round = 0; round < 20; ++round) {
+    std::vector<std::future<absl::StatusOr<BlockdevAddResponse>>> adds;
+    for (int i = 0; i < 4; ++i) {
+      adds.push_back(Send<BlockdevAddRequest, BlockdevAddResponse>(
+          *backend_, "options { node_name: 'n' null_co { size: 1048576 } }"));
+    }
+    EXPECT_TRUE(adds[0].get().ok()) << "the first call wins";
+    for (int i = 1; i < 4; ++i) EXPECT_FALSE(adds[i].get().ok());
+    CallOk<BlockdevDelRequest, BlockdevDelResponse>("node_name: 'n'");
+  }
 }
 
 }  // namespace

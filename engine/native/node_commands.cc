@@ -11,6 +11,9 @@
 #include "engine/graph/quiesce.h"
 #include "engine/job/create_job.h"
 #include "engine/native/create_image.h"
+#include "engine/native/file_driver.h"
+#include "engine/native/graph_change.h"
+#include "engine/native/node_closing.h"
 #include "engine/native/node_info.h"
 #include "tidemark/block/v1/node.pb.h"
 
@@ -74,27 +77,42 @@ absl::Status BlockdevDel(Engine& engine, const std::string& name) {
     bitmaps.KeepUsing();
     return removed.status();
   }
-  absl::Status status = removed->Close();
-  engine.threads.OnEngine([&] { engine.graph.Unlink(&*removed); });
-  status.Update(engine.opener.CloseOrphans());
-  return Annotate(status, absl::StrCat("node \"", name, "\" is gone, but not all was saved"));
+  return Annotate(CloseNodes(engine.threads, engine.graph, *std::move(removed)),
+                  absl::StrCat("node \"", name, "\" is gone, but not all was saved"));
 }
 
 absl::Status BlockResize(Engine& engine, const std::string& name, uint64_t size_bytes) {
   std::vector<std::shared_ptr<graph::Port>> ports;
-  ASSIGN_OR_RETURN(graph::Edge* const edge,
-                   engine.threads.OnEngine([&]() -> absl::StatusOr<graph::Edge*> {
-                     ASSIGN_OR_RETURN(graph::Node* const node, engine.graph.Find(name));
-                     ports = engine.graph.PortsToResize(node);
-                     return engine.graph.BeginResize(node, size_bytes);
-                   }));
+  graph::Edge* edge = nullptr;
+  RETURN_IF_ERROR(ChangeGraph(
+      engine.threads, engine.graph,
+      [&]() -> absl::Status {
+        ASSIGN_OR_RETURN(graph::Node* const node, engine.graph.Find(name));
+        ports = engine.graph.PortsToResize(node);
+        ASSIGN_OR_RETURN(edge, engine.graph.BeginResize(node, size_bytes));
+        return absl::OkStatus();
+      },
+      [&] { engine.graph.Detach(edge); }));
   absl::Status status;
   {
     graph::Quiesce quiesce(std::move(ports));
     status = edge->port()->Resize(size_bytes);
     engine.threads.OnEngine([&] { engine.graph.EndResize(edge); });
   }
+  // The edge is gone; what it asked for of the image locks is given back now that guests go on.
+  status.Update(DetachAndClose(engine.threads, engine.graph, {}));
   return Annotate(status, absl::StrCat("cannot resize node \"", name, "\" to ", size_bytes));
+}
+
+// The drivers of the open files.
+std::vector<std::shared_ptr<graph::Driver>> FilesOf(const graph::Graph& graph) {
+  std::vector<std::shared_ptr<graph::Driver>> files;
+  for (const graph::Node* node : graph.AllNodes()) {
+    if (dynamic_cast<const FileDriver*>(&node->driver()) != nullptr) {
+      files.push_back(node->shared_driver());
+    }
+  }
+  return files;
 }
 
 // Starts the job that creates an image.
@@ -138,12 +156,16 @@ void AddNodeCommands(Engine* engine, Handlers* handlers) {
     }
     return BlockResize(*engine, request.node_name(), request.size());
   });
-  handlers->Add<QueryNamedBlockNodesRequest, QueryNamedBlockNodesResponse>(
-      [engine](const QueryNamedBlockNodesRequest& request, QueryNamedBlockNodesResponse* response) {
-        for (graph::Node* node : engine->graph.ListNodes()) {
-          FillNodeInfo(*node, request.flat(), response->add_nodes());
-        }
-        return absl::OkStatus();
+  handlers->AddLater<QueryNamedBlockNodesRequest, QueryNamedBlockNodesResponse>(
+      [engine](const QueryNamedBlockNodesRequest& request, QueryNamedBlockNodesResponse* response,
+               Handlers::Done done) {
+        engine->disk_look.Refresh(FilesOf(engine->graph),
+                                  [engine, flat = request.flat(), response, done] {
+                                    for (graph::Node* node : engine->graph.ListNodes()) {
+                                      FillNodeInfo(*node, flat, response->add_nodes());
+                                    }
+                                    done(absl::OkStatus());
+                                  });
       });
 }
 

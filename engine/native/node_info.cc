@@ -37,9 +37,7 @@ void FillBitmap(const graph::BitmapInfo& bitmap, block::v1::BlockDirtyInfo* info
 // Bytes on disk of what the node keeps itself: without its backing images.
 absl::optional<int64_t> AllocatedBytes(const graph::Node& node) {
   if (auto* const file = dynamic_cast<FileDriver*>(&node.driver())) {
-    const absl::StatusOr<uint64_t> bytes = file->file().AllocatedBytes();
-    if (bytes.ok()) return *bytes;
-    return absl::nullopt;
+    return file->allocated_bytes();
   }
   const graph::Node* const file = node.ChildInRole(graph::kRoleFile);
   return file == nullptr ? absl::nullopt : AllocatedBytes(*file);

@@ -13,7 +13,9 @@
 #include "engine/format/raw/raw_slice.h"
 #include "engine/graph/limits.h"
 #include "engine/native/file_driver.h"
+#include "engine/native/graph_change.h"
 #include "engine/native/latency_storage.h"
+#include "engine/native/node_closing.h"
 #include "engine/native/option_checks.h"
 #include "engine/native/qcow2_driver.h"
 #include "engine/storage/limits.h"
@@ -103,10 +105,9 @@ class Opener::Children {
   explicit Children(Opener* opener) : opener_(*opener) {}
   ~Children() {
     if (edges_.empty()) return;
-    opener_.threads_.OnEngine([this] {
-      for (auto edge = edges_.rbegin(); edge != edges_.rend(); ++edge) opener_.graph_.Detach(*edge);
-    });
-    opener_.CloseOrphans().IgnoreError();  // What was just opened has nothing to lose.
+    std::reverse(edges_.begin(), edges_.end());
+    // What was just opened has nothing to lose.
+    DetachAndClose(opener_.threads_, opener_.graph_, edges_).IgnoreError();
   }
   void Add(graph::Edge* edge) { edges_.push_back(edge); }
   // The new node has taken them over.
@@ -116,13 +117,6 @@ class Opener::Children {
   Opener& opener_;
   std::vector<graph::Edge*> edges_;
 };
-
-absl::Status Opener::CloseOrphans() {
-  graph::RemovedNodes orphans = threads_.OnEngine([this] { return graph_.TakeOrphans(); });
-  const absl::Status status = orphans.Close();
-  threads_.OnEngine([&] { graph_.Unlink(&orphans); });
-  return status;
-}
 
 Opener::Inherited Opener::Below(const Inherited& above, const graph::NodeOptions& options) {
   Inherited inherited = above;
@@ -137,7 +131,17 @@ Opener::Inherited Opener::Below(const Inherited& above, const graph::NodeOptions
 }
 
 absl::StatusOr<graph::Node*> Opener::Add(graph::NodeSpec spec) {
-  return threads_.OnEngine([&] { return graph_.AddNode(std::move(spec)); });
+  // If it is refused, the driver goes here, where that may block.
+  const std::shared_ptr<graph::Driver> driver = spec.driver;
+  graph::Node* node = nullptr;
+  RETURN_IF_ERROR(ChangeGraph(
+      threads_, graph_,
+      [&]() -> absl::Status {
+        ASSIGN_OR_RETURN(node, graph_.AddNode(std::move(spec)));
+        return absl::OkStatus();
+      },
+      [&] { graph_.TakeBack(node); }));
+  return node;
 }
 
 absl::StatusOr<graph::Node*> Opener::Open(const BlockdevOptions& options,
@@ -217,18 +221,41 @@ absl::StatusOr<graph::Edge*> Opener::AttachChild(const BlockdevRef& reference,
                                                  const graph::Permissions& permissions,
                                                  const Inherited& inherited) {
   graph::AttachRequest request{.user = user, .role = std::string(role), .permissions = permissions};
+  graph::Edge* edge = nullptr;
   if (reference.node_case() == BlockdevRef::kReference) {
-    return threads_.OnEngine([&]() -> absl::StatusOr<graph::Edge*> {
-      ASSIGN_OR_RETURN(graph::Node* const node, graph_.Find(reference.reference()));
-      return graph_.Attach(node, std::move(request));
-    });
+    RETURN_IF_ERROR(ChangeGraph(
+        threads_, graph_,
+        [&]() -> absl::Status {
+          ASSIGN_OR_RETURN(graph::Node* const node, graph_.Find(reference.reference()));
+          ASSIGN_OR_RETURN(edge, graph_.Attach(node, std::move(request)));
+          return absl::OkStatus();
+        },
+        [&] { graph_.Detach(edge); }));
+    return edge;
   }
+  // The engine's until it has a user: nobody takes it for one that is left.
   ASSIGN_OR_RETURN(
       graph::Node* const node,
-      OpenNode(reference.definition(), graph::Ownership::kParents, /*hidden=*/true, inherited));
-  absl::StatusOr<graph::Edge*> edge =
-      threads_.OnEngine([&] { return graph_.Attach(node, std::move(request)); });
-  if (!edge.ok()) CloseOrphans().IgnoreError();
+      OpenNode(reference.definition(), graph::Ownership::kEngine, /*hidden=*/true, inherited));
+  graph::RemovedNodes refused;
+  absl::Status status = ChangeGraph(
+      threads_, graph_,
+      [&]() -> absl::Status {
+        absl::StatusOr<graph::Edge*> attached = graph_.Attach(node, std::move(request));
+        if (!attached.ok()) {
+          refused = graph_.RemoveNode(node);
+          return attached.status();
+        }
+        edge = *attached;
+        graph_.LeaveToUsers(node);
+        return absl::OkStatus();
+      },
+      [&] {
+        graph_.Detach(edge);
+        refused = graph_.RemoveNode(node);
+      });
+  CloseNodes(threads_, graph_, std::move(refused)).IgnoreError();  // As in ~Children.
+  if (!status.ok()) return status;
   return edge;
 }
 

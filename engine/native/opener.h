@@ -43,9 +43,6 @@ class Opener {
   absl::StatusOr<graph::Edge*> OpenAndAttach(const block::v1::BlockdevRef& reference,
                                              graph::AttachRequest request);
 
-  // Closes and forgets the nodes that live by their parents and have none any more.
-  absl::Status CloseOrphans();
-
   // The driver for a file whose format the request does not say (format_choice.h).
   absl::StatusOr<std::string> ChooseFormat(const std::string& path,
                                            absl::string_view remedy) const {

@@ -78,27 +78,18 @@ void Dispatcher::Call(const Command& command, const Message& request, Message* r
     absl::Status capable = CheckCapable(*capabilities, command, request);
     if (!capable.ok()) return done(std::move(capable));
   }
-  if (paths_.allows_everything() || !NamesFiles(request)) {
+  // The native engine looks at file names by itself, when it waits for their disk anyway.
+  const auto known = backend->capabilities();
+  const bool is_native = known != nullptr && known->engine == backend::EngineKind::kNative;
+  if (is_native || paths_.allows_everything() || !NamesFiles(request)) {
     return Hand(std::move(backend), command, request, response, std::move(done));
   }
   workers_.Post([this, backend = std::move(backend), &command, &request, response,
                  done = std::move(done)]() mutable {
-    const auto capabilities = backend->capabilities();
-    const bool is_qemu =
-        capabilities == nullptr || capabilities->engine == backend::EngineKind::kQemu;
-    absl::Status allowed = is_qemu ? CheckPlainNames(request) : absl::OkStatus();
-    if (allowed.ok()) allowed = CheckFiles(request);
+    absl::Status allowed = CheckPlainNames(request);
+    if (allowed.ok()) allowed = backend::CheckPaths(request, paths_);
     if (!allowed.ok()) return done(std::move(allowed));
     Hand(std::move(backend), command, request, response, std::move(done));
-  });
-}
-
-absl::Status Dispatcher::CheckFiles(const Message& request) const {
-  return backend::CheckPaths(request, [this](absl::string_view name, qmp::Path use) {
-    // What is only recorded counts from the folder of its image, which the engine knows. The native
-    // one checks the name when it opens the file; QEMU opens what an image names unasked.
-    if (use == qmp::PATH_RECORDED && !absl::StartsWith(name, "/")) return absl::OkStatus();
-    return paths_.CheckPath(name);
   });
 }
 

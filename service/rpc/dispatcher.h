@@ -31,7 +31,6 @@ class Dispatcher {
   void Stop() { stopped_ = true; }
 
  private:
-  absl::Status CheckFiles(const google::protobuf::Message& request) const;
   void Hand(std::shared_ptr<backend::Backend> backend, const backend::Command& command,
             const google::protobuf::Message& request, google::protobuf::Message* response,
             backend::Backend::Done done) const;
