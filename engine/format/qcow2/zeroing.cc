@@ -132,9 +132,9 @@ absl::Status ZeroDisk(Core& core, Range range, storage::ZeroOptions options) {
 
 absl::Status ZeroUnallocated(Core& core, Range range, storage::ZeroOptions options) {
   if (core.version >= 3) {
-    const auto new_entry = [](const Mapping& mapping) -> absl::optional<uint64_t> {
+    const auto new_entry = [&core](const Mapping& mapping) -> absl::optional<L2Entry> {
       if (mapping.kind != Mapping::Kind::kUnallocated) return absl::nullopt;
-      return kEntryZero;
+      return core.tables.entries().Zero();
     };
     return ChangeEntries(core, WholeClusters(core, range), new_entry, nullptr);
   }
