@@ -173,7 +173,8 @@ class HeldUp final : public storage::ForwardingStorage {
   using ForwardingStorage::ForwardingStorage;
 
   uint64_t size_bytes() const override {
-    const uint64_t size_bytes = told_size_bytes > 0 ? told_size_bytes : next().size_bytes();
+    const uint64_t size_bytes =
+        told_size_bytes > 0 ? told_size_bytes : ForwardingStorage::size_bytes();
     if (written_ && meanwhile != nullptr) std::exchange(meanwhile, nullptr)();
     return size_bytes;
   }
