@@ -26,9 +26,8 @@ constexpr Difference kDifferences[] = {
     {"ResizeScenarios.ANodeAboveAResizedFileFollowsWithItsBitmaps", "Qemu",
      "QEMU leaves the bitmaps above a resized file behind, and 10.0 also the size of the nodes; a "
      "backup by such a bitmap ends 7.2"},
-    {"ResizeScenarios.AnImageMadeInTheFileLeavesTheBitmapsAboveOfUse", "Qemu",
-     "QEMU leaves the bitmaps above a resized file behind, and 10.0 also the size of the nodes; a "
-     "backup by such a bitmap ends 7.2"},
+    {"ResizeScenarios.NoImageIsMadeInAFileThatANodeShows", "Qemu",
+     "QEMU makes an image in a file whatever shows it, and leaves the bitmaps above behind"},
     {"ServiceScenarios.StoppingLeavesNoSocketBehind", "Qemu",
      "QEMU leaves the socket of its NBD server behind when it is told to end"},
     {"ServiceScenarios.ABackingChainDoesNotLeadOut", "Qemu",

@@ -129,8 +129,8 @@ TEST_P(ResizeScenarios, AFileThatWasGrownByOthersIsTakenOver) {
   BackUpByBitmap("grown", 2 * kDiskBytes);
 }
 
-// What is made in a file changes the file's size, and with it that of all who show it.
-TEST_P(ResizeScenarios, AnImageMadeInTheFileLeavesTheBitmapsAboveOfUse) {
+// What is made in a file changes the file's size, under all who show it.
+TEST_P(ResizeScenarios, NoImageIsMadeInAFileThatANodeShows) {
   CreateRawOverNamedFile();
   operate().Do(BitmapAdd("disk0", "b0"));
   v1::BlockdevCreateRequest create;
@@ -140,9 +140,11 @@ TEST_P(ResizeScenarios, AnImageMadeInTheFileLeavesTheBitmapsAboveOfUse) {
   image->set_size(kDiskBytes);
   operate().Do(create);
   operate().AwaitStatus("create0", v1::JOB_STATUS_CONCLUDED);
+  EXPECT_NE(operate().QueriedJob("create0").error().find("disk0"), std::string::npos);
   operate().Do(OfJob<v1::JobDismissRequest>("create0"));
-  EXPECT_EQ(SizeOf("disk0"), SizeOf("file0"));
-  BackUpByBitmap("made", SizeOf("disk0"));
+  EXPECT_EQ(SizeOf("disk0"), kDiskBytes);
+  EXPECT_EQ(SizeOf("file0"), kDiskBytes);
+  BackUpByBitmap("same", kDiskBytes);
 }
 
 }  // namespace
