@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "engine/base/check.h"
+#include "engine/base/cooperation.h"
 #include "engine/storage/limits.h"
 
 namespace tidemark::storage {
@@ -20,6 +21,8 @@ constexpr uint64_t kStopNumber = 0;
 CompletionWatch::CompletionWatch()
     : epoll_fd_(epoll_create1(EPOLL_CLOEXEC)), stop_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (epoll_fd_ < 0 || stop_fd_ < 0) return;
+  // A simulation cannot play a thread that waits in the kernel: nothing can be watched.
+  if (Cooperation::current() != nullptr) return;
   epoll_event event = {};
   event.events = EPOLLIN;
   event.data.u64 = kStopNumber;

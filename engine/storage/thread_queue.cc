@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <deque>
 #include <system_error>
-#include <thread>
 #include <utility>
 
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/base/mutex.h"
+#include "engine/base/thread.h"
 #include "engine/storage/bell.h"
 #include "engine/storage/io_request.h"
 #include "engine/storage/limits.h"
@@ -23,7 +23,7 @@ class ThreadQueue final : public IoQueue {
       : depth_(depth), on_completion_(std::move(on_completion)) {
     try {
       for (int i = 0; i < std::min(depth, kQueueThreadCountMax); ++i) {
-        threads_.emplace_back([this] { Run(); });
+        threads_.emplace_back("td-queue", [this] { Run(); });
       }
     } catch (const std::system_error&) {
       // Those that are there do; without any, whoever submits does it.
@@ -36,7 +36,7 @@ class ThreadQueue final : public IoQueue {
       stopping_ = true;
       submitted_.SignalAll();
     }
-    for (std::thread& thread : threads_) thread.join();
+    for (Thread& thread : threads_) thread.Join();
   }
 
   void Submit(const Request& request) override {
@@ -113,7 +113,7 @@ class ThreadQueue final : public IoQueue {
 
   // Of the owner's thread.
   int in_flight_ = 0;
-  std::vector<std::thread> threads_;
+  std::vector<Thread> threads_;
 
   Bell completed_;  // Open if somebody listens; opened before there is anything to hear.
 
