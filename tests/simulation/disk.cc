@@ -11,6 +11,7 @@
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "engine/storage/errno_status.h"
+#include "engine/storage/storage_target.h"
 
 namespace tidemark::simulation {
 namespace {
@@ -61,6 +62,10 @@ class Disks::OpenFile final : public storage::File {
     RETURN_IF_ERROR(disks_.CheckLock(*file_, path_, &user_, used, unshared));
     user_ = {used, unshared};
     return absl::OkStatus();
+  }
+
+  storage::FileIdentity identity() const override {
+    return {1, reinterpret_cast<uintptr_t>(file_.get())};
   }
 
   uint64_t size_bytes() const override { return file_->bytes->size_bytes(); }
@@ -117,9 +122,33 @@ class Disks::OpenFile final : public storage::File {
     RETURN_IF_ERROR(disks_.Await(Verb::kMap, path_).status);
     return file_->bytes->Map(range);
   }
+  // As a file is placed: where nothing is, nothing is read.
+  absl::StatusOr<std::unique_ptr<storage::Placement>> PlaceRead(Range range) override {
+    RETURN_IF_ERROR(disks_.Await(Verb::kPlaceRead, path_).status);
+    std::vector<storage::Placement::Piece> pieces;
+    while (!range.empty()) {
+      ASSIGN_OR_RETURN(const storage::Extent extent, file_->bytes->Map(range));
+      const bool is_zero = extent.content == storage::Extent::Content::kZero;
+      pieces.push_back({extent.range, is_zero ? nullptr : &target_, extent.range.offset_bytes});
+      range = Range::FromTo(extent.range.end_bytes(), range.end_bytes());
+    }
+    return std::make_unique<Placed>(std::move(pieces));
+  }
+  absl::StatusOr<std::unique_ptr<storage::Placement>> PlaceWrite(Range range) override {
+    RETURN_IF_ERROR(CheckWritable());
+    RETURN_IF_ERROR(disks_.Await(Verb::kPlaceWrite, path_).status);
+    std::vector<storage::Placement::Piece> pieces;
+    if (!range.empty()) pieces.push_back({range, &target_, range.offset_bytes});
+    return std::make_unique<Placed>(std::move(pieces));
+  }
 
  private:
   friend class Disks;
+
+  class Placed final : public storage::Placement {
+   public:
+    explicit Placed(std::vector<Piece> pieces) { pieces_ = std::move(pieces); }
+  };
 
   absl::Status CheckWritable() const {
     if (!options_.read_only) return absl::OkStatus();
@@ -141,6 +170,7 @@ class Disks::OpenFile final : public storage::File {
   const std::string path_;
   const std::shared_ptr<Contained> file_;
   const storage::FileOptions options_;
+  storage::StorageTarget target_{this};
   User user_;
   absl::Status flush_failed_;
 };
@@ -165,7 +195,10 @@ Disks::Verdict Disks::Await(Verb verb, const std::string& path) {
   const auto judge = [&] {
     for (size_t i = 0; i < faults_.size(); ++i) {
       Fault& fault = faults_[i];
-      if (fault.verb.has_value() ? *fault.verb != verb : verb == Verb::kMap) continue;
+      if (fault.verb.has_value() ? *fault.verb != verb
+                                 : verb == Verb::kMap || verb >= Verb::kPlaceRead) {
+        continue;
+      }
       if (!absl::StrContains(path, fault.file)) continue;
       if (fault.kind == Fault::Kind::kNoSpace && (!Changes(verb) || verb == Verb::kFlush)) continue;
       if (fault.pass_count > 0) {

@@ -21,6 +21,8 @@ using namespace block::v1;  // NOLINT: about messages.
 
 // A job that has not ended when nothing has hindered it for so long never will.
 constexpr absl::Duration kEndMax = absl::Hours(2);
+// How often a job that stops at errors is resumed when there should be none.
+constexpr int kResumesMax = 20;
 
 storage::ConstBytes Bytes(const std::string& data) {
   return {reinterpret_cast<const std::byte*>(data.data()), data.size()};
@@ -47,6 +49,8 @@ bool World::Has(const std::string& part) {
 }
 
 void World::ReadEvents() {
+  // Others may come by while the log is read.
+  MutexLock lock(&reading_mutex_);
   const std::string wrong = ledger_.Add(machine_.ReadEvents(&events_read_));
   if (!wrong.empty()) Fail(wrong);
   counts_.errors += ledger_.TakeNewErrors();
@@ -181,6 +185,7 @@ void World::Rest(absl::Duration time) { fibers_.Sleep(&fibers_, time); }
 
 void World::AwaitEnd(const std::string& job) {
   const absl::Duration begin = SystemClock().Elapsed();
+  int resumes = 0;
   for (;;) {
     ReadEvents();
     const Ledger::Job* const told = ledger_.Find(job);
@@ -190,7 +195,16 @@ void World::AwaitEnd(const std::string& job) {
       Fail(absl::StrCat("job ", job, " does not end; it is ",
                         told == nullptr ? "unknown" : JobStatus_Name(told->status)));
     }
-    if (told != nullptr && told->status == JOB_STATUS_PAUSED) {
+    if (told != nullptr && told->status == JOB_STATUS_PAUSED && ++resumes > kResumesMax) {
+      // A file that could not be flushed once stays so.
+      if (!machine_.disks().FlushFailed("/")) {
+        Fail(absl::StrCat("job ", job, " does not go on, though its disks are well"));
+      }
+      BlockJobCancelRequest cancel;
+      cancel.set_device(job);
+      cancel.set_force(true);
+      (void)machine_.Call<BlockJobCancelResponse>(cancel);
+    } else if (told != nullptr && told->status == JOB_STATUS_PAUSED) {
       JobResumeRequest resume;
       resume.set_id(job);
       (void)machine_.Call<JobResumeResponse>(resume);

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/mutex.h"
 #include "engine/base/thread.h"
 #include "tests/simulation/chance.h"
 #include "tests/simulation/ledger.h"
@@ -93,6 +94,7 @@ class World {
   Fibers& fibers_;
   Machine machine_;
   Ledger ledger_;
+  Mutex reading_mutex_;
   uint64_t events_read_ = 0;
   std::vector<std::unique_ptr<VirtualDisk>> disks_;
   std::vector<std::unique_ptr<Operator>> operators_;
