@@ -3,10 +3,7 @@
 
 #include <fcntl.h>
 #include <libnbd.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <future>
@@ -20,6 +17,7 @@
 #include "engine/base/error.h"
 #include "engine/base/notification.h"
 #include "engine/base/path_policy.h"
+#include "engine/native/native_backend_world.h"
 #include "gmock/gmock.h"
 #include "google/protobuf/text_format.h"
 #include "gtest/gtest.h"
@@ -33,121 +31,6 @@ namespace tidemark::native {
 namespace {
 
 using namespace block::v1;  // NOLINT: a test about requests.
-
-constexpr uint64_t kDiskBytes = 8 << 20;
-constexpr uint64_t kClusterBytes = 64 << 10;
-
-// A client of one export.
-class NbdClient {
- public:
-  NbdClient(const std::string& socket, const std::string& name) : handle_(nbd_create()) {
-    EXPECT_EQ(nbd_set_export_name(handle_, name.c_str()), 0) << nbd_get_error();
-    EXPECT_EQ(nbd_connect_unix(handle_, socket.c_str()), 0) << nbd_get_error();
-  }
-  ~NbdClient() { nbd_close(handle_); }
-
-  void Fill(char byte, uint64_t offset, uint64_t length) {
-    const std::string data(length, byte);
-    EXPECT_EQ(nbd_pwrite(handle_, data.data(), length, offset, 0), 0) << nbd_get_error();
-  }
-  std::string Read(uint64_t offset, uint64_t length) {
-    std::string data(length, '?');
-    EXPECT_EQ(nbd_pread(handle_, data.data(), length, offset, 0), 0) << nbd_get_error();
-    return data;
-  }
-
- private:
-  nbd_handle* const handle_;
-};
-
-class NativeBackendTest : public testing::Test {
- protected:
-  NativeBackendTest() {
-    char path[] = "/tmp/native_backend_test.XXXXXX";
-    folder_ = mkdtemp(path);
-    backend_ = std::make_unique<NativeBackend>(NativeBackend::Options{.version = "test"}, &log_,
-                                               &SystemClock());
-  }
-  ~NativeBackendTest() override {
-    backend_ = nullptr;
-    EXPECT_EQ(system(absl::StrCat("rm -r ", folder_).c_str()), 0);
-  }
-
-  // Calls the command whose request `text` is; $F in it is the test's folder.
-  template <typename Request, typename Response>
-  absl::StatusOr<Response> Call(std::string text) {
-    for (size_t at; (at = text.find("$F")) != std::string::npos;) text.replace(at, 2, folder_);
-    Request request;
-    EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &request)) << text;
-    return backend::InvokeAndWait<Response>(*backend_, request);
-  }
-  template <typename Request, typename Response>
-  void CallOk(const std::string& text) {
-    const absl::StatusOr<Response> response = Call<Request, Response>(text);
-    EXPECT_TRUE(response.ok()) << text << ": " << response.status();
-  }
-
-  // Waits until the log tells that the job is in `status`.
-  void WaitForJob(const std::string& id, JobStatus status) {
-    for (;;) {
-      absl::StatusOr<std::vector<backend::EventPtr>> events = log_.Read(seen_);
-      ASSERT_TRUE(events.ok()) << events.status();
-      for (const backend::EventPtr& event : *events) {
-        seen_ = event->sequence();
-        if (event->job_status_change().id() == id &&
-            event->job_status_change().status() == status) {
-          return;
-        }
-      }
-      Notification more;
-      log_.WakeAfter(seen_, [&more] { more.Notify(); });
-      ASSERT_TRUE(more.WaitFor(absl::Seconds(30)))
-          << "job " << id << " did not become " << JobStatus_Name(status);
-    }
-  }
-
-  void CreateImage(const std::string& name) {
-    CallOk<BlockdevCreateRequest, BlockdevCreateResponse>(
-        absl::StrCat("job_id: 'f' options { file { filename: '$F/", name, "' size: 0 } }"));
-    WaitForJob("f", JOB_STATUS_CONCLUDED);
-    CallOk<JobDismissRequest, JobDismissResponse>("id: 'f'");
-    CallOk<BlockdevCreateRequest, BlockdevCreateResponse>(
-        absl::StrCat("job_id: 'q' options { qcow2 { file { definition { file { filename: '$F/",
-                     name, "' } } } size: ", kDiskBytes, " } }"));
-    WaitForJob("q", JOB_STATUS_CONCLUDED);
-    CallOk<JobDismissRequest, JobDismissResponse>("id: 'q'");
-  }
-  void AddImage(const std::string& node, const std::string& name, const std::string& more = "") {
-    CallOk<BlockdevAddRequest, BlockdevAddResponse>(absl::StrCat(
-        "options { node_name: '", node, "' qcow2 { file { definition { file { filename: '$F/", name,
-        "' } } } ", more, " } }"));
-  }
-  void StartServer() {
-    CallOk<NbdServerStartRequest, NbdServerStartResponse>(
-        "addr { unix_socket { path: '$F/nbd' } }");
-  }
-  void Export(const std::string& node, bool writable) {
-    CallOk<BlockExportAddRequest, BlockExportAddResponse>(
-        absl::StrCat("id: '", node, "' node_name: '", node,
-                     "' writable: ", writable ? "true" : "false", " nbd {}"));
-  }
-
-  BlockDeviceInfo NodeOf(const std::string& name) {
-    const auto nodes = Call<QueryNamedBlockNodesRequest, QueryNamedBlockNodesResponse>("");
-    EXPECT_TRUE(nodes.ok()) << nodes.status();
-    for (const BlockDeviceInfo& node : nodes->nodes()) {
-      if (node.node_name() == name) return node;
-    }
-    ADD_FAILURE() << "no node " << name;
-    return {};
-  }
-
-  WorkerPool executor_{"test", 1};
-  backend::EventLog log_{SystemClock(), executor_};
-  std::string folder_;
-  uint64_t seen_ = 0;
-  std::unique_ptr<NativeBackend> backend_;
-};
 
 TEST_F(NativeBackendTest, AnIncrementalBackupHoldsOnlyWhatChanged) {
   for (const char* name : {"disk", "full", "delta"}) CreateImage(name);
@@ -259,66 +142,6 @@ TEST_F(NativeBackendTest, ARefusedOpenDoesNotCostTheBitmaps) {
   ASSERT_EQ(disk.dirty_bitmaps_size(), 1) << disk.DebugString();
   EXPECT_FALSE(disk.dirty_bitmaps(0).inconsistent());
   EXPECT_EQ(disk.dirty_bitmaps(0).count(), int64_t{kClusterBytes});
-}
-
-// No file may grow while it lives.
-class NoFileGrows {
- public:
-  explicit NoFileGrows(const std::string& path) {
-    struct stat file;
-    EXPECT_EQ(stat(path.c_str(), &file), 0);
-    EXPECT_EQ(getrlimit(RLIMIT_FSIZE, &before_), 0);
-    const rlimit now = {static_cast<rlim_t>(file.st_size), before_.rlim_max};
-    handler_before_ = signal(SIGXFSZ, SIG_IGN);
-    EXPECT_EQ(setrlimit(RLIMIT_FSIZE, &now), 0);
-  }
-  ~NoFileGrows() {
-    EXPECT_EQ(setrlimit(RLIMIT_FSIZE, &before_), 0);
-    signal(SIGXFSZ, handler_before_);
-  }
-
- private:
-  rlimit before_ = {};
-  void (*handler_before_)(int) = SIG_DFL;
-};
-
-TEST_F(NativeBackendTest, ANodeWhoseBitmapsCannotBeStoredStaysUntilTheyCan) {
-  CreateImage("disk");
-  AddImage("disk", "disk");
-  for (const std::string name : {"one", "two"}) {
-    CallOk<BlockDirtyBitmapAddRequest, BlockDirtyBitmapAddResponse>(
-        absl::StrCat("node: 'disk' name: '", name, "' persistent: true"));
-  }
-  StartServer();
-  Export("disk", true);
-  {
-    NbdClient guest(folder_ + "/nbd", "disk");
-    guest.Fill('a', 3 * kClusterBytes, kClusterBytes);
-  }
-  CallOk<NbdServerStopRequest, NbdServerStopResponse>("");
-  {
-    const NoFileGrows full(folder_ + "/disk");
-    const auto refused = Call<BlockdevDelRequest, BlockdevDelResponse>("node_name: 'disk'");
-    EXPECT_FALSE(refused.ok());
-    EXPECT_THAT(std::string(refused.status().message()), testing::HasSubstr("stays"));
-  }
-  EXPECT_EQ(NodeOf("disk").dirty_bitmaps_size(), 2);
-  // It goes on as before, and all is there when it goes.
-  StartServer();
-  Export("disk", true);
-  {
-    NbdClient guest(folder_ + "/nbd", "disk");
-    guest.Fill('b', 5 * kClusterBytes, kClusterBytes);
-  }
-  CallOk<NbdServerStopRequest, NbdServerStopResponse>("");
-  CallOk<BlockdevDelRequest, BlockdevDelResponse>("node_name: 'disk'");
-  AddImage("disk", "disk");
-  const BlockDeviceInfo disk = NodeOf("disk");
-  ASSERT_EQ(disk.dirty_bitmaps_size(), 2) << disk.DebugString();
-  for (const BlockDirtyInfo& bitmap : disk.dirty_bitmaps()) {
-    EXPECT_FALSE(bitmap.inconsistent());
-    EXPECT_EQ(bitmap.count(), int64_t{2 * kClusterBytes});
-  }
 }
 
 TEST_F(NativeBackendTest, AnExportedTargetOfDriveBackupOutlivesItsJob) {
