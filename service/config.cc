@@ -4,6 +4,7 @@
 #include <functional>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -15,6 +16,7 @@ namespace {
 
 // The longest time that a flag may say: a day.
 constexpr int kSecondsMax = 86'400;
+constexpr uint64_t kBytesMax = uint64_t{1} << 50;
 
 absl::Status Invalid(absl::string_view what) {
   return Error(Reason::kInvalidField, absl::StrCat(what, "; see tidemarkd --help"));
@@ -63,6 +65,26 @@ absl::Status SetSeconds(absl::string_view name, const std::string& value, absl::
   return absl::OkStatus();
 }
 
+// Bytes: a number, with K, M or G (powers of 1024) behind it or without.
+absl::Status SetBytes(absl::string_view name, absl::string_view value, uint64_t least,
+                      uint64_t* member) {
+  constexpr absl::string_view kUnits = "KMG";
+  absl::string_view digits = value;
+  int shift = 0;
+  if (!digits.empty() && absl::StrContains(kUnits, digits.back())) {
+    shift = 10 * (static_cast<int>(kUnits.find(digits.back())) + 1);
+    digits.remove_suffix(1);
+  }
+  uint64_t number = 0;
+  if (!absl::SimpleAtoi(digits, &number) || number > (kBytesMax >> shift) ||
+      (number << shift) < least) {
+    return Invalid(absl::StrCat("--", name, " '", value, "' is no number of bytes (such as ",
+                                least >> 20, "M) from ", least, " to ", kBytesMax));
+  }
+  *member = number << shift;
+  return absl::OkStatus();
+}
+
 absl::Status SetSwitch(absl::string_view name, absl::string_view value, bool* member) {
   if (value != "" && value != "true" && value != "false") {
     return Invalid(absl::StrCat("--", name, " '", value, "' is neither true nor false"));
@@ -88,6 +110,10 @@ std::vector<Flag> Flags(Config* config) {
          return SetSwitch("probe_formats", value, &config->probe_formats);
        },
        /*is_switch=*/true},
+      {"memory_max",
+       [config](const std::string& value) {
+         return SetBytes("memory_max", value, native::kMemoryBytesMin, &config->memory_bytes_max);
+       }},
       {"instance_dir",
        [config](std::string value) {
          return AddFolder("instance_dir", std::move(value), &config->instance_folders);
@@ -191,6 +217,10 @@ What it may touch
                         can make it look like anything. What an image that was recognised so
                         names itself (a backing file) is not opened in either case. Native engine
                         only.
+  --memory_max BYTES    What the data of NBD requests and the buffers of backups may take, all of
+                        them together (K, M and G stand for powers of 1024; at least 128M). Who
+                        needs more waits its turn; a client that takes no data while others wait
+                        is dropped. Default: 512M. Native engine only.
   --state_dir FOLDER    Where the service keeps events, the results of jobs and the virtual
                         machines that clients registered, so that all of it goes on after a
                         restart. Made if it is missing. Default: nothing is kept; events are then

@@ -2,12 +2,14 @@
 #ifndef SERVICE_CONFIG_H_
 #define SERVICE_CONFIG_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "adapters/qmp/limits.h"
+#include "engine/native/budgets.h"
 #include "service/rpc/listen_address.h"
 #include "service/shared/default_socket.h"
 
@@ -21,6 +23,7 @@ struct Config {
   std::string state_dir;
   std::vector<std::string> image_roots;
   bool probe_formats = false;
+  uint64_t memory_bytes_max = native::kMemoryBytesDefault;
   std::string tls_cert;
   std::string tls_key;
   std::string tls_client_ca;

@@ -49,6 +49,15 @@ TEST(Config, AValueFollowsItsFlagOrAnEqualsSign) {
   EXPECT_EQ(config->startup_file, "/f");
 }
 
+TEST(Config, MemoryIsGivenInBytesOrPowersOf1024) {
+  EXPECT_EQ(Parse({})->memory_bytes_max, uint64_t{512} << 20);
+  EXPECT_EQ(Parse({"--memory_max=134217728"})->memory_bytes_max, uint64_t{128} << 20);
+  EXPECT_EQ(Parse({"--memory_max", "3G"})->memory_bytes_max, uint64_t{3} << 30);
+  for (const std::string value : {"", "M", "127M", "lots", "1.5G", "-1", "99999999999G"}) {
+    EXPECT_TRUE(absl::StrContains(Refusal({absl::StrCat("--memory_max=", value)}), value)) << value;
+  }
+}
+
 TEST(Config, ASwitchNeedsNoValue) {
   EXPECT_FALSE(Parse({})->probe_formats);
   const absl::StatusOr<Config> config = Parse({"--probe_formats", "--image_root", "/i"});

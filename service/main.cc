@@ -28,6 +28,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/native/native_backend.h"
 #include "service/config.h"
+#include "service/heap.h"
 #include "service/orphan_jobs.h"
 #include "service/rpc/dispatcher.h"
 #include "service/rpc/front.h"
@@ -196,7 +197,11 @@ absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   backend::JobBook jobs(log, std::exchange(history, {}));
   EndOrphanJobs(log, jobs, [](const std::string& instance) { return !instance.empty(); });
   const auto native = std::make_shared<native::NativeBackend>(
-      native::NativeBackend::Options{kVersion, paths, config.probe_formats}, &log, &SystemClock());
+      native::NativeBackend::Options{.version = kVersion,
+                                     .policy = paths,
+                                     .probe_formats = config.probe_formats,
+                                     .memory_bytes = config.memory_bytes_max},
+      &log, &SystemClock());
   qmp::DialectCache dialects;
   // The loop outlives those that post to it.
   qmp::IoLoop loop;
@@ -217,6 +222,7 @@ absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   const absl::StatusOr<std::unique_ptr<rpc::Server>> server = Start(config, front, instances);
   if (server.ok()) {
     PrintAddresses(**server);
+    TrimHeapFromTimeToTime(executor);
     stop_signals.Wait();
   }
   // Order matters: native jobs end and tell so, connections end (the jobs of virtual machines go
@@ -258,6 +264,7 @@ int Main(const std::vector<std::string>& arguments) {
       break;
   }
   RaiseFileLimit();
+  BoundHeap();
   const absl::Status status = Serve(*config, stop_signals);
   if (status.ok()) return EXIT_SUCCESS;
   std::fprintf(stderr, "tidemarkd: %s\n", std::string(status.message()).c_str());

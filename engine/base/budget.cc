@@ -36,7 +36,10 @@ void Budget::LeaveLocked(Place* place) {
 
 Budget::Loan Budget::TryTake(uint64_t amount) {
   MutexLock lock(&mutex_);
-  if (!line_.empty() || !IsLeftLocked(amount)) return Loan();
+  if (!line_.empty() || !IsLeftLocked(amount)) {
+    refused_.store(true, std::memory_order_relaxed);
+    return Loan();
+  }
   taken_ += amount;
   return Loan(this, amount);
 }

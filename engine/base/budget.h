@@ -74,6 +74,10 @@ class Budget {
   // else has been returned, so that nobody waits for ever.
   Loan TakeInTurn(uint64_t amount, Place* place);
 
+  // Whether TryTake has refused somebody since this was last asked: who can do with less than it
+  // holds gives something back then.
+  bool TakeRefusal() { return refused_.exchange(false, std::memory_order_relaxed); }
+
   uint64_t limit() const { return limit_; }
   uint64_t taken() const;
   // Somebody is in line: what is held without need should be given back.
@@ -86,8 +90,9 @@ class Budget {
   // Constant after construction.
   const uint64_t limit_;
 
-  // Own synchronisation: that `line_` is not empty.
+  // Own synchronisation: that `line_` is not empty, and see TakeRefusal.
   std::atomic<bool> contended_ = false;
+  std::atomic<bool> refused_ = false;
 
   mutable Mutex mutex_;
   uint64_t taken_ ABSL_GUARDED_BY(mutex_) = 0;

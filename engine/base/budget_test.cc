@@ -54,6 +54,15 @@ TEST(Budget, WhoLeavesTheLineHoldsNobodyUp) {
   EXPECT_TRUE(budget.TakeInTurn(5, &second));
 }
 
+TEST(Budget, ARefusalIsToldOnce) {
+  Budget budget(100);
+  const Budget::Loan most = budget.TryTake(90);
+  EXPECT_FALSE(budget.TakeRefusal());
+  EXPECT_FALSE(budget.TryTake(20));
+  EXPECT_TRUE(budget.TakeRefusal());
+  EXPECT_FALSE(budget.TakeRefusal());
+}
+
 TEST(Budget, WhatIsMoreThanTheLimitIsLentAlone) {
   Budget budget(100);
   Budget::Loan one = budget.TryTake(1);

@@ -42,14 +42,15 @@ void ForEachRange(const Batch& batch, const Verb& verb) {
 
 BackgroundCopy::BackgroundCopy(std::shared_ptr<storage::Storage> source,
                                std::shared_ptr<storage::Storage> target, const CopyOptions& options,
-                               CopyClaims* claims, Executor* io_workers)
+                               CopyClaims* claims, const CopyWorkers& workers)
     : source_(std::move(source)),
       target_(std::move(target)),
       options_(options),
       claims_(claims),
       chunk_bytes_max_(ChunkBytesMax(options)),
-      buffers_(chunk_bytes_max_, std::max<int>(2, kInFlightBytesMax / chunk_bytes_max_)),
-      lane_(io_workers, options.workers_max, options.compress) {}
+      buffers_(chunk_bytes_max_, std::max<int>(2, kInFlightBytesMax / chunk_bytes_max_),
+               workers.memory),
+      lane_(workers.io, options.workers_max, options.compress) {}
 
 BackgroundCopy::~BackgroundCopy() { Drain(); }
 

@@ -22,7 +22,7 @@ namespace tidemark::job {
 class BackgroundCopy {
  public:
   BackgroundCopy(std::shared_ptr<storage::Storage> source, std::shared_ptr<storage::Storage> target,
-                 const CopyOptions& options, CopyClaims* claims, Executor* io_workers);
+                 const CopyOptions& options, CopyClaims* claims, const CopyWorkers& workers);
   ~BackgroundCopy();
 
   struct Moved {

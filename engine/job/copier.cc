@@ -32,7 +32,7 @@ class TwoPathCopy final : public BlockCopy, public std::enable_shared_from_this<
                                 [this](const Batch& batch) { OnDropped(batch); },
                                 [this] { Wake(); }})),
         capture_(source, options, &truth_, write_out_.get(), clock, [this] { Wake(); }),
-        background_(source, target, options, &truth_, workers.io) {}
+        background_(source, target, options, &truth_, workers) {}
 
   ~TwoPathCopy() override { Finish(); }
 

@@ -29,6 +29,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
+#include "engine/base/budget.h"
 #include "engine/base/clock.h"
 #include "engine/base/executor.h"
 #include "engine/base/range.h"
@@ -77,6 +78,9 @@ struct CopyWorkers {
   // Makes blocking calls where batch I/O is not possible, several at once. A pool whose tasks wait
   // for no other tasks: neither of the two others. Null: no calls side by side.
   Executor* io = nullptr;
+  // Bytes that all copies together may hold in buffers, beyond the little that each needs to go on
+  // at all. Null: each copy is bounded by its own limits alone.
+  Budget* memory = nullptr;
 };
 
 // The copy unit that suits a target with these limits.

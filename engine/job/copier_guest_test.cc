@@ -105,6 +105,30 @@ TEST_F(CopierTest, GuestWritesOnlyCopiesNothingElseAndNeverEnds) {
   EXPECT_EQ(target_memory_->Contents(Clusters(7, 1)), before_.substr(7 * kCluster, kCluster));
 }
 
+TEST_F(CopierTest, WhatCopiesHoldTogetherIsOfOneBudgetAndEachGoesOnWithoutIt) {
+  // More than may be captured without the budget, and nobody writes it out.
+  constexpr uint64_t kOverClusters = 32;
+  constexpr uint64_t kFreeClusters = kCaptureBytesUnbudgeted / kCluster;
+  MakeDisks(kFreeClusters + 2 * kOverClusters);
+  Budget memory(kOverClusters * kCluster);
+  workers_.memory = &memory;
+  ManualExecutor nobody(&clock_);
+  workers_.guest = &nobody;
+  MakeCopy();
+  for (uint64_t at = 0; at < kFreeClusters; ++at) GuestWrites(Clusters(at, 1), 2);
+  EXPECT_EQ(memory.taken(), 0u);
+  for (uint64_t at = 0; at < kOverClusters; ++at) GuestWrites(Clusters(kFreeClusters + at, 1), 2);
+  EXPECT_EQ(memory.taken(), memory.limit());
+  // With nothing left of the budget the background has one buffer, which is enough.
+  while (nobody.RunOne()) {
+  }
+  EXPECT_EQ(memory.taken(), 0u);
+  const Budget::Loan others = memory.TryTake(memory.limit());
+  ASSERT_TRUE(others);
+  RunToEnd();
+  EXPECT_EQ(target_memory_->Contents(), before_);
+}
+
 TEST_F(CopierTest, ATargetThatStandsStillLosesTheCopyNotTheGuest) {
   // More than the buffer holds, and nobody writes it out.
   MakeDisks(kCaptureBytesMax / kCluster + 10);

@@ -51,6 +51,8 @@ inline constexpr int kQueueDepth = 256;
 // counts as kZeroRecordBytes.
 inline constexpr size_t kCaptureBytesMax = 32 * 1024 * 1024;
 inline constexpr size_t kZeroRecordBytes = 4096;
+// So much of it each copy may have whatever others hold; the rest is of the budget for all.
+inline constexpr size_t kCaptureBytesUnbudgeted = 4 * 1024 * 1024;
 // What a guest claims at a time, and reads of it at a time (but a cluster).
 inline constexpr uint64_t kCaptureClaimBytes = 16 * 1024 * 1024;
 inline constexpr size_t kCapturePieceBytes = 1024 * 1024;

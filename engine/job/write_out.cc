@@ -13,8 +13,10 @@ WriteOut::WriteOut(std::shared_ptr<storage::Storage> target, const CopyOptions& 
     : target_(std::move(target)),
       workers_(workers.guest),
       clock_(clock),
+      memory_(workers.memory),
       callbacks_(std::move(callbacks)),
-      clusters_(options.cluster_bytes, std::max<int>(1, kCaptureBytesMax / options.cluster_bytes)),
+      clusters_(options.cluster_bytes,
+                std::max<int>(1, kCaptureBytesUnbudgeted / options.cluster_bytes)),
       lane_(workers.io, options.workers_max, options.compress),
       written_at_(clock->Elapsed()) {}
 
@@ -33,20 +35,41 @@ bool WriteOut::Reserve(size_t bytes) {
     {
       MutexLock lock(&mutex_);
       if (stopped_) return false;
-      if (reserved_bytes_ + bytes <= kCaptureBytesMax) {
-        reserved_bytes_ += bytes;
-        return true;
-      }
+      if (TryReserveLocked(bytes)) return true;
       changed_.WaitFor(&mutex_, kGuestLookAround);
     }
     if (IsStalled(begin)) return false;
   }
 }
 
+bool WriteOut::TryReserveLocked(size_t bytes) {
+  const size_t wanted_bytes = reserved_bytes_ + bytes;
+  if (wanted_bytes > kCaptureBytesMax) return false;
+  // What is reserved already is on its way to the target, and makes room when it is there.
+  const bool may_wait = memory_ != nullptr && reserved_bytes_ > 0;
+  if (may_wait && wanted_bytes > kCaptureBytesUnbudgeted + borrowed_bytes_) {
+    Budget::Loan loan = memory_->TryTake(bytes);
+    if (!loan) return false;
+    borrowed_.push_back({bytes, std::move(loan)});
+    borrowed_bytes_ += bytes;
+  }
+  reserved_bytes_ = wanted_bytes;
+  return true;
+}
+
+void WriteOut::UnreserveLocked(size_t bytes) {
+  reserved_bytes_ -= bytes;
+  while (!borrowed_.empty() &&
+         reserved_bytes_ <= kCaptureBytesUnbudgeted + borrowed_bytes_ - borrowed_.back().bytes) {
+    borrowed_bytes_ -= borrowed_.back().bytes;
+    borrowed_.pop_back();
+  }
+}
+
 void WriteOut::Unreserve(size_t bytes) {
   {
     MutexLock lock(&mutex_);
-    reserved_bytes_ -= bytes;
+    UnreserveLocked(bytes);
   }
   changed_.SignalAll();
 }
@@ -139,7 +162,7 @@ void WriteOut::HandleEnded(std::vector<Batch*>* ended) {
     if (batch->status.ok()) {
       {
         MutexLock lock(&mutex_);
-        reserved_bytes_ -= saved.reserved_bytes;
+        UnreserveLocked(saved.reserved_bytes);
         written_at_ = clock_->Elapsed();
       }
       callbacks_.written(*batch);
@@ -227,7 +250,7 @@ void WriteOut::DropAll() {
     MutexLock lock(&mutex_);
     if (!stopped_) return;
     dropped.swap(waiting_);
-    for (const Saved& saved : dropped) reserved_bytes_ -= saved.reserved_bytes;
+    for (const Saved& saved : dropped) UnreserveLocked(saved.reserved_bytes);
   }
   for (const Saved& saved : dropped) callbacks_.dropped(*saved.batch);
   if (!dropped.empty()) changed_.SignalAll();

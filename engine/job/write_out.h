@@ -17,6 +17,7 @@
 
 #include "absl/status/status.h"
 #include "absl/types/optional.h"
+#include "engine/base/budget.h"
 #include "engine/base/clock.h"
 #include "engine/base/executor.h"
 #include "engine/base/mutex.h"
@@ -75,6 +76,15 @@ class WriteOut : public std::enable_shared_from_this<WriteOut> {
     uint64_t begun_in_try = 0;
   };
 
+  // What was borrowed for some of what is reserved.
+  struct Borrowed {
+    size_t bytes = 0;
+    Budget::Loan loan;
+  };
+
+  // False if there is no room, here or in the budget.
+  bool TryReserveLocked(size_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void UnreserveLocked(size_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void KickLocked(bool* run) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Launch();
   void Run();
@@ -89,9 +99,11 @@ class WriteOut : public std::enable_shared_from_this<WriteOut> {
   const std::shared_ptr<storage::Storage> target_;
   Executor* const workers_;  // Null: the task runs inside of Add and Retry.
   Clock* const clock_;
+  Budget* const memory_;  // Null: no bound but its own.
   const Callbacks callbacks_;
 
-  // For captures of one cluster, which most are. Larger ones have their own memory.
+  // For captures of one cluster, which most are. Larger ones, and many at once, have their own
+  // memory.
   storage::BufferPool clusters_;
 
   // The task's own: there is one at a time.
@@ -103,6 +115,8 @@ class WriteOut : public std::enable_shared_from_this<WriteOut> {
   CondVar changed_;
   std::deque<Saved> waiting_ ABSL_GUARDED_BY(mutex_);
   size_t reserved_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::vector<Borrowed> borrowed_ ABSL_GUARDED_BY(mutex_);
+  size_t borrowed_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   bool running_ ABSL_GUARDED_BY(mutex_) = false;
   // The task is over but for telling that it failed.
   bool telling_ ABSL_GUARDED_BY(mutex_) = false;

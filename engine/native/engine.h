@@ -12,6 +12,7 @@
 #include "engine/base/path_policy.h"
 #include "engine/graph/graph.h"
 #include "engine/job/scheduler.h"
+#include "engine/native/budgets.h"
 #include "engine/native/command_keys.h"
 #include "engine/native/command_queue.h"
 #include "engine/native/disk_look.h"
@@ -29,8 +30,10 @@ namespace tidemark::native {
 // Each part says its own thread. Made and destroyed by NativeBackend, whose threads outlive it.
 struct Engine {
   Engine(Threads* its_threads, backend::EventLog* its_log, Clock* its_clock, PathPolicy its_policy,
-         std::shared_ptr<storage::FileSystem> its_files, ProbeRules probe_rules)
-      : threads(*its_threads),
+         std::shared_ptr<storage::FileSystem> its_files, ProbeRules probe_rules,
+         uint64_t memory_bytes)
+      : budgets(memory_bytes),
+        threads(*its_threads),
         log(*its_log),
         clock(*its_clock),
         policy(std::move(its_policy)),
@@ -48,6 +51,8 @@ struct Engine {
         opener(its_threads, &graph, &policy, files.get(), &open_files, probe_rules),
         disk_look(its_threads) {}
 
+  // First: whatever has borrowed from them is destroyed before.
+  Budgets budgets;
   Threads& threads;
   backend::EventLog& log;
   Clock& clock;

@@ -41,6 +41,8 @@ absl::Status StartServer(Engine& engine, const NbdServerStartRequest& request) {
                                          : kHandshakeDefaultSeconds;
   options.handshake_timeout =
       handshake_seconds == 0 ? absl::InfiniteDuration() : absl::Seconds(handshake_seconds);
+  options.memory = &engine.budgets.nbd_memory;
+  options.helpers = &engine.budgets.nbd_helpers;
   return engine.exports.StartServer(std::move(options));
 }
 

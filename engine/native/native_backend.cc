@@ -103,7 +103,8 @@ NativeBackend::NativeBackend(Options options, backend::EventLog* log, Clock* clo
   }
   engine_ = std::make_unique<Engine>(threads_.get(), log, clock, std::move(options.policy),
                                      std::move(options.files),
-                                     ProbeRules{.probe_formats = options.probe_formats});
+                                     ProbeRules{.probe_formats = options.probe_formats},
+                                     options.memory_bytes);
   AddNodeCommands(engine_.get(), &handlers_);
   AddExportCommands(engine_.get(), &handlers_);
   AddTransactionCommands(engine_.get(), &handlers_);

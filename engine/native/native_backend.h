@@ -35,6 +35,9 @@ class NativeBackend final : public backend::LocalBackend {
     bool probe_formats = false;
     // Where images are found. Null: the files of this machine that `policy` allows.
     std::shared_ptr<storage::FileSystem> files;
+    // What the data of NBD requests and the buffers of copies may take, all together; at least
+    // kMemoryBytesMin.
+    uint64_t memory_bytes = kMemoryBytesDefault;
     // A shutdown waits so long for each of its steps, and then gives up what hangs.
     absl::Duration shutdown_patience = kShutdownPatience;
   };

@@ -19,25 +19,32 @@ Bytes AlignedBuffer::first(size_t length_bytes) const {
   return Bytes(memory_.get(), length_bytes);
 }
 
-BufferPool::BufferPool(size_t buffer_size_bytes, int buffer_count_max)
-    : buffer_size_bytes_(buffer_size_bytes), buffer_count_max_(buffer_count_max) {
+BufferPool::BufferPool(size_t buffer_size_bytes, int buffer_count_max, Budget* budget)
+    : buffer_size_bytes_(buffer_size_bytes), buffer_count_max_(buffer_count_max), budget_(budget) {
   CHECK(buffer_count_max > 0);
 }
 
 BufferPool::~BufferPool() { CHECK(on_loan() == 0); }
 
 absl::optional<BufferPool::Loan> BufferPool::TryTake() {
+  Buffer buffer;
   {
     MutexLock lock(&mutex_);
     if (on_loan_ == buffer_count_max_) return absl::nullopt;
-    ++on_loan_;
     if (!idle_.empty()) {
+      ++on_loan_;
       Loan loan(this, std::move(idle_.back()));
       idle_.pop_back();
       return loan;
     }
+    if (budget_ != nullptr && on_loan_ > 0) {
+      buffer.loan = budget_->TryTake(buffer_size_bytes_);
+      if (!buffer.loan) return absl::nullopt;
+    }
+    ++on_loan_;
   }
-  return Loan(this, AlignedBuffer(buffer_size_bytes_));
+  buffer.memory = AlignedBuffer(buffer_size_bytes_);
+  return Loan(this, std::move(buffer));
 }
 
 BufferPool::Loan BufferPool::Take() {
@@ -45,14 +52,20 @@ BufferPool::Loan BufferPool::Take() {
     absl::optional<Loan> loan = TryTake();
     if (loan.has_value()) return *std::move(loan);
     MutexLock lock(&mutex_);
-    while (on_loan_ == buffer_count_max_) returned_.Wait(&mutex_);
+    // At least one is on loan, or there would have been one.
+    while (idle_.empty() && on_loan_ > 0) returned_.Wait(&mutex_);
   }
 }
 
-void BufferPool::Return(AlignedBuffer buffer) {
+void BufferPool::Return(Buffer buffer) {
+  Buffer unneeded;  // Freed without the lock.
   // Signalled with the lock held: otherwise the pool may be gone before the signal.
   MutexLock lock(&mutex_);
-  idle_.push_back(std::move(buffer));
+  if (budget_ != nullptr && buffer.loan && budget_->TakeRefusal()) {
+    unneeded = std::move(buffer);
+  } else {
+    idle_.push_back(std::move(buffer));
+  }
   --on_loan_;
   returned_.Signal();
 }

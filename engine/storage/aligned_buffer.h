@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/types/optional.h"
+#include "engine/base/budget.h"
 #include "engine/base/mutex.h"
 #include "engine/storage/limits.h"
 #include "engine/storage/storage.h"
@@ -37,7 +38,17 @@ class AlignedBuffer {
 
 // At most `buffer_count_max` equal buffers, allocated when first needed and used again, last in
 // first out. Safe from any thread; outlives every buffer taken from it.
+//
+// With a budget, all buffers but the first are on loan from it for as long as they exist: a pool
+// can always go on with one, and has more as long as there is memory for all. One that is returned
+// while others are refused is freed.
 class BufferPool {
+  // A buffer, and what was borrowed for it.
+  struct Buffer {
+    AlignedBuffer memory;
+    Budget::Loan loan;
+  };
+
  public:
   // A buffer on loan: goes back to the pool when destroyed. Movable.
   class Loan {
@@ -52,25 +63,26 @@ class BufferPool {
     ~Loan() {
       if (pool_ != nullptr) pool_->Return(std::move(buffer_));
     }
-    std::byte* data() const { return buffer_.data(); }
-    size_t size() const { return buffer_.size(); }
-    Bytes bytes() const { return buffer_.bytes(); }
-    Bytes first(size_t length_bytes) const { return buffer_.first(length_bytes); }
+    std::byte* data() const { return buffer_.memory.data(); }
+    size_t size() const { return buffer_.memory.size(); }
+    Bytes bytes() const { return buffer_.memory.bytes(); }
+    Bytes first(size_t length_bytes) const { return buffer_.memory.first(length_bytes); }
 
    private:
     friend class BufferPool;
-    Loan(BufferPool* pool, AlignedBuffer buffer) : pool_(pool), buffer_(std::move(buffer)) {}
+    Loan(BufferPool* pool, Buffer buffer) : pool_(pool), buffer_(std::move(buffer)) {}
     BufferPool* pool_;
-    AlignedBuffer buffer_;
+    Buffer buffer_;
   };
 
-  BufferPool(size_t buffer_size_bytes, int buffer_count_max);
+  // `budget` (bytes) may be null, and outlives the pool.
+  BufferPool(size_t buffer_size_bytes, int buffer_count_max, Budget* budget = nullptr);
   // CHECKs that nothing is on loan.
   ~BufferPool();
   BufferPool(const BufferPool&) = delete;
   BufferPool& operator=(const BufferPool&) = delete;
 
-  // Absent if all are on loan. Never waits.
+  // Absent if all are on loan, or the budget is used up. Never waits.
   absl::optional<Loan> TryTake();
   // Waits for one: workers only.
   Loan Take();
@@ -80,15 +92,16 @@ class BufferPool {
   int on_loan() const;
 
  private:
-  void Return(AlignedBuffer buffer);
+  void Return(Buffer buffer);
 
   // Constant after construction.
   const size_t buffer_size_bytes_;
   const int buffer_count_max_;
+  Budget* const budget_;
 
   mutable Mutex mutex_;
   CondVar returned_;
-  std::vector<AlignedBuffer> idle_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Buffer> idle_ ABSL_GUARDED_BY(mutex_);
   int on_loan_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

@@ -5,6 +5,8 @@
 #include <thread>
 #include <vector>
 
+#include "absl/types/optional.h"
+#include "engine/base/budget.h"
 #include "gtest/gtest.h"
 
 namespace tidemark::storage {
@@ -61,6 +63,30 @@ TEST(BufferPool, AMovedLoanIsReturnedOnce) {
     EXPECT_GE(pool.on_loan(), 1);
   }
   EXPECT_EQ(pool.on_loan(), 0);
+}
+
+TEST(BufferPool, WithABudgetOneBufferIsAlwaysToBeHadAndMoreWhileThereIsMemory) {
+  Budget budget(2500);
+  {
+    BufferPool pool(1000, 10, &budget);
+    absl::optional<BufferPool::Loan> first = pool.TryTake();
+    EXPECT_TRUE(first.has_value());
+    EXPECT_EQ(budget.taken(), 0u);
+    absl::optional<BufferPool::Loan> second = pool.TryTake();
+    absl::optional<BufferPool::Loan> third = pool.TryTake();
+    EXPECT_TRUE(second.has_value() && third.has_value());
+    EXPECT_EQ(budget.taken(), 2000u);
+    EXPECT_FALSE(pool.TryTake().has_value());
+    BufferPool other(1000, 10, &budget);
+    const absl::optional<BufferPool::Loan> of_other = other.TryTake();
+    EXPECT_TRUE(of_other.has_value());
+    EXPECT_FALSE(other.TryTake().has_value());
+    // Somebody was refused, so what comes back is not kept.
+    third = absl::nullopt;
+    EXPECT_EQ(budget.taken(), 1000u);
+    EXPECT_TRUE(other.TryTake().has_value());
+  }
+  EXPECT_EQ(budget.taken(), 0u);
 }
 
 TEST(BufferPool, TakeWaitsForAReturn) {

@@ -1,0 +1,32 @@
+// What the native engine may use up, all of its clients and jobs together. A plain value; any
+// thread.
+#ifndef ENGINE_NATIVE_BUDGETS_H_
+#define ENGINE_NATIVE_BUDGETS_H_
+
+#include <algorithm>
+#include <cstdint>
+
+#include "engine/base/budget.h"
+#include "engine/nbd/limits.h"
+
+namespace tidemark::native {
+
+// The least that can be worked with: one request of the largest kind for NBD, and as much for
+// copies.
+inline constexpr uint64_t kMemoryBytesMin = uint64_t{128} << 20;
+inline constexpr uint64_t kMemoryBytesDefault = uint64_t{512} << 20;
+
+struct Budgets {
+  // Half for the data of NBD requests, half for the buffers of copies.
+  explicit Budgets(uint64_t memory_bytes)
+      : nbd_memory(std::max(memory_bytes, kMemoryBytesMin) / 2),
+        copy_memory(std::max(memory_bytes, kMemoryBytesMin) / 2) {}
+
+  Budget nbd_memory;
+  Budget nbd_helpers{nbd::kServerHelpersMax};
+  Budget copy_memory;
+};
+
+}  // namespace tidemark::native
+
+#endif  // ENGINE_NATIVE_BUDGETS_H_
