@@ -250,7 +250,7 @@ TEST(Tracking, WhatGrewBelowFurtherThanABitmapCanIsRefusedThere) {
   // A raw node's file was made larger through the file's own node.
   const auto memory = std::make_shared<MemoryStorage>(kDiskBytes);
   const auto grown = std::make_shared<HeldUp>(memory);
-  World world({}, grown);
+  World world({.discard = DiscardMode::kUnmap}, grown);
   grown->told_size_bytes = (bitmap::kGranuleCountMax + 1) * kGranule;
   const absl::Status status = world.top->Write(kDiskBytes, Filled(1, 1));
   ASSERT_TRUE(DetailsOf(status).has_value()) << status;
