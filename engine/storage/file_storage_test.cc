@@ -68,7 +68,7 @@ TEST(OpenFile, AnOddFileIsADiskOfWholeSectors) {
   ASSERT_EQ(placed.status(), absl::OkStatus());
   ASSERT_EQ((*placed)->pieces().size(), 2u);
   EXPECT_EQ((*placed)->pieces()[0].range, (Range{0, 700}));
-  EXPECT_EQ((*placed)->pieces()[1].file, nullptr);
+  EXPECT_EQ((*placed)->pieces()[1].target, nullptr);
   ASSERT_EQ(file->Write(1000, AsBytes("end")), absl::OkStatus());
   EXPECT_EQ(SizeOnDisk(path), 1003u);
   EXPECT_EQ(file->size_bytes(), 1024u);

@@ -38,11 +38,20 @@ TEST(RawSlice, MapTellsOffsetsOfTheWindow) {
 }
 
 TEST(RawSlice, WithoutASizeItGrowsWithItsFile) {
+  auto file = MemoryStorage::Of(std::string(1024, 'x'));
+  auto slice = OpenSlice(file, {.offset_bytes = 512});
+  ASSERT_EQ((*slice)->Resize(2048), absl::OkStatus());
+  EXPECT_EQ(file->size_bytes(), 2560u);
+  EXPECT_EQ((*slice)->size_bytes(), 2048u);
+}
+
+TEST(RawSlice, WithoutASizeItIsADiskOfWholeSectors) {
   auto file = MemoryStorage::Of("0123456789");
   auto slice = OpenSlice(file, {.offset_bytes = 4});
-  ASSERT_EQ((*slice)->Resize(20), absl::OkStatus());
-  EXPECT_EQ(file->size_bytes(), 24u);
-  EXPECT_EQ((*slice)->size_bytes(), 20u);
+  EXPECT_EQ((*slice)->size_bytes(), 512u);
+  ASSERT_EQ((*slice)->Resize(600), absl::OkStatus());
+  EXPECT_EQ(file->size_bytes(), 604u);
+  EXPECT_EQ((*slice)->size_bytes(), 1024u);
 }
 
 TEST(RawSlice, WithASizeItCannotBeResized) {
