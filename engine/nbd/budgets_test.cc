@@ -55,7 +55,7 @@ class BudgetsTest : public testing::Test {
     ASSERT_TRUE(server_->AddExport(exported).ok());
   }
   std::unique_ptr<RawClient> Connect() {
-    auto client = std::make_unique<RawClient>(address_);
+    auto client = std::make_unique<RawClient>(address_.path);
     EXPECT_TRUE(client->Greet());
     EXPECT_TRUE(client->ChooseExport("disk"));
     return client;
