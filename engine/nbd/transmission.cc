@@ -150,6 +150,8 @@ bool Transmission::CanReceive() {
       pending_.size() + static_cast<size_t>(in_flight_) >= size_t{kRequestsInFlightMax}) {
     return false;
   }
+  // Whoever received now would not be there to run the next request when its memory has come.
+  if (run_place_.in_line()) return false;
   if (receive_wanted_bytes_ == 0 || receive_loan_) return true;
   receive_loan_ = budgets_.memory->TakeInTurn(receive_wanted_bytes_, &receive_place_);
   return static_cast<bool>(receive_loan_);

@@ -56,9 +56,11 @@ class MoodyEntry final : public RingEntry {
   }
 
  private:
-  // Waits for the answers and makes them bad.
+  // Waits for the answers and makes them bad. The poll by which the queue hears its bell has none.
   int SubmitAndSpoil(io_uring* ring) {
-    const int taken = io_uring_submit_and_wait(ring, 1);
+    const unsigned last = (ring->sq.sqe_tail - 1) & *ring->sq.kring_mask;
+    const bool is_poll = ring->sq.sqes[last].opcode == IORING_OP_POLL_ADD;
+    const int taken = is_poll ? io_uring_submit(ring) : io_uring_submit_and_wait(ring, 1);
     unsigned head;
     io_uring_cqe* answer;
     io_uring_for_each_cqe(ring, head, answer) {
