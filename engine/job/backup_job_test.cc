@@ -166,8 +166,8 @@ TEST_F(BackupJobTest, AFullDiskPausesItAndResumeCompletesIt) {
 TEST_F(BackupJobTest, AJobThatStoppedWhileGuestsWroteIsResumedByOneResume) {
   JobOptions job{.id = "j", .speed = 1};
   job.on_target_error = ErrorPolicy::kEnospc;
-  bad_target_->AddRule({.status = absl::ResourceExhaustedError("No space left on device"),
-                        .verb = Verb::kWrite});
+  bad_target_->AddRule(
+      {.status = absl::ResourceExhaustedError("No space left on device"), .verb = Verb::kWrite});
   ASSERT_TRUE(Backup({.sync = SyncMode::kFull}, job).ok());
   Settle();
   ASSERT_EQ(StatusOf("j"), JobStatus::kPaused);

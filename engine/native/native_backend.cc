@@ -101,10 +101,9 @@ NativeBackend::NativeBackend(Options options, backend::EventLog* log, Clock* clo
   if (options.files == nullptr) {
     options.files = std::make_shared<storage::MachineFiles>(options.policy);
   }
-  engine_ = std::make_unique<Engine>(threads_.get(), log, clock, std::move(options.policy),
-                                     std::move(options.files),
-                                     ProbeRules{.probe_formats = options.probe_formats},
-                                     options.memory_bytes);
+  engine_ = std::make_unique<Engine>(
+      threads_.get(), log, clock, std::move(options.policy), std::move(options.files),
+      ProbeRules{.probe_formats = options.probe_formats}, options.memory_bytes);
   AddNodeCommands(engine_.get(), &handlers_);
   AddExportCommands(engine_.get(), &handlers_);
   AddTransactionCommands(engine_.get(), &handlers_);
