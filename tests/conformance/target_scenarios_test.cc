@@ -195,7 +195,9 @@ TEST_P(TargetScenarios, AnImageOfAnOddSizeIsRoundedUp) {
   const std::string path = operate().FileOf("disk0");
   Image::Create(path, 1024);
   std::string bytes = ReadFile(path);
-  bytes[31] = static_cast<char>(1000 & 0xff);  // The size, big-endian, at offset 24.
+  // The size, big-endian, at offset 24.
+  bytes[30] = static_cast<char>(1000 >> 8);
+  bytes[31] = static_cast<char>(1000 & 0xff);
   WriteFile(path, bytes);
   operate().Attach("disk0");
   EXPECT_EQ(operate().Node("disk0").image().virtual_size(), 1024);
@@ -314,6 +316,7 @@ class FormatScenarios : public TargetScenarios {
   void MakeOverlay(const std::string& base) {
     v1::BlockdevCreateRequest request;
     request.mutable_options()->mutable_file()->set_filename(operate().FileOf("disk0"));
+    request.mutable_options()->mutable_file()->set_size(0);
     EXPECT_EQ(ErrorOf(request), "");
     *request.mutable_options()->mutable_qcow2()->mutable_file()->mutable_definition() =
         FileOptions(operate().FileOf("disk0"));
