@@ -64,7 +64,8 @@ class MoodyEntry final : public RingEntry {
     unsigned head;
     io_uring_cqe* answer;
     io_uring_for_each_cqe(ring, head, answer) {
-      if (answer->user_data >= kDepth) continue;  // Not of a request.
+      if (answer->user_data >= kDepth) continue;         // Not of a request.
+      if (answer->res == -mood_.answer_errno) continue;  // Spoiled already, and not seen yet.
       answer->res = -mood_.answer_errno;
       ++mood_.put_off;
     }
