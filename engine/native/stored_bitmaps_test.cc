@@ -93,7 +93,9 @@ TEST_F(StoredBitmapsTest, NineEmptyBitmapsOfAHugeDiskAreOpenedAndATenthIsRefused
   EXPECT_EQ(DetailsOf(tenth.status())->reason, Reason::kLimitReached);
   CallOk<BlockdevDelRequest, BlockdevDelResponse>("node_name: 'disk'");
   AddImage("disk", "disk");
-  for (const BlockDirtyInfo& bitmap : NodeOf("disk").dirty_bitmaps()) {
+  const auto disk = NodeOf("disk");
+  EXPECT_EQ(disk.dirty_bitmaps_size(), 9);
+  for (const BlockDirtyInfo& bitmap : disk.dirty_bitmaps()) {
     EXPECT_FALSE(bitmap.inconsistent());
   }
 }
