@@ -197,9 +197,10 @@ class Round {
 
   // A second image: opened, given a bitmap, resized, closed.
   void ComeAndGo(int number, std::mt19937_64& random) {
+    // Also if the kill comes before the answer: it may have been opened by then.
+    disk1_is_closed_ = false;
     if (!Try(Add(Qcow2Options("disk1", Disk(1))))) return;
     const std::string bitmap = absl::StrCat("kept", number);
-    disk1_is_closed_ = false;
     if (Try(BitmapAdd("disk1", bitmap, absl::nullopt, /*persistent=*/true))) {
       bitmaps_of_disk1_.push_back(bitmap);
     }
