@@ -60,7 +60,10 @@ class MoodyEntry final : public RingEntry {
   int SubmitAndSpoil(io_uring* ring) {
     const unsigned last = (ring->sq.sqe_tail - 1) & *ring->sq.kring_mask;
     const bool is_poll = ring->sq.sqes[last].opcode == IORING_OP_POLL_ADD;
-    const int taken = is_poll ? io_uring_submit(ring) : io_uring_submit_and_wait(ring, 1);
+    // Answers that nobody has seen yet lie there beside the one that is waited for.
+    const unsigned answers_before = io_uring_cq_ready(ring);
+    const int taken =
+        is_poll ? io_uring_submit(ring) : io_uring_submit_and_wait(ring, answers_before + 1);
     unsigned head;
     io_uring_cqe* answer;
     io_uring_for_each_cqe(ring, head, answer) {
