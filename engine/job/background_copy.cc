@@ -3,6 +3,10 @@
 // stays in memory, because the source may have changed meanwhile, and is written again when the
 // error policy lets the job go on. Memory is bounded by the buffer pool, so unwritten chunks make
 // the rest of the path wait for them.
+//
+// Nothing here waits for a disk while it decides: finding and claiming is a call on the source's
+// side, several chunks at a time; placing, finishing and zeroes are calls on the target's. So a
+// target that stands still keeps nobody from releasing what was read.
 #include "engine/job/background_copy.h"
 
 #include <algorithm>
@@ -38,19 +42,25 @@ void ForEachRange(const Batch& batch, const Verb& verb) {
   for (const Range& range : batch.zeroes) verb(range);
 }
 
+// How much of a hole may be claimed at a time.
+uint64_t HoleBytesMax(const CopyOptions& options, const storage::Storage& target) {
+  if (options.target_is_zero) return kHoleBytesMax;
+  return target.limits().can_write_zeroes_fast ? kZeroBytesMax : kZeroBytesSlowMax;
+}
+
 }  // namespace
 
 BackgroundCopy::BackgroundCopy(std::shared_ptr<storage::Storage> source,
                                std::shared_ptr<storage::Storage> target, const CopyOptions& options,
-                               CopyClaims* claims, const CopyWorkers& workers)
+                               CopyClaims* claims, LaneWorkers workers, Budget* memory)
     : source_(std::move(source)),
       target_(std::move(target)),
       options_(options),
       claims_(claims),
+      can_wait_(workers.watch == nullptr),
       chunk_bytes_max_(ChunkBytesMax(options)),
-      buffers_(chunk_bytes_max_, std::max<int>(2, kInFlightBytesMax / chunk_bytes_max_),
-               workers.memory),
-      lane_(workers.io, options.workers_max, options.compress) {}
+      buffers_(chunk_bytes_max_, std::max<int>(2, kInFlightBytesMax / chunk_bytes_max_), memory),
+      lane_(std::move(workers), options.workers_max, options.compress) {}
 
 BackgroundCopy::~BackgroundCopy() { Drain(); }
 
@@ -58,34 +68,67 @@ bool BackgroundCopy::IsAwaited() const { return source_->draining() || target_->
 
 // ---- One step
 
-BackgroundCopy::Moved BackgroundCopy::Move(uint64_t budget_bytes, bool share, bool stay) {
+BackgroundCopy::Moved BackgroundCopy::Move(uint64_t budget_bytes, bool share) {
+  const bool is_limited = budget_bytes != std::numeric_limits<uint64_t>::max();
   const uint64_t chunk_bytes =
       share ? std::max<uint64_t>(std::min<uint64_t>(kChunkBytesShared, chunk_bytes_max_),
                                  options_.cluster_bytes)
             : chunk_bytes_max_;
-  const uint64_t depth_bytes = share ? kInFlightBytesShared : kInFlightBytesMax;
-  const bool limited = budget_bytes != std::numeric_limits<uint64_t>::max();
   Moved moved;
-  if (IsAwaited()) Drain();
-  Retry();
-  const uint64_t begun_bytes_max = std::min(budget_bytes, kMoveBytesMax);
-  while (!io_error_.has_value() && !IsAwaited() && !claims_->is_open() &&
-         moved.begun_bytes < begun_bytes_max && in_flight_bytes_ < depth_bytes) {
-    uint64_t scanned_bytes = 0;
-    std::unique_ptr<Batch> batch =
-        Gather(chunk_bytes, limited ? chunk_bytes : kGatherBytesMax, &scanned_bytes);
-    moved.begun_bytes += scanned_bytes;
-    if (batch != nullptr) {
-      Begin(std::move(batch));
-    } else if (scanned_bytes == 0) {
-      break;  // Nothing to claim, or no memory.
-    }
+  Reap(absl::ZeroDuration());
+  if (can_wait_ && IsAwaited()) Drain();
+  moved.begun_bytes = TakeBegun(is_limited);
+  if (CanBegin()) Retry();
+  const uint64_t room_bytes = RoomBytes(chunk_bytes, share);
+  bool is_held = false;
+  if (CanBegin() && !is_calling_ && room_bytes > 0 && !claims_->IsEmpty()) {
+    is_held = moved.begun_bytes >= budget_bytes;
+    if (!is_held) BeginGather(chunk_bytes, room_bytes, budget_bytes - moved.begun_bytes);
   }
-  if (!in_flight_.empty()) Reap();
-  if (!stay || io_error_.has_value() || IsAwaited()) Drain();
-  moved.io_error = std::exchange(io_error_, absl::nullopt);
-  moved.idle = in_flight_.empty() && unwritten_.empty() && claims_->IsEmpty();
+  if (can_wait_) {
+    if (!lane_.idle()) Reap(kReapTimeout);
+    if (is_limited || io_error_.has_value() || IsAwaited()) Drain();
+    moved.begun_bytes += TakeBegun(is_limited);
+  }
+  moved.idle = lane_.idle() && unwritten_.empty() && claims_->IsEmpty();
+  Rest(&moved);
+  // What holds it back is its speed, which others keep.
+  if (is_held) moved.waits = false;
   return moved;
+}
+
+// Nothing, until there is room for a good deal: what is found together is found cheaply.
+uint64_t BackgroundCopy::RoomBytes(uint64_t chunk_bytes, bool share) const {
+  const uint64_t depth_bytes = share ? kInFlightBytesShared : kInFlightBytesMax;
+  const bool has_memory = buffers_.on_loan() < buffers_.buffer_count_max();
+  if (in_flight_bytes_ >= depth_bytes || !has_memory) return 0;
+  const uint64_t room_bytes = depth_bytes - in_flight_bytes_;
+  return room_bytes >= std::max(chunk_bytes, depth_bytes / 4) || lane_.idle() ? room_bytes : 0;
+}
+
+// The end of every step: what went wrong, and whether there is something to wait for.
+void BackgroundCopy::Rest(Moved* moved) {
+  moved->io_error = std::exchange(io_error_, absl::nullopt);
+  Wait(moved);
+}
+
+void BackgroundCopy::Wait(Moved* moved) {
+  moved->in_flight = !lane_.idle();
+  if (can_wait_ || moved->idle || moved->io_error.has_value()) return;
+  if (lane_.idle()) {
+    // Somebody waits until nothing is in flight: he has his turn now.
+    moved->waits = IsAwaited();
+    moved->delay = kGuestLookAround;
+  } else {
+    moved->waits = lane_.Arm();
+    if (!lane_.is_told()) moved->delay = kUntoldInterval;
+  }
+}
+
+// What was begun while there was no limit is not held against it.
+uint64_t BackgroundCopy::TakeBegun(bool is_limited) {
+  const uint64_t free_bytes = std::exchange(begun_free_bytes_, 0);
+  return std::exchange(begun_limited_bytes_, 0) + (is_limited ? 0 : free_bytes);
 }
 
 void BackgroundCopy::Retry() {
@@ -94,24 +137,38 @@ void BackgroundCopy::Retry() {
 
 void BackgroundCopy::Begin(std::unique_ptr<Batch> batch) {
   Batch* const begun = batch.get();
-  in_flight_bytes_ += begun->data_bytes;
-  in_flight_.push_back(std::move(batch));
   // A batch that was read before (was_read) only lacks the writing.
   const bool only_zeroes = begun->data.empty() && !begun->was_read;
   if (only_zeroes) Settle(begun);
-  if (only_zeroes || begun->was_read) {
-    // There is nothing (left) to read.
-    if (!options_.write_through) {
-      ForEachRange(*begun, [this](Range range) { claims_->Release(range); });
-    }
-    lane_.Write(target_.get(), begun);
-  } else {
+  const bool reads = !only_zeroes && !begun->was_read;
+  if (!reads && !options_.write_through) {
+    ForEachRange(*begun, [this](Range range) { claims_->Release(range); });
+  }
+  if (!reads && begun->data.empty() && begun->zeroes.empty()) return;
+  if (!reads) flushed_ = absl::nullopt;
+  in_flight_bytes_ += begun->data_bytes;
+  in_flight_.push_back(std::move(batch));
+  if (reads) {
     lane_.Read(source_.get(), begun);
+  } else {
+    lane_.Write(target_.get(), begun);
   }
 }
 
+bool BackgroundCopy::TryDrain() {
+  if (can_wait_) {
+    Drain();
+    return true;
+  }
+  do {
+    Reap(absl::ZeroDuration());
+    if (lane_.idle()) return true;
+  } while (!lane_.Arm());
+  return false;
+}
+
 void BackgroundCopy::Drain() {
-  while (!in_flight_.empty()) Reap();
+  while (!lane_.idle()) Reap(kReapTimeout);
 }
 
 void BackgroundCopy::Drop() {
@@ -122,43 +179,118 @@ void BackgroundCopy::Drop() {
 
 // ---- Gathering
 
-std::unique_ptr<Batch> BackgroundCopy::Gather(uint64_t chunk_bytes, uint64_t scan_bytes_max,
-                                              uint64_t* scanned_bytes) {
+void BackgroundCopy::BeginGather(uint64_t chunk_bytes, uint64_t room_bytes, uint64_t budget_bytes) {
+  auto gathered = std::make_shared<Gathered>();
+  gathered->chunk_bytes = chunk_bytes;
+  gathered->room_bytes = room_bytes;
+  gathered->scan_bytes_max = budget_bytes;
+  gathered->is_limited = budget_bytes <= std::numeric_limits<int64_t>::max();
+  is_calling_ = true;
+  lane_.CallSource([this, gathered] { Gather(gathered.get()); },
+                   [this, gathered] { EndGather(gathered.get()); });
+}
+
+void BackgroundCopy::EndGather(Gathered* gathered) {
+  is_calling_ = false;
+  (gathered->is_limited ? begun_limited_bytes_ : begun_free_bytes_) += gathered->scanned_bytes;
+  if (gathered->io_error.has_value() && !io_error_.has_value()) io_error_ = gathered->io_error;
+  for (std::unique_ptr<Batch>& batch : gathered->batches) Begin(std::move(batch));
+}
+
+void BackgroundCopy::Gather(Gathered* gathered) {
+  for (int i = 0; i < kBatchesPerGatherMax; ++i) {
+    if (gathered->io_error.has_value() || claims_->is_open() || IsAwaited()) return;
+    if (gathered->scanned_bytes >= gathered->scan_bytes_max) return;
+    if (gathered->data_bytes >= gathered->room_bytes) return;
+    const uint64_t scanned_bytes_before = gathered->scanned_bytes;
+    std::unique_ptr<Batch> batch = GatherBatch(gathered);
+    // Nothing to claim, or no memory.
+    if (batch == nullptr && gathered->scanned_bytes == scanned_bytes_before) return;
+    if (batch == nullptr) continue;
+    CopyLane::PlaceReads(source_.get(), batch.get());
+    gathered->data_bytes += batch->data_bytes;
+    gathered->batches.push_back(std::move(batch));
+  }
+}
+
+// The next chunk; null if there was nothing to claim, nothing to move, or no memory.
+std::unique_ptr<Batch> BackgroundCopy::GatherBatch(Gathered* gathered) {
   absl::optional<storage::BufferPool::Loan> loan = buffers_.TryTake();
   if (!loan.has_value()) return nullptr;
   auto batch = std::make_unique<Batch>();
   batch->memory = loan->data();
   batch->loan = std::move(loan);
-  const uint64_t wrapped_from = cursor_bytes_;
+  const uint64_t scan_bytes_max =
+      gathered->is_limited ? gathered->chunk_bytes : std::numeric_limits<uint64_t>::max();
+  const uint64_t scanned_bytes_before = gathered->scanned_bytes;
   for (int stretch = 0; stretch < kStretchesPerBatchMax; ++stretch) {
     // Claims are of whole clusters, but the disk's last one may have left room for a part of one.
-    const uint64_t room_bytes = chunk_bytes - batch->data_bytes;
-    if (room_bytes < options_.cluster_bytes || *scanned_bytes >= scan_bytes_max) break;
-    absl::optional<Range> claimed = claims_->Claim(cursor_bytes_, room_bytes);
-    if (!claimed.has_value() && wrapped_from > 0 && cursor_bytes_ >= wrapped_from) {
-      // What was given back lies behind.
-      cursor_bytes_ = 0;
-      claimed = claims_->Claim(0, room_bytes);
+    const uint64_t room_bytes = gathered->chunk_bytes - batch->data_bytes;
+    if (room_bytes < options_.cluster_bytes) break;
+    if (gathered->scanned_bytes - scanned_bytes_before >= scan_bytes_max) break;
+    uint64_t claim_bytes = room_bytes;
+    if (!gathered->is_limited && hole_bytes_ > 0) {
+      claim_bytes =
+          std::max(room_bytes, std::min(2 * hole_bytes_, HoleBytesMax(options_, *target_)));
     }
+    const absl::optional<Range> claimed = ClaimNext(claim_bytes);
     if (!claimed.has_value()) break;
-    cursor_bytes_ = claimed->end_bytes();
-    *scanned_bytes += claimed->length_bytes;
-    if (!GatherStretch(batch.get(), *claimed)) break;
+    if (!GatherStretch(gathered, batch.get(), *claimed, room_bytes)) break;
   }
   if (batch->data.empty() && batch->zeroes.empty()) return nullptr;
   return batch;
 }
 
+absl::optional<Range> BackgroundCopy::ClaimNext(uint64_t length_bytes_max) {
+  absl::optional<Range> claimed = claims_->Claim(cursor_bytes_, length_bytes_max);
+  // What was given back lies behind.
+  if (!claimed.has_value() && cursor_bytes_ > 0) claimed = claims_->Claim(0, length_bytes_max);
+  if (claimed.has_value()) cursor_bytes_ = claimed->end_bytes();
+  return claimed;
+}
+
 // False if the source could not say what it holds, or too late.
-bool BackgroundCopy::GatherStretch(Batch* batch, Range claimed) {
-  const absl::StatusOr<std::vector<Stretch>> stretches =
-      WalkExtents(source_.get(), claimed, options_.cluster_bytes, options_.only_top_layer);
+bool BackgroundCopy::GatherStretch(Gathered* gathered, Batch* batch, Range claimed,
+                                   uint64_t room_bytes) {
+  const absl::StatusOr<std::vector<Stretch>> stretches = WalkClaimed(&claimed, room_bytes);
+  gathered->scanned_bytes += claimed.length_bytes;
   if (claims_->is_open() || !stretches.ok()) {
-    for (const Range& own : claims_->Settle(claimed)) claims_->Unclaim(own);
-    if (!claims_->is_open()) io_error_ = IoError{true, stretches.status()};
+    GiveBack(claimed);
+    if (!claims_->is_open()) gathered->io_error = IoError{true, stretches.status()};
     return false;
   }
-  for (const Stretch& stretch : *stretches) {
+  NoteHole(claimed, *stretches);
+  Sort(batch, *stretches);
+  return true;
+}
+
+// What is claimed in the hope of a hole is looked at once, and given back as far as it is none.
+absl::StatusOr<std::vector<Stretch>> BackgroundCopy::WalkClaimed(Range* claimed,
+                                                                 uint64_t room_bytes) {
+  if (claimed->length_bytes > room_bytes) {
+    ASSIGN_OR_RETURN(
+        const Stretch first,
+        FirstStretch(source_.get(), *claimed, options_.cluster_bytes, options_.only_top_layer));
+    const bool is_hole = first.holds != Stretch::Holds::kData;
+    const uint64_t kept_bytes = is_hole
+                                    ? first.range.length_bytes
+                                    : room_bytes / options_.cluster_bytes * options_.cluster_bytes;
+    const Range kept{claimed->offset_bytes, kept_bytes};
+    GiveBack(Range::FromTo(kept.end_bytes(), claimed->end_bytes()));
+    cursor_bytes_ = kept.end_bytes();
+    *claimed = kept;
+    if (is_hole) return std::vector<Stretch>{{kept, first.holds}};
+  }
+  return WalkExtents(source_.get(), *claimed, options_.cluster_bytes, options_.only_top_layer);
+}
+
+void BackgroundCopy::NoteHole(Range claimed, const std::vector<Stretch>& stretches) {
+  const bool is_hole = stretches.size() == 1 && stretches.front().holds != Stretch::Holds::kData;
+  hole_bytes_ = is_hole ? claimed.length_bytes : 0;
+}
+
+void BackgroundCopy::Sort(Batch* batch, const std::vector<Stretch>& stretches) {
+  for (const Stretch& stretch : stretches) {
     switch (stretch.holds) {
       case Stretch::Holds::kSkip:
         for (const Range& own : claims_->Settle(stretch.range)) claims_->Skip(own);
@@ -175,14 +307,18 @@ bool BackgroundCopy::GatherStretch(Batch* batch, Range claimed) {
         break;
     }
   }
-  return true;
+}
+
+void BackgroundCopy::GiveBack(Range claimed) {
+  if (claimed.empty()) return;
+  for (const Range& own : claims_->Settle(claimed)) claims_->Unclaim(own);
 }
 
 // ---- Reaping
 
-void BackgroundCopy::Reap() {
+void BackgroundCopy::Reap(absl::Duration timeout) {
   std::vector<Batch*> ended;
-  lane_.Reap(kReapTimeout, &ended);
+  lane_.Reap(timeout, &ended);
   for (Batch* const batch : ended) HandleEnded(Forget(batch));
 }
 
@@ -257,35 +393,76 @@ void BackgroundCopy::FindZeroes(Batch* batch) const {
   batch->data = std::move(data);
 }
 
-// ---- sync=top
+// ---- sync=top, and the end
 
-absl::StatusOr<bool> BackgroundCopy::WalkTopLayer() {
+BackgroundCopy::Moved BackgroundCopy::Walk() {
+  const uint64_t size_bytes = claims_->size_bytes();
+  Moved moved;
+  Reap(absl::ZeroDuration());
+  if (CanBegin() && !is_calling_ && walked_bytes_ < size_bytes) {
+    is_calling_ = true;
+    auto status = std::make_shared<absl::Status>();
+    lane_.CallSource([this, status] { *status = WalkSome(); },
+                     [this, status] {
+                       is_calling_ = false;
+                       if (!status->ok()) io_error_ = IoError{/*is_read=*/true, *status};
+                     });
+    if (can_wait_) Drain();
+  }
+  moved.idle = !is_calling_ && lane_.idle() && walked_bytes_ >= size_bytes;
+  Rest(&moved);
+  return moved;
+}
+
+absl::Status BackgroundCopy::WalkSome() {
   const uint64_t size_bytes = claims_->size_bytes();
   for (int walk = 0; walk < kWalksPerStep && walked_bytes_ < size_bytes; ++walk) {
-    if (claims_->is_open()) return false;
-    const absl::optional<Range> claimed = claims_->Claim(walked_bytes_, kWalkBytesMax);
+    if (claims_->is_open()) return absl::OkStatus();
+    const uint64_t claim_bytes = std::max(kWalkBytesMax, std::min(2 * hole_bytes_, kHoleBytesMax));
+    absl::optional<Range> claimed = claims_->Claim(walked_bytes_, claim_bytes);
     if (!claimed.has_value()) {
       walked_bytes_ = size_bytes;
       break;
     }
-    absl::StatusOr<std::vector<Stretch>> stretches =
-        WalkExtents(source_.get(), *claimed, options_.cluster_bytes, true);
+    const absl::StatusOr<std::vector<Stretch>> stretches = WalkClaimed(&*claimed, kWalkBytesMax);
     if (!stretches.ok()) {
-      for (const Range& own : claims_->Settle(*claimed)) claims_->Unclaim(own);
+      GiveBack(*claimed);
       return stretches.status();
     }
     for (const Stretch& stretch : *stretches) {
-      for (const Range& own : claims_->Settle(stretch.range)) {
-        if (stretch.holds == Stretch::Holds::kSkip) {
-          claims_->Skip(own);
-        } else {
-          claims_->Unclaim(own);
-        }
+      if (stretch.holds == Stretch::Holds::kSkip) {
+        for (const Range& own : claims_->Settle(stretch.range)) claims_->Skip(own);
+      } else {
+        GiveBack(stretch.range);
       }
     }
+    NoteHole(*claimed, *stretches);
     walked_bytes_ = claimed->end_bytes();
   }
-  return walked_bytes_ >= size_bytes;
+  if (walked_bytes_ >= size_bytes) cursor_bytes_ = 0;
+  return absl::OkStatus();
+}
+
+BackgroundCopy::Moved BackgroundCopy::Flush() {
+  Moved moved;
+  Reap(absl::ZeroDuration());
+  if (!flushed_.has_value() && !is_calling_) {
+    is_calling_ = true;
+    auto status = std::make_shared<absl::Status>();
+    lane_.CallTarget([this, status] { *status = target_->Flush(); },
+                     [this, status] {
+                       is_calling_ = false;
+                       flushed_ = *status;
+                     });
+    if (can_wait_) Drain();
+    Reap(absl::ZeroDuration());
+  }
+  moved.idle = flushed_.has_value() && flushed_->ok() && lane_.idle();
+  if (flushed_.has_value() && !flushed_->ok()) {
+    moved.io_error = IoError{/*is_read=*/false, *std::exchange(flushed_, absl::nullopt)};
+  }
+  Wait(&moved);
+  return moved;
 }
 
 }  // namespace tidemark::job

@@ -104,7 +104,7 @@ absl::StatusOr<StepResult> BackupJob::Step(uint64_t budget_bytes) {
   return copy_->Step(budget_bytes);
 }
 
-void BackupJob::Drain() { copy_->Drain(); }
+bool BackupJob::Drain() { return copy_->Drain(); }
 void BackupJob::OnResume() { copy_->OnResume(); }
 void BackupJob::OnCancel() { copy_->Stop(); }
 absl::Status BackupJob::lost() const { return copy_->lost(); }

@@ -65,7 +65,7 @@ class BackupJob final : public Job {
 
   void OnStart(std::function<void()> waker) override;
   absl::StatusOr<StepResult> Step(uint64_t budget_bytes) override;
-  void Drain() override;
+  bool Drain() override;
   void OnResume() override;
   void OnCancel() override;
   absl::Status lost() const override;

@@ -16,6 +16,17 @@
 namespace tidemark::job {
 namespace {
 
+// Who works for the background path; `ready` is told what ends.
+LaneWorkers BackgroundWorkers(const CopyWorkers& workers, std::function<void()> ready) {
+  LaneWorkers lane;
+  lane.source = workers.source_io != nullptr ? workers.source_io : workers.io;
+  lane.target = workers.io;
+  lane.order = workers.io;
+  if (workers.io != nullptr) lane.watch = workers.watch;
+  lane.ready = std::move(ready);
+  return lane;
+}
+
 // Background path, guest path and write-out over one truth; what is decided here is only who has
 // his turn, and when the copy is complete.
 class TwoPathCopy final : public BlockCopy, public std::enable_shared_from_this<TwoPathCopy> {
@@ -32,7 +43,9 @@ class TwoPathCopy final : public BlockCopy, public std::enable_shared_from_this<
                                 [this](const Batch& batch) { OnDropped(batch); },
                                 [this] { Wake(); }})),
         capture_(source, options, &truth_, write_out_.get(), clock, [this] { Wake(); }),
-        background_(source, target, options, &truth_, workers) {}
+        background_(source, target, options, &truth_,
+                    BackgroundWorkers(workers, [this] { Wake(); }), workers.memory),
+        can_wait_(workers.io == nullptr || workers.watch == nullptr) {}
 
   ~TwoPathCopy() override { Finish(); }
 
@@ -42,7 +55,7 @@ class TwoPathCopy final : public BlockCopy, public std::enable_shared_from_this<
   }
 
   absl::StatusOr<StepResult> Step(uint64_t budget_bytes) override;
-  void Drain() override;
+  bool Drain() override;
   void OnResume() override { resumed_ = true; }
   void Stop() override { capture_.Stop(); }
   void Finish() override;
@@ -62,9 +75,15 @@ class TwoPathCopy final : public BlockCopy, public std::enable_shared_from_this<
   void OnDropped(const Batch& batch);
   void Wake();
   void AwaitGuestPath();
-  void MakeDurable();
+  bool GuestPathIsIdle();
+  bool MakeDurable();
   StepResult AwaitGuests();
+  static StepResult ResultOf(BackgroundCopy::Moved moved);
   absl::StatusOr<StepResult> EndOrWait(StepResult result);
+
+  // First of all, and so last to go: the paths below may wake until they are gone.
+  Mutex mutex_;
+  std::function<void()> waker_ ABSL_GUARDED_BY(mutex_);
 
   const CopyOptions options_;
   const std::shared_ptr<storage::Storage> target_;
@@ -72,6 +91,8 @@ class TwoPathCopy final : public BlockCopy, public std::enable_shared_from_this<
   const std::shared_ptr<WriteOut> write_out_;
   GuestCapture capture_;
   BackgroundCopy background_;
+  // Nobody would tell steps what has ended.
+  const bool can_wait_;
 
   // The stepping worker's own.
   bool top_layer_known_ = false;
@@ -85,9 +106,6 @@ class TwoPathCopy final : public BlockCopy, public std::enable_shared_from_this<
   // Own synchronisation: a step waits for guests, who tell it once.
   std::atomic<bool> step_waits_ = false;
   std::atomic<bool> resumed_ = false;
-
-  Mutex mutex_;
-  std::function<void()> waker_ ABSL_GUARDED_BY(mutex_);
 };
 
 void TwoPathCopy::OnWritten(const Batch& batch) {
@@ -129,37 +147,46 @@ absl::StatusOr<StepResult> TwoPathCopy::Step(uint64_t budget_bytes) {
   write_out_->Retry();
   if (options_.only_guest_writes) return AwaitGuests();
   if (options_.only_top_layer && !top_layer_known_) {
-    const absl::StatusOr<bool> known = background_.WalkTopLayer();
-    if (!known.ok()) {
-      result.io_error = IoError{/*is_read=*/true, known.status()};
-    } else {
-      top_layer_known_ = *known;
-    }
-    return result;
+    BackgroundCopy::Moved walked = background_.Walk();
+    top_layer_known_ = walked.idle;
+    return ResultOf(std::move(walked));
   }
-  const bool limited = budget_bytes != std::numeric_limits<uint64_t>::max();
-  BackgroundCopy::Moved moved =
-      background_.Move(budget_bytes, /*share=*/capture_.IsBusy(), /*stay=*/!limited);
+  BackgroundCopy::Moved moved = background_.Move(budget_bytes, /*share=*/capture_.IsBusy());
+  const bool is_idle = moved.idle && !moved.io_error.has_value();
+  result = ResultOf(std::move(moved));
+  return is_idle ? EndOrWait(std::move(result)) : result;
+}
+
+StepResult TwoPathCopy::ResultOf(BackgroundCopy::Moved moved) {
+  StepResult result;
   result.moved_bytes = moved.begun_bytes;
   result.io_error = std::move(moved.io_error);
-  if (!moved.idle || result.io_error.has_value()) return result;
-  return EndOrWait(std::move(result));
+  if (moved.waits) result.next = StepResult::Next::kWait;
+  result.delay = moved.delay;
+  result.in_flight = moved.in_flight;
+  return result;
 }
 
 // The background has nothing more to claim: what remains is with guests, or nothing.
 absl::StatusOr<StepResult> TwoPathCopy::EndOrWait(StepResult result) {
-  background_.Drain();
-  if (!capture_.AwaitEmpty(kReapTimeout) || !write_out_->AwaitIdle(kReapTimeout)) return result;
-  // The next step tells of the error; one that came meanwhile may have given back clusters, too.
-  if (write_out_->has_error() || !truth_.to_copy().IsEmpty()) return result;
-  absl::Status status = target_->Flush();
-  flush_failed_ = !status.ok();
-  if (!status.ok()) {
-    result.io_error = IoError{/*is_read=*/false, std::move(status)};
+  const absl::Duration timeout = can_wait_ ? kReapTimeout : absl::ZeroDuration();
+  if (!capture_.AwaitEmpty(timeout) || !write_out_->AwaitIdle(timeout)) {
+    if (!can_wait_) result.next = StepResult::Next::kWait;
+    result.delay = kGuestLookAround;
     return result;
   }
-  made_durable_ = true;
-  result.next = StepResult::Next::kDone;
+  // The next step tells of the error; one that came meanwhile may have given back clusters, too.
+  if (write_out_->has_error() || !truth_.to_copy().IsEmpty()) return result;
+  const uint64_t moved_bytes = result.moved_bytes;
+  BackgroundCopy::Moved flushed = background_.Flush();
+  if (flushed.io_error.has_value()) flush_failed_ = true;
+  if (flushed.idle) {
+    flush_failed_ = false;
+    made_durable_ = true;
+  }
+  result = ResultOf(std::move(flushed));
+  result.moved_bytes = moved_bytes;
+  if (made_durable_) result.next = StepResult::Next::kDone;
   return result;
 }
 
@@ -176,13 +203,23 @@ StepResult TwoPathCopy::AwaitGuests() {
   return result;
 }
 
-void TwoPathCopy::Drain() {
-  background_.Drain();
+bool TwoPathCopy::Drain() {
+  if (!background_.TryDrain()) return false;
   // What a target that stands still keeps in flight at the end is waited for here, so that those
   // who call Finish need not.
-  if (!truth_.is_open()) return;
-  AwaitGuestPath();
-  MakeDurable();
+  if (!truth_.is_open()) return true;
+  if (can_wait_) {
+    AwaitGuestPath();
+  } else if (!GuestPathIsIdle()) {
+    return false;
+  }
+  return MakeDurable();
+}
+
+bool TwoPathCopy::GuestPathIsIdle() {
+  if (!capture_.AwaitEmpty(absl::ZeroDuration())) return false;
+  write_out_->Stop();
+  return write_out_->AwaitIdle(absl::ZeroDuration());
 }
 
 void TwoPathCopy::Finish() {
@@ -190,7 +227,7 @@ void TwoPathCopy::Finish() {
   background_.Drain();
   background_.Drop();
   AwaitGuestPath();
-  MakeDurable();
+  while (!MakeDurable()) background_.Drain();
 }
 
 void TwoPathCopy::AwaitGuestPath() {
@@ -201,10 +238,19 @@ void TwoPathCopy::AwaitGuestPath() {
   }
 }
 
-void TwoPathCopy::MakeDurable() {
-  if (std::exchange(made_durable_, true)) return;
+// False if that is under way.
+bool TwoPathCopy::MakeDurable() {
+  if (made_durable_) return true;
   const bool wrote = truth_.progress().current_bytes > 0;
-  if (wrote && (flush_failed_ || !target_->Flush().ok())) truth_.LoseWritten();
+  bool lost = wrote && flush_failed_;
+  if (wrote && !lost) {
+    const BackgroundCopy::Moved flushed = background_.Flush();
+    lost = flushed.io_error.has_value();
+    if (!lost && !flushed.idle) return false;
+  }
+  if (lost) truth_.LoseWritten();
+  made_durable_ = true;
+  return true;
 }
 
 }  // namespace

@@ -36,6 +36,7 @@
 #include "engine/bitmap/dirty_bitmap.h"
 #include "engine/graph/copy_before_write.h"
 #include "engine/job/job.h"
+#include "engine/storage/completion_watch.h"
 #include "engine/storage/storage.h"
 
 namespace tidemark::job {
@@ -75,9 +76,14 @@ struct CopyWorkers {
   // Writes out what guests overwrite. Not the pool that steps run on, so that guests never queue
   // behind steps. Null: guests write through, themselves.
   Executor* guest = nullptr;
-  // Makes blocking calls where batch I/O is not possible, several at once. A pool whose tasks wait
-  // for no other tasks: neither of the two others. Null: no calls side by side.
+  // Make the calls that may wait for a disk: those to the target, and those to the source (null: as
+  // for the target). Executors whose tasks wait for no other tasks: neither of steps nor of guests.
+  // Null: the calls are made where they are needed.
   Executor* io = nullptr;
+  Executor* source_io = nullptr;
+  // With one, and executors for calls, steps never wait: the waker is called when something has
+  // ended. Null: they wait.
+  std::shared_ptr<storage::CompletionWatch> watch;
   // Bytes that all copies together may hold in buffers, beyond the little that each needs to go on
   // at all. Null: each copy is bounded by its own limits alone.
   Budget* memory = nullptr;
@@ -102,7 +108,7 @@ class BlockCopy : public graph::BeforeWrite {
   // As Job::Step and Job::Drain. Once Step has said kDone, the target holds everything and was
   // flushed. Fails once the copy is stopped or lost.
   virtual absl::StatusOr<StepResult> Step(uint64_t budget_bytes) = 0;
-  virtual void Drain() = 0;
+  virtual bool Drain() = 0;
 
   // Called, with no lock held, when a Step that said kWait may find work, and when the copy is
   // lost. Set before the first Step.

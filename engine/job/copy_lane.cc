@@ -1,8 +1,9 @@
-// A batch is begun, and ends when everything begun for it has ended: `outstanding` counts requests
-// on the queue, blocking calls, and the beginning itself (so that a batch cannot end while it is
-// still being begun). Requests of neighbouring pieces that are neighbours in the file too become
-// one: scattered clusters are read with few requests if the source packed them, and written with
-// few because the target packs what is allocated together.
+// A batch is placed (a call), moved (requests on the queue, and calls), and if it was written
+// finished (a call). It ends when everything begun for it has ended: `outstanding` counts requests,
+// calls, and the beginning itself (so that a batch cannot end while it is still being begun).
+// Requests of neighbouring pieces that are neighbours in the file too become one: scattered
+// clusters are read with few requests if the source packed them, and written with few because the
+// target packs what is allocated together. For that, too, one call at a time places.
 #include "engine/job/copy_lane.h"
 
 #include <algorithm>
@@ -35,15 +36,30 @@ void Batch::AddZeroes(Range range) {
   }
 }
 
-CopyLane::CopyLane(Executor* workers, int blocking_max, bool compress)
-    : workers_(workers), blocking_max_(blocking_max), compress_(compress) {}
+CopyLane::CopyLane(LaneWorkers workers, int blocking_max, bool compress)
+    : workers_(std::move(workers)),
+      compress_(compress),
+      source_calls_{.executor = workers_.source, .running_max = blocking_max},
+      target_calls_{.executor = workers_.target, .running_max = blocking_max},
+      target_order_{.executor = workers_.order} {}
 
-CopyLane::~CopyLane() { CHECK(in_flight_ == 0); }
+CopyLane::~CopyLane() {
+  CHECK(idle());
+  {
+    // Whoever made the last call may not have left yet.
+    MutexLock lock(&mutex_);
+    while (source_calls_.running_count + target_calls_.running_count + target_order_.running_count >
+           0) {
+      changed_.Wait(&mutex_);
+    }
+  }
+  if (is_watched_) workers_.watch->Remove(queue_.get());
+}
 
 void CopyLane::Begin(Batch* batch, bool is_read) {
   CHECK(batch->outstanding == 0);
   batch->was_read = is_read;
-  batch->status = absl::OkStatus();
+  batch->is_finishing = false;
   batch->outstanding = 1;
   ++in_flight_;
 }
@@ -51,40 +67,29 @@ void CopyLane::Begin(Batch* batch, bool is_read) {
 void CopyLane::EndOne(Batch* batch, const absl::Status& status) {
   batch->status.Update(status);
   if (--batch->outstanding > 0) return;
-  if (!batch->was_read) {
-    for (const auto& placement : batch->placements) {
-      if (!batch->status.ok()) break;
-      batch->status = placement->Finish();
-    }
+  const bool finishes = !batch->was_read && !batch->placed.empty() && !batch->is_finishing;
+  if (finishes) {
+    batch->is_finishing = true;
+    batch->outstanding = 1;
+    const auto finish = [batch] {
+      for (const Batch::Placed& placed : batch->placed) {
+        if (!batch->status.ok()) break;
+        batch->status = placed.placement->Finish();
+      }
+      // What was not finished is freed again: that may block, too.
+      batch->placed.clear();
+    };
+    return Call(&target_order_, finish, [this, batch] { EndOne(batch, absl::OkStatus()); });
   }
-  batch->placements.clear();
+  batch->placed.clear();
+  batch->unplaced.clear();
   ended_.push_back(batch);
 }
 
 // ---- Reading
 
-void CopyLane::Read(storage::Storage* source, Batch* batch) {
-  Begin(batch, /*is_read=*/true);
-  std::vector<Batch::Piece> unplaced;
-  PlaceReads(source, batch, &unplaced);
-  Feed();
-  if (!unplaced.empty() && batch->status.ok()) {
-    RunBlocking(batch, [source, batch, unplaced = std::move(unplaced)] {
-      absl::Status status;
-      for (const Batch::Piece& piece : unplaced) {
-        if (!status.ok()) break;
-        status = source->Read(
-            piece.range.offset_bytes,
-            storage::Bytes(batch->memory + piece.memory_offset, piece.range.length_bytes));
-      }
-      return status;
-    });
-  }
-  EndOne(batch, absl::OkStatus());
-}
-
-void CopyLane::PlaceReads(storage::Storage* source, Batch* batch,
-                          std::vector<Batch::Piece>* unplaced) {
+void CopyLane::PlaceReads(storage::Storage* source, Batch* batch) {
+  batch->status = absl::OkStatus();
   for (const Batch::Piece& piece : batch->data) {
     absl::StatusOr<std::unique_ptr<Placement>> placement = source->PlaceRead(piece.range);
     if (!placement.ok()) {
@@ -92,17 +97,26 @@ void CopyLane::PlaceReads(storage::Storage* source, Batch* batch,
       return;
     }
     if (*placement == nullptr) {
-      unplaced->push_back(piece);
-      continue;
+      batch->unplaced.push_back(piece);
+    } else {
+      batch->placed.push_back({*std::move(placement), piece.memory_offset});
     }
-    AddRequests(batch, **placement, batch->memory + piece.memory_offset);
-    batch->placements.push_back(*std::move(placement));
   }
+}
+
+void CopyLane::Read(storage::Storage* source, Batch* batch) {
+  Begin(batch, /*is_read=*/true);
+  Submit(source, batch);
 }
 
 // ---- Writing
 
 namespace {
+
+absl::Status WriteZeroes(storage::Storage* target, const Batch& batch) {
+  for (const Range& range : batch.zeroes) RETURN_IF_ERROR(target->WriteZeroes(range));
+  return absl::OkStatus();
+}
 
 // One of the target's clusters at a time: each is stored as a whole or not at all.
 absl::Status WriteCompressed(storage::Storage* target, Batch* batch) {
@@ -122,36 +136,31 @@ absl::Status WriteCompressed(storage::Storage* target, Batch* batch) {
   return absl::OkStatus();
 }
 
+absl::Status MoveByCalls(storage::Storage* disk, const Batch& batch) {
+  for (const Batch::Piece& piece : batch.unplaced) {
+    std::byte* const memory = batch.memory + piece.memory_offset;
+    RETURN_IF_ERROR(
+        batch.was_read
+            ? disk->Read(piece.range.offset_bytes, storage::Bytes(memory, piece.range.length_bytes))
+            : disk->Write(piece.range.offset_bytes,
+                          storage::ConstBytes(memory, piece.range.length_bytes)));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 void CopyLane::Write(storage::Storage* target, Batch* batch) {
   Begin(batch, /*is_read=*/false);
-  for (const Range& range : batch->zeroes) {
-    if (batch->status.ok()) batch->status = target->WriteZeroes(range);
-  }
-  std::vector<Batch::Piece> unplaced;
-  if (!compress_ && batch->status.ok()) PlaceWrites(target, batch, &unplaced);
-  Feed();
-  if (compress_ && !batch->data.empty() && batch->status.ok()) {
-    RunBlocking(batch, [target, batch] { return WriteCompressed(target, batch); });
-  }
-  if (!unplaced.empty() && batch->status.ok()) {
-    RunBlocking(batch, [target, batch, unplaced = std::move(unplaced)] {
-      absl::Status status;
-      for (const Batch::Piece& piece : unplaced) {
-        if (!status.ok()) break;
-        status = target->Write(
-            piece.range.offset_bytes,
-            storage::ConstBytes(batch->memory + piece.memory_offset, piece.range.length_bytes));
-      }
-      return status;
-    });
-  }
-  EndOne(batch, absl::OkStatus());
+  batch->status = absl::OkStatus();
+  const auto place = [target, batch, compress = compress_] {
+    batch->status = WriteZeroes(target, *batch);
+    if (batch->status.ok() && !compress) PlaceWrites(target, batch);
+  };
+  Call(&target_order_, place, [this, target, batch] { Submit(target, batch); });
 }
 
-void CopyLane::PlaceWrites(storage::Storage* target, Batch* batch,
-                           std::vector<Batch::Piece>* unplaced) {
+void CopyLane::PlaceWrites(storage::Storage* target, Batch* batch) {
   for (const Batch::Piece& piece : batch->data) {
     absl::StatusOr<std::unique_ptr<Placement>> placement = target->PlaceWrite(piece.range);
     if (!placement.ok()) {
@@ -159,12 +168,32 @@ void CopyLane::PlaceWrites(storage::Storage* target, Batch* batch,
       return;
     }
     if (*placement == nullptr) {
-      unplaced->push_back(piece);
-      continue;
+      batch->unplaced.push_back(piece);
+    } else {
+      batch->placed.push_back({*std::move(placement), piece.memory_offset});
     }
-    AddRequests(batch, **placement, batch->memory + piece.memory_offset);
-    batch->placements.push_back(*std::move(placement));
   }
+}
+
+void CopyLane::Submit(storage::Storage* disk, Batch* batch) {
+  if (batch->status.ok()) {
+    for (const Batch::Placed& placed : batch->placed) {
+      AddRequests(batch, *placed.placement, batch->memory + placed.memory_offset);
+    }
+    Feed();
+    const bool compresses = compress_ && !batch->was_read && !batch->data.empty();
+    if (compresses || !batch->unplaced.empty()) {
+      ++batch->outstanding;
+      auto result = std::make_shared<absl::Status>();
+      Call(
+          batch->was_read ? &source_calls_ : &target_calls_,
+          [disk, batch, compresses, result] {
+            *result = compresses ? WriteCompressed(disk, batch) : MoveByCalls(disk, *batch);
+          },
+          [this, batch, result] { EndOne(batch, *result); });
+    }
+  }
+  EndOne(batch, absl::OkStatus());
 }
 
 // ---- Requests
@@ -233,80 +262,151 @@ void CopyLane::AddRequest(const IoQueue::Request& request) {
   ++batch->outstanding;
 }
 
+void CopyLane::MakeQueue() {
+  queue_ = storage::MakeIoQueue(kQueueDepth);
+  is_watched_ = workers_.watch != nullptr && workers_.watch->Add(queue_.get(), [this] { Ring(); });
+}
+
 void CopyLane::Feed() {
-  if (queue_ == nullptr && !requests_.empty()) queue_ = storage::MakeIoQueue(kQueueDepth);
+  if (queue_ == nullptr && !requests_.empty()) MakeQueue();
   while (!requests_.empty() && queue_->in_flight() < queue_->depth()) {
     queue_->Submit(requests_.front());
     requests_.pop_front();
   }
 }
 
-// ---- Blocking calls
+// ---- Calls
 
-void CopyLane::RunBlocking(Batch* batch, Call call) {
-  ++batch->outstanding;
-  if (workers_ == nullptr) {
-    EndOne(batch, call());
-    return;
-  }
-  calls_.emplace_back(batch, std::move(call));
-  FeedCalls();
+void CopyLane::CallSource(std::function<void()> call, std::function<void()> done) {
+  Call(&source_calls_, std::move(call), std::move(done));
 }
 
-void CopyLane::FeedCalls() {
-  while (!calls_.empty() && calls_in_flight_ < blocking_max_) {
-    ++calls_in_flight_;
-    workers_->Post([this, batch = calls_.front().first, call = std::move(calls_.front().second)] {
-      absl::Status status = call();
-      MutexLock lock(&mutex_);
-      returned_.emplace_back(batch, std::move(status));
-      // With the lock held: the owner may destroy the lane as soon as it has seen the last return.
-      returned_changed_.Signal();
-    });
-    calls_.pop_front();
+void CopyLane::CallTarget(std::function<void()> call, std::function<void()> done) {
+  Call(&target_order_, std::move(call), std::move(done));
+}
+
+void CopyLane::Call(CallQueue* queue, Task call, Task done) {
+  ++calls_in_flight_;
+  if (queue->executor == nullptr) {
+    call();
+    MutexLock lock(&mutex_);
+    returned_.push_back(std::move(done));
+    return;
   }
+  {
+    MutexLock lock(&mutex_);
+    queue->waiting.emplace_back(std::move(call), std::move(done));
+    if (queue->running_count == queue->running_max) return;
+    ++queue->running_count;
+  }
+  queue->executor->Post([this, queue] { RunCalls(queue); });
+}
+
+void CopyLane::RunCalls(CallQueue* queue) {
+  for (;;) {
+    std::pair<Task, Task> next;
+    {
+      MutexLock lock(&mutex_);
+      if (queue->waiting.empty()) {
+        --queue->running_count;
+        // With the lock held: the owner may destroy the lane as soon as it has seen this.
+        changed_.SignalAll();
+        return;
+      }
+      next = std::move(queue->waiting.front());
+      queue->waiting.pop_front();
+    }
+    next.first();
+    {
+      MutexLock lock(&mutex_);
+      returned_.push_back(std::move(next.second));
+      if (waits_at_ != nullptr) waits_at_->Wake();
+      changed_.SignalAll();
+    }
+    Ring();
+  }
+}
+
+void CopyLane::Ring() {
+  {
+    MutexLock lock(&mutex_);
+    if (!std::exchange(is_armed_, false)) return;
+  }
+  workers_.ready();
+}
+
+bool CopyLane::Arm() {
+  {
+    MutexLock lock(&mutex_);
+    if (!returned_.empty()) return false;
+    is_armed_ = true;
+  }
+  // What ended before was told when nobody listened.
+  const bool on_queue = queue_ != nullptr && queue_->in_flight() > 0;
+  if (!on_queue || !CollectQueue(absl::ZeroDuration())) return true;
+  MutexLock lock(&mutex_);
+  is_armed_ = false;
+  return false;
 }
 
 // ---- Reaping
 
 void CopyLane::Reap(absl::Duration timeout, std::vector<Batch*>* ended) {
-  const bool can_wait = ended_.empty();
-  const bool on_queue = queue_ != nullptr && queue_->in_flight() > 0;
-  if (calls_in_flight_ == 0) {
-    if (on_queue) CollectQueue(can_wait ? timeout : absl::ZeroDuration());
-  } else if (!on_queue) {
-    CollectCalls(can_wait ? timeout : absl::ZeroDuration());
-  } else {
-    // Two places to wait at; a short wait at one, and the owner comes again.
-    CollectQueue(absl::ZeroDuration());
-    CollectCalls(ended_.empty() ? std::min(timeout, kMixedWait) : absl::ZeroDuration());
+  if (!Collect() && timeout > absl::ZeroDuration()) {
+    Await(timeout);
+    Collect();
   }
-  in_flight_ -= ended_.size();
+  in_flight_ -= static_cast<int>(ended_.size());
   ended->insert(ended->end(), ended_.begin(), ended_.end());
   ended_.clear();
 }
 
-void CopyLane::CollectQueue(absl::Duration timeout) {
+bool CopyLane::is_told() const {
+  return queue_ == nullptr || queue_->in_flight() == 0 || is_watched_;
+}
+
+// Takes all that is there. False if that is nothing.
+bool CopyLane::Collect() {
+  bool any = !ended_.empty();
+  for (bool more = true; more;) {
+    std::vector<Task> returned;
+    {
+      MutexLock lock(&mutex_);
+      returned.swap(returned_);
+    }
+    calls_in_flight_ -= static_cast<int>(returned.size());
+    for (const Task& done : returned) done();
+    more = !returned.empty();
+    if (queue_ != nullptr && queue_->in_flight() > 0) more |= CollectQueue(absl::ZeroDuration());
+    any |= more;
+  }
+  return any;
+}
+
+bool CopyLane::CollectQueue(absl::Duration timeout) {
   completions_.clear();
   queue_->Reap(timeout, &completions_);
   for (const IoQueue::Completion& completion : completions_) {
     EndOne(reinterpret_cast<Batch*>(completion.cookie), completion.status);
   }
   Feed();
+  return !completions_.empty();
 }
 
-void CopyLane::CollectCalls(absl::Duration timeout) {
-  std::vector<std::pair<Batch*, absl::Status>> returned;
+void CopyLane::Await(absl::Duration timeout) {
+  const bool on_queue = queue_ != nullptr && queue_->in_flight() > 0;
   {
     MutexLock lock(&mutex_);
-    if (returned_.empty() && timeout > absl::ZeroDuration()) {
-      returned_changed_.WaitFor(&mutex_, timeout);
+    if (!returned_.empty()) return;
+    if (!on_queue) {
+      if (calls_in_flight_ > 0) changed_.WaitFor(&mutex_, timeout);
+      return;
     }
-    returned.swap(returned_);
+    waits_at_ = queue_.get();
   }
-  calls_in_flight_ -= returned.size();
-  for (const auto& [batch, status] : returned) EndOne(batch, status);
-  FeedCalls();
+  CollectQueue(timeout);
+  MutexLock lock(&mutex_);
+  waits_at_ = nullptr;
 }
 
 }  // namespace tidemark::job

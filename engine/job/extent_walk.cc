@@ -29,6 +29,16 @@ void Append(std::vector<Stretch>* stretches, Range range, Holds holds) {
 // as a whole may hold anything.
 Holds Join(Holds a, Holds b) { return a == b ? a : Holds::kData; }
 
+// What the beginning of `range` holds; an error if the disk tells of something else.
+absl::StatusOr<storage::Extent> FirstExtent(storage::Storage* disk, Range range) {
+  ASSIGN_OR_RETURN(const storage::Extent extent, disk->Map(range));
+  if (extent.range.offset_bytes != range.offset_bytes || extent.range.empty()) {
+    return Error(Reason::kIoError, absl::StrCat("asked what is at ", range.offset_bytes,
+                                                ", the disk told of ", extent.range.ToString()));
+  }
+  return extent;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<Stretch>> WalkExtents(storage::Storage* disk, Range range,
@@ -40,11 +50,8 @@ absl::StatusOr<std::vector<Stretch>> WalkExtents(storage::Storage* disk, Range r
   uint64_t partial_begin = at;
   Holds partial = Holds::kData;
   while (at < range.end_bytes()) {
-    ASSIGN_OR_RETURN(const storage::Extent extent, disk->Map(Range::FromTo(at, range.end_bytes())));
-    if (extent.range.offset_bytes != at || extent.range.empty()) {
-      return Error(Reason::kIoError, absl::StrCat("asked what is at ", at, ", the disk told of ",
-                                                  extent.range.ToString()));
-    }
+    ASSIGN_OR_RETURN(const storage::Extent extent,
+                     FirstExtent(disk, Range::FromTo(at, range.end_bytes())));
     const uint64_t end = std::min(extent.range.end_bytes(), range.end_bytes());
     const Holds holds = Judge(extent, only_top_layer);
     if (at == partial_begin) {
@@ -68,6 +75,20 @@ absl::StatusOr<std::vector<Stretch>> WalkExtents(storage::Storage* disk, Range r
     at = end;
   }
   return stretches;
+}
+
+absl::StatusOr<Stretch> FirstStretch(storage::Storage* disk, Range range, uint64_t cluster_bytes,
+                                     bool only_top_layer) {
+  ASSIGN_OR_RETURN(const storage::Extent extent, FirstExtent(disk, range));
+  const uint64_t end = std::min(extent.range.end_bytes(), range.end_bytes());
+  const uint64_t whole_end = end == range.end_bytes() ? end : end & ~(cluster_bytes - 1);
+  if (whole_end > range.offset_bytes) {
+    return Stretch{Range::FromTo(range.offset_bytes, whole_end), Judge(extent, only_top_layer)};
+  }
+  const Range cluster{range.offset_bytes, std::min(cluster_bytes, range.length_bytes)};
+  ASSIGN_OR_RETURN(const std::vector<Stretch> stretches,
+                   WalkExtents(disk, cluster, cluster_bytes, only_top_layer));
+  return stretches.front();
 }
 
 }  // namespace tidemark::job

@@ -29,6 +29,11 @@ struct Stretch {
 absl::StatusOr<std::vector<Stretch>> WalkExtents(storage::Storage* disk, Range range,
                                                  uint64_t cluster_bytes, bool only_top_layer);
 
+// What the beginning of such a range holds, by as few questions as that takes: at least a cluster
+// (or what is left of the disk). It need not be the longest stretch that holds the same.
+absl::StatusOr<Stretch> FirstStretch(storage::Storage* disk, Range range, uint64_t cluster_bytes,
+                                     bool only_top_layer);
+
 }  // namespace tidemark::job
 
 #endif  // ENGINE_JOB_EXTENT_WALK_H_

@@ -1,11 +1,12 @@
 // A long copy told as short steps. The scheduler (scheduler.h) owns pause, cancel, speed, progress
 // and error policy; a job only moves chunks.
 //
-// Thread rule: Step and Drain are called from one worker at a time, never two at once, and may
-// block. Prepare, Commit, Abort and Clean are called from the graph-command worker, after the last
-// step and Drain (HoldGuests and LastStep too): they may block, and hop to the engine thread for
-// what they link. Exactly one of Commit and Abort runs, then Clean, then the job is destroyed. The
-// other methods say their own.
+// Thread rule: Step and Drain are called from one worker at a time, never two at once. They share
+// it with all other jobs: what waits for a disk is left to others, who call the waker. Prepare,
+// Commit, Abort and Clean are called from the graph-command worker, after the last step and Drain
+// (HoldGuests and LastStep too): they may block, and hop to the engine thread for what they link.
+// Exactly one of Commit and Abort runs, then Clean, then the job is destroyed. The other methods
+// say their own.
 #ifndef ENGINE_JOB_JOB_H_
 #define ENGINE_JOB_JOB_H_
 
@@ -42,6 +43,8 @@ struct StepResult {
   };
   Next next = Next::kAgain;
   absl::Duration delay = absl::InfiniteDuration();
+  // Something that it has begun has not ended yet.
+  bool in_flight = false;
   // Bytes begun since the last step told: what the speed limit counts.
   uint64_t moved_bytes = 0;
   // Set if source or target failed. What failed is to be done again by the next step.
@@ -80,8 +83,9 @@ class Job {
   // decides. A failure ends the job whatever its policy says.
   virtual absl::StatusOr<StepResult> Step(uint64_t budget_bytes) = 0;
 
-  // Waits until nothing that Step began is in flight: before the job is paused or ended.
-  virtual void Drain() {}
+  // Before the job is paused or ended: begins nothing, and goes on with what Step began. True once
+  // nothing of it is in flight; otherwise called again when the job has called its waker, or soon.
+  virtual bool Drain() { return true; }
 
   // The user lets a paused job go on. What failed before is tried again by the next Step, and told
   // only if it fails again. Engine thread; must not block.
@@ -96,7 +100,7 @@ class Job {
   virtual absl::Status lost() const { return absl::OkStatus(); }
 
   // A failure of source or target that no step has told yet; told by this call instead. A paused
-  // job that calls its waker is asked this, and one that is resumed. Any thread; must not block.
+  // job that calls its waker is asked this. Any thread; must not block.
   virtual absl::optional<IoError> TakeError() { return absl::nullopt; }
 
   // A ready job is to end: its steps return kDone as soon as source and target are equal. Engine

@@ -43,7 +43,7 @@ JobSnapshot JobRecord::Snapshot() const {
   snapshot.progress = job != nullptr ? job->progress() : final_progress;
   snapshot.speed = limiter.bytes_per_second();
   snapshot.io_status = io_status;
-  snapshot.busy = activity == Activity::kStepping;
+  snapshot.busy = activity == Activity::kStepping || in_flight;
   snapshot.paused = user_paused || is_paused();
   snapshot.ready = status == JobStatus::kReady || status == JobStatus::kStandby;
   snapshot.auto_finalize = options.auto_finalize;

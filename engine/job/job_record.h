@@ -64,9 +64,13 @@ struct JobRecord : std::enable_shared_from_this<JobRecord> {
   absl::optional<absl::Time> concluded_time;
 
   bool started = false;
+  // Of what the last step told.
+  bool in_flight = false;
   Activity activity = Activity::kNone;
-  // Nothing is in flight: no step and no cancel since the last drain began.
+  // Nothing is in flight: no step and no cancel since the last drain that found nothing.
   bool drained = true;
+  // When it is asked again whether it has drained.
+  absl::Duration drain_at = -absl::InfiniteDuration();
 
   // What the user, an error, or the group wants.
   bool user_paused = false;

@@ -64,7 +64,7 @@ void JobRunner::Advance(JobRecord* record) {
   }
   TellErrorWhilePaused(record);
   const bool must_rest = WantsToStop(*record) || record->user_paused;
-  if (must_rest && !record->drained) return Drain(record);
+  if (must_rest && !record->drained) return DrainOrWait(record);
   if (WantsToStop(*record)) {
     record->stopped = true;
     on_stopped_(record);
@@ -88,6 +88,7 @@ void JobRunner::Wake(JobRecord* record) {
   }
   record->woken = true;
   record->wait_until = -absl::InfiniteDuration();
+  record->drain_at = -absl::InfiniteDuration();
   Advance(record);
 }
 
@@ -100,13 +101,19 @@ void JobRunner::TellErrorWhilePaused(JobRecord* record) {
   if (io_error.has_value()) JudgeError(record, *io_error);
 }
 
-void JobRunner::Drain(JobRecord* record) {
+void JobRunner::DrainOrWait(JobRecord* record) {
+  if (clock_->Elapsed() < record->drain_at) return ArmTimer(record, record->drain_at);
   record->activity = JobRecord::Activity::kDraining;
   record->drained = true;
+  record->woken = false;
   workers_->Post([this, shared = record->shared_from_this(), job = record->job.get()] {
-    job->Drain();
-    engine_->Post([this, shared] {
+    const bool drained = job->Drain();
+    engine_->Post([this, shared, drained] {
       shared->activity = JobRecord::Activity::kNone;
+      shared->drained &= drained;
+      shared->in_flight &= !drained;
+      shared->drain_at = clock_->Elapsed();
+      if (!drained && !shared->woken) shared->drain_at += kDrainInterval;
       Advance(shared.get());
     });
   });
@@ -176,6 +183,7 @@ void JobRunner::EndTurn(JobRecord* record, const TurnResult& result) {
   // What was moved before there was a limit is not held against it.
   if (result.limited) record->limiter.Account(result.began_at, result.moved_bytes);
   record->wait_until = -absl::InfiniteDuration();
+  record->in_flight = result.last.in_flight;
   if (result.ready && record->status == JobStatus::kRunning) {
     record->Move(JobStatus::kReady);
     if (listener_ != nullptr) listener_->OnReady(record->Snapshot());

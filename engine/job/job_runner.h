@@ -42,7 +42,7 @@ class JobRunner {
                             bool limited);
   bool WantsToStop(const JobRecord& record) const;
   void TellErrorWhilePaused(JobRecord* record);
-  void Drain(JobRecord* record);
+  void DrainOrWait(JobRecord* record);
   void StepOrWait(JobRecord* record);
   void ArmTimer(JobRecord* record, absl::Duration at);
   void BeginTurn(JobRecord* record, uint64_t budget_bytes);

@@ -43,8 +43,6 @@ inline constexpr size_t kChunkBytesShared = 256 * 1024;
 inline constexpr size_t kInFlightBytesShared = 4 * kChunkBytesShared;
 // How long after the last capture the background copy takes the whole disk again.
 inline constexpr absl::Duration kGuestQuiet = absl::Milliseconds(200);
-// How long a lane waits for blocking calls when it has requests on its queue, too.
-inline constexpr absl::Duration kMixedWait = absl::Milliseconds(1);
 // Requests that one copy keeps in flight, whatever their size.
 inline constexpr int kQueueDepth = 256;
 // Old data of guest writes that waits to be written to the target, each copy. A stretch of zeroes
@@ -76,11 +74,20 @@ inline constexpr uint64_t kWalkBytesMax = 16 * 1024 * 1024;
 inline constexpr absl::Duration kGuestLookAround = absl::Milliseconds(20);
 // The longest wait for the end of a request, before the waiter looks around.
 inline constexpr absl::Duration kReapTimeout = absl::Milliseconds(100);
-// What one batch is gathered from at most: stretches, and bytes (zeroes included).
+// What one batch is gathered from at most, and how many batches by one call: a disk of small holes
+// must not be one endless call.
 inline constexpr int kStretchesPerBatchMax = 64;
-inline constexpr uint64_t kGatherBytesMax = 64 * 1024 * 1024;
-// What one step begins at most, zeroes included: a disk of holes must not be one endless step.
-inline constexpr uint64_t kMoveBytesMax = 16 * kGatherBytesMax;
+inline constexpr int kBatchesPerGatherMax = 64;
+// What is claimed of a hole at one time: where nothing is to be done about it; where zeroes are
+// written to the target, and that is cheap; where they may have to be written as data.
+inline constexpr uint64_t kHoleBytesMax = uint64_t{64} * 1024 * 1024 * 1024;
+inline constexpr uint64_t kZeroBytesMax = uint64_t{1024} * 1024 * 1024;
+inline constexpr uint64_t kZeroBytesSlowMax = uint64_t{64} * 1024 * 1024;
+// How often a copy looks for what has ended, where the machine has no means to tell it.
+inline constexpr absl::Duration kUntoldInterval = absl::Milliseconds(2);
+// How often a job that is to be paused or ended is asked whether it has drained, if it does not say
+// so by itself.
+inline constexpr absl::Duration kDrainInterval = absl::Milliseconds(20);
 
 }  // namespace tidemark::job
 

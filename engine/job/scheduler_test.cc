@@ -372,6 +372,37 @@ TEST_F(SchedulerTest, AJobThatIsCancelledWhileItIsDrainedIsDrainedAgain) {
               ElementsAre("drain", "cancel", "drain", "abort", "clean", "destroyed"));
 }
 
+TEST_F(SchedulerTest, AJobThatHasNotDrainedIsAskedAgainSoonOrWhenItWakes) {
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Settle();
+  scripts["j"].calls.clear();
+  scripts["j"].drains = 2;
+  ASSERT_TRUE(scheduler.Pause(VerbFamily::kJob, "j").ok());
+  Settle();
+  EXPECT_THAT(scripts["j"].calls, ElementsAre("drain"));
+  EXPECT_EQ(StatusOf("j"), JobStatus::kRunning);
+  Pass(kDrainInterval);
+  EXPECT_THAT(scripts["j"].calls, ElementsAre("drain", "drain"));
+  scripts["j"].waker();
+  Settle();
+  EXPECT_THAT(scripts["j"].calls, ElementsAre("drain", "drain", "drain"));
+  EXPECT_EQ(StatusOf("j"), JobStatus::kPaused);
+}
+
+TEST_F(SchedulerTest, AJobThatHangsIsNotEndedBeforeItHasDrained) {
+  ASSERT_TRUE(Launch({.id = "j"}).ok());
+  Settle();
+  scripts["j"].calls.clear();
+  scripts["j"].drains = 1000;
+  ASSERT_TRUE(scheduler.Cancel(VerbFamily::kJob, "j", true).ok());
+  Pass(absl::Seconds(1));
+  EXPECT_EQ(StatusOf("j"), JobStatus::kRunning);
+  EXPECT_LE(scripts["j"].calls.size(), 2 + absl::Seconds(1) / kDrainInterval);
+  scripts["j"].drains = 0;
+  Pass(kDrainInterval);
+  EXPECT_THAT(diary.Take(), HasSubstr("j aborting, j CANCELLED, j concluded, j null"));
+}
+
 TEST_F(SchedulerTest, JobCancelIsAlwaysByForce) {
   ASSERT_TRUE(Launch({.id = "j"}).ok());
   ASSERT_TRUE(scheduler.Pause(VerbFamily::kJob, "j").ok());

@@ -113,7 +113,8 @@ TEST(SchedulerThreads, EveryJobEndsOnceWhateverButtonsArePressed) {
     std::atomic<int> ends = 0;
     WorkerPool io("io", 2);
     WorkerPool guest("guest", 1);
-    const CopyWorkers copy_workers{&guest, &io};
+    const CopyWorkers copy_workers{
+        .guest = &guest, .io = &io, .watch = std::make_shared<storage::CompletionWatch>()};
     SerialExecutor engine("engine");
     WorkerPool workers("worker", 3);
     SerialExecutor graph_commands("graph");

@@ -38,6 +38,7 @@ struct Script {
   std::function<void()> waker;
   std::function<void()> during_step;
   bool can_change = false;
+  int drains = 0;  // So often Drain says that something is in flight.
   // What HoldGuests does, if it is to hold anybody; "hold" and "let go" are noted in `calls`.
   bool holds_guests = false;
   absl::Status hold;
@@ -70,7 +71,10 @@ class ScriptedJob final : public Job {
     if (result.ok()) script_->progress.current_bytes += result->moved_bytes;
     return result;
   }
-  void Drain() override { script_->calls.push_back("drain"); }
+  bool Drain() override {
+    script_->calls.push_back("drain");
+    return script_->drains-- <= 0;
+  }
   void OnResume() override { script_->calls.push_back("resume"); }
   void OnCancel() override { script_->calls.push_back("cancel"); }
   absl::Status lost() const override { return script_->lost; }

@@ -17,7 +17,8 @@ WriteOut::WriteOut(std::shared_ptr<storage::Storage> target, const CopyOptions& 
       callbacks_(std::move(callbacks)),
       clusters_(options.cluster_bytes,
                 std::max<int>(1, kCaptureBytesUnbudgeted / options.cluster_bytes)),
-      lane_(workers.io, options.workers_max, options.compress),
+      // Its own thread places, and waits.
+      lane_({.target = workers.io}, options.workers_max, options.compress),
       written_at_(clock->Elapsed()) {}
 
 // ---- The guests' side

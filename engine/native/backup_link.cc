@@ -139,8 +139,10 @@ absl::StatusOr<std::unique_ptr<job::BackupJob>> BackupLink::MakeJob(
   // In any role: the target may be a raw node over an overlay of the source.
   parts.target_shows_source = target_->Reaches(source_);
   if (parts.target_shows_source) ShareTargetReads(&parts);
-  parts.workers = {.guest = &engine_.threads.guest(),
-                   .io = &engine_.threads.io(),
+  parts.workers = {.guest = guest_share_.get(),
+                   .io = target_share_.get(),
+                   .source_io = source_share_.get(),
+                   .watch = engine_.threads.watch(),
                    .memory = &engine_.budgets.copy_memory};
   parts.clock = &engine_.clock;
   job::BackupHooks hooks;

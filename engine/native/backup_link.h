@@ -26,7 +26,11 @@ namespace tidemark::native {
 class BackupLink {
  public:
   BackupLink(Engine* engine, BackupRequest request)
-      : engine_(*engine), request_(std::move(request)) {}
+      : engine_(*engine),
+        request_(std::move(request)),
+        source_share_(engine->threads.MakeDiskShare()),
+        target_share_(engine->threads.MakeDiskShare()),
+        guest_share_(engine->threads.MakeGuestShare()) {}
 
   const BackupRequest& request() const { return request_; }
   BackupRequest& mutable_request() { return request_; }
@@ -71,6 +75,10 @@ class BackupLink {
 
   Engine& engine_;
   BackupRequest request_;
+  // Threads for the copy's calls.
+  const std::unique_ptr<Executor> source_share_;
+  const std::unique_ptr<Executor> target_share_;
+  const std::unique_ptr<Executor> guest_share_;
   // Opened by drive-backup.
   graph::Node* opened_target_ = nullptr;
   bool target_is_empty_ = false;

@@ -120,7 +120,8 @@ absl::Status BlockdevCreate(Engine& engine, const block::v1::BlockdevCreateReque
   auto job = std::make_unique<job::CreateJob>(
       [&engine, options = request.options()](const std::atomic<bool>& cancelled) {
         return CreateImage(engine, options, cancelled);
-      });
+      },
+      /*clean=*/nullptr, engine.threads.MakeDiskShare());
   return engine.threads.OnEngine([&]() -> absl::Status {
     RETURN_IF_ERROR(engine.scheduler.Create(
         {.id = request.job_id(), .type = job::JobType::kCreate, .auto_dismiss = false},

@@ -4,28 +4,40 @@
 //   commands  run the commands that change the graph, and the ends of jobs, each on a thread of its
 //             own, in the order that command_queue.h says. May block; hop to the engine thread for
 //             all that they read or link there.
-//   workers   run job steps. May block.
-//   guest     writes out what guests overwrite during a backup: a pool of its own, so that no guest
-//             queues behind a job's step. May block.
-//   io        makes blocking calls for copies that cannot use batch I/O. Waits for no other task.
+//   workers   run job steps. Never wait for a disk.
+//   guest     writes out what guests overwrite during backups: threads of their own, so that no
+//             guest queues behind a job. May block, each for its own copy.
+//   disk      makes the calls of jobs that may wait for a disk. As many threads as there are such
+//             calls, up to a limit, with a share for each side of each job: so a disk that hangs
+//             holds up its own jobs only.
+//   watch     tells copies that their requests have ended.
 #ifndef ENGINE_NATIVE_THREADS_H_
 #define ENGINE_NATIVE_THREADS_H_
 
+#include <memory>
 #include <type_traits>
 #include <utility>
 
+#include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "engine/base/cooperation.h"
 #include "engine/base/elastic_pool.h"
 #include "engine/base/executor.h"
 #include "engine/base/mutex.h"
+#include "engine/base/task_shares.h"
 #include "engine/native/limits.h"
+#include "engine/storage/completion_watch.h"
 
 namespace tidemark::native {
 
-inline constexpr int kWorkerCount = 8;
-// Enough that targets which hang hold up only their own copies.
-inline constexpr int kGuestWorkerCount = 16;
-inline constexpr int kIoWorkerCount = 16;
+inline constexpr int kWorkerCount = 4;
+// Enough that disks which hang hold up only their own copies.
+inline constexpr int kGuestThreadCountMax = 256;
+inline constexpr int kDiskThreadCountMax = 256;
+// The threads that one side of a job has at most, while there are enough.
+inline constexpr int kDiskShareMax = 4;
+// How long a thread of these that has nothing to do stays.
+inline constexpr absl::Duration kDiskThreadIdle = absl::Seconds(10);
 
 // Safe from any thread. The destructor runs what was posted and joins, commands before engine.
 class Threads {
@@ -33,8 +45,14 @@ class Threads {
   Executor& engine() { return engine_; }
   ElasticPool& commands() { return commands_; }
   Executor& workers() { return workers_; }
-  Executor& guest() { return guest_; }
-  Executor& io() { return io_; }
+
+  // For the calls of one side of one job; for what one copy writes out for guests. Tasks may be
+  // posted as long as this lives.
+  std::unique_ptr<Executor> MakeDiskShare() { return disk_shares_.MakeOwner(); }
+  std::unique_ptr<Executor> MakeGuestShare() { return guest_shares_.MakeOwner(); }
+
+  // Null where a simulation plays the threads: steps wait then.
+  const std::shared_ptr<storage::CompletionWatch>& watch() const { return watch_; }
 
   // Engine thread, at a shutdown that waits no longer for what hangs: from now on OnEngine does
   // nothing, and never returns. So threads that hang at a disk keep off the graph should it answer.
@@ -103,8 +121,14 @@ class Threads {
 
   // Destroyed in reverse: the engine thread last, since the others hop to it.
   SerialExecutor engine_{"td-engine"};
-  WorkerPool io_{"td-io", kIoWorkerCount};
-  WorkerPool guest_{"td-guest", kGuestWorkerCount};
+  const std::shared_ptr<storage::CompletionWatch> watch_ =
+      Cooperation::current() != nullptr ? nullptr : std::make_shared<storage::CompletionWatch>();
+  TaskShares disk_shares_{kDiskThreadCountMax, kDiskShareMax,
+                          [this](Task task) { disk_threads_.Post(std::move(task)); }};
+  ElasticPool disk_threads_{"td-disk", kDiskThreadIdle};
+  TaskShares guest_shares_{kGuestThreadCountMax, 1,
+                           [this](Task task) { guest_threads_.Post(std::move(task)); }};
+  ElasticPool guest_threads_{"td-guest", kDiskThreadIdle};
   WorkerPool workers_{"td-worker", kWorkerCount};
   ElasticPool commands_{"td-command", kCommandThreadIdleMax};
 };
