@@ -220,7 +220,9 @@ What it may touch
   --memory_max BYTES    What the data of NBD requests and the buffers of backups may take, all of
                         them together (K, M and G stand for powers of 1024; at least 128M). Who
                         needs more waits its turn; a client that takes no data while others wait
-                        is dropped. Default: 512M. Native engine only.
+                        is dropped. Three quarters of it; bitmaps that are there grow as
+                        guests write, but none is added once all take the last quarter.
+                        Default: 512M. Native engine only.
   --state_dir FOLDER    Where the service keeps events, the results of jobs and the virtual
                         machines that clients registered, so that all of it goes on after a
                         restart. Made if it is missing. Default: nothing is kept; events are then

@@ -161,6 +161,15 @@ std::vector<BitmapInfo> BitmapStore::List() const {
   return infos;
 }
 
+uint64_t BitmapStore::memory_bytes() const {
+  uint64_t bytes = 0;
+  for (const auto& bitmap : bitmaps_) {
+    bytes += bitmap->bits_->MemoryBytes();
+    if (bitmap->successor_ != nullptr) bytes += bitmap->successor_->bits_->MemoryBytes();
+  }
+  return bytes;
+}
+
 std::vector<StoredBitmap> BitmapStore::Stored() const {
   std::vector<StoredBitmap> stored;
   for (auto it = bitmaps_.rbegin(); it != bitmaps_.rend(); ++it) {

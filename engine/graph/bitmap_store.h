@@ -71,6 +71,8 @@ class BitmapStore {
   absl::Status Check(const Bitmap& bitmap, BitmapUse use) const;
   // Newest first, anonymous ones included.
   std::vector<BitmapInfo> List() const;
+  // What the bits of all take.
+  uint64_t memory_bytes() const;
   // BITMAP_INCONSISTENT if one of them forbids changing the disk's size, LIMIT_REACHED if one of
   // them cannot follow to `size_bytes`.
   absl::Status CheckResize(uint64_t size_bytes) const;

@@ -23,9 +23,25 @@ void Gate::LastOneLeft() {
 
 void Gate::Close() {
   MutexLock lock(&mutex_);
-  if (closers_++ == 0) state_.fetch_or(kClosed, std::memory_order_acq_rel);
+  BeginToCloseLocked();
   while (!emptied_ && !IsEmptyNow()) changed_.Wait(&mutex_);
   emptied_ = true;
+}
+
+bool Gate::CloseWithin(absl::Duration patience) {
+  MutexLock lock(&mutex_);
+  BeginToCloseLocked();
+  while (!emptied_ && !IsEmptyNow()) {
+    if (changed_.WaitFor(&mutex_, patience) || IsEmptyNow()) continue;
+    OpenLocked();
+    return false;
+  }
+  emptied_ = true;
+  return true;
+}
+
+void Gate::BeginToCloseLocked() {
+  if (closers_++ == 0) state_.fetch_or(kClosed, std::memory_order_acq_rel);
 }
 
 bool Gate::closed() {
@@ -35,6 +51,10 @@ bool Gate::closed() {
 
 void Gate::Open() {
   MutexLock lock(&mutex_);
+  OpenLocked();
+}
+
+void Gate::OpenLocked() {
   CHECK(closers_ > 0);
   if (--closers_ > 0) return;
   emptied_ = false;

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "absl/time/time.h"
 #include "engine/base/mutex.h"
 
 namespace tidemark::graph {
@@ -42,6 +43,9 @@ class Gate {
   // Returns when nobody is inside and nobody can enter. Closings are counted: as many Opens open
   // it.
   void Close();
+  // The same, but gives up when nothing has happened for `patience`: false, and then it is as if it
+  // had not been closed.
+  bool CloseWithin(absl::Duration patience);
   void Open();
 
   // Somebody closes or has closed.
@@ -57,6 +61,8 @@ class Gate {
 
   void EnterClosed();
   void LastOneLeft();
+  void BeginToCloseLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OpenLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // How many are inside, and kClosed. The flag changes only with `mutex_` held.
   std::atomic<uint64_t> state_{0};

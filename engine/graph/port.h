@@ -29,6 +29,9 @@ class Port final : public storage::Storage, public std::enable_shared_from_this<
 
   // Waits until nothing is in flight; from then on requests wait until Open. Counted.
   void Close() { gate_.Close(); }
+  // The same, but gives up when nothing has happened for `patience`: false, and then it is as if it
+  // had not been closed.
+  bool CloseWithin(absl::Duration patience) { return gate_.CloseWithin(patience); }
   void Open() { gate_.Open(); }
   bool closed() { return gate_.closed(); }
 

@@ -8,6 +8,7 @@
 
 #include "engine/graph/fake_driver.h"
 #include "engine/graph/quiesce.h"
+#include "engine/storage/slow_storage.h"
 
 namespace tidemark::graph {
 namespace {
@@ -113,6 +114,25 @@ TEST(Port, ClosingsAreCounted) {
   port->Open();
   EXPECT_FALSE(port->closed());
   EXPECT_TRUE(port->Flush().ok());
+}
+
+TEST(Port, WhoeverGivesUpClosingHoldsNobody) {
+  auto disk = Disk();
+  auto slow = std::make_shared<storage::SlowStorage>(disk);
+  auto stuck = Port::Create(slow);
+  auto healthy = Port::Create(disk);
+  slow->Hold();
+  std::thread guest([&] { EXPECT_TRUE(stuck->Flush().ok()); });
+  slow->AwaitHeld(1);
+  Quiesce quiesce;
+  EXPECT_FALSE(quiesce.AddWithin({healthy, stuck}, absl::Milliseconds(1)));
+  EXPECT_FALSE(healthy->draining());
+  EXPECT_FALSE(stuck->draining());
+  EXPECT_TRUE(healthy->Flush().ok());
+  slow->Release();
+  guest.join();
+  EXPECT_TRUE(quiesce.AddWithin({healthy, stuck}, absl::Milliseconds(1)));
+  EXPECT_TRUE(healthy->closed() && stuck->closed());
 }
 
 TEST(Port, SizeAndLimitsNeverWait) {

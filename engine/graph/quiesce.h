@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "engine/graph/port.h"
 
 namespace tidemark::graph {
@@ -28,6 +29,17 @@ class Quiesce {
     for (const auto& port : ports_) port->Close();
   }
   ~Quiesce() { Open(); }
+  // Closes these too; false, and then not one of them, if nothing happens for `patience` at one
+  // that is not empty yet.
+  bool AddWithin(std::vector<std::shared_ptr<Port>> ports, absl::Duration patience) {
+    Quiesce added;
+    for (auto& port : ports) {
+      if (!port->CloseWithin(patience)) return false;
+      added.ports_.push_back(std::move(port));
+    }
+    for (auto& port : std::exchange(added.ports_, {})) ports_.push_back(std::move(port));
+    return true;
+  }
   Quiesce(Quiesce&& other) noexcept : ports_(std::exchange(other.ports_, {})) {}
   Quiesce& operator=(Quiesce&& other) noexcept {
     if (this != &other) {

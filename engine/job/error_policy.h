@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/types/optional.h"
 #include "engine/base/error.h"
+#include "engine/storage/errno_status.h"
 
 namespace tidemark::job {
 
@@ -31,6 +32,8 @@ inline bool IsNoSpace(const absl::Status& status) {
 }
 
 inline ErrorAction ActionFor(ErrorPolicy policy, const absl::Status& status) {
+  // Trying again cannot help, nor can anybody who is asked.
+  if (storage::IsLoss(status)) return ErrorAction::kReport;
   switch (policy) {
     case ErrorPolicy::kReport:
       return ErrorAction::kReport;

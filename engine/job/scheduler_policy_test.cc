@@ -181,6 +181,19 @@ TEST_F(SchedulerTest, IgnoredErrorsAreTriedAgainAtABoundedRate) {
   EXPECT_EQ(diary.Take(), "j aborting, j CANCELLED, j concluded, j null");
 }
 
+TEST_F(SchedulerTest, WhatCannotBeMadeGoodEndsTheJobWhateverItsPolicy) {
+  for (const ErrorPolicy policy : {ErrorPolicy::kIgnore, ErrorPolicy::kStop, ErrorPolicy::kEnospc}) {
+    JobOptions options{.id = "j"};
+    options.on_target_error = policy;
+    StepResult step = Failing(false);
+    step.io_error->status = storage::LossStatus(ENOSPC, "cannot flush \"/t\"");
+    scripts["j"].steps = {step};
+    ASSERT_TRUE(Launch(options).ok());
+    Settle();
+    EXPECT_THAT(diary.Take(), HasSubstr("j running, j ERROR write report, j aborting"));
+  }
+}
+
 TEST_F(SchedulerTest, OneIgnoredErrorIsFollowedBySuccess) {
   JobOptions options{.id = "j"};
   options.on_source_error = ErrorPolicy::kIgnore;

@@ -88,6 +88,19 @@ absl::StatusOr<graph::Change> Merge(Engine& engine, graph::Node& node,
   return node.bitmaps().Merge(request.target(), sources);
 }
 
+// Engine thread.
+absl::Status CheckMemory(const Engine& engine, const std::string& node, const std::string& name) {
+  uint64_t bytes = 0;
+  for (const graph::Node* other : engine.graph.AllNodes()) bytes += other->bitmaps().memory_bytes();
+  if (bytes < engine.budgets.bitmap_bytes_max) return absl::OkStatus();
+  return Error(Reason::kLimitReached,
+               absl::StrCat("cannot add bitmap '", name, "' to node '", node,
+                            "': the bitmaps of all nodes take ", bytes,
+                            " bytes of memory, and none is added beyond ",
+                            engine.budgets.bitmap_bytes_max, " (a quarter of --memory_max)"),
+               {{"node", node}, {"bitmap", name}});
+}
+
 }  // namespace
 
 std::unique_ptr<transaction::Action> MakeAction(
@@ -98,13 +111,14 @@ std::unique_ptr<transaction::Action> MakeAction(
   add.persistent = request.persistent();
   add.disabled = request.disabled();
   return std::make_unique<BitmapAction>(
-      engine, request.node(), [add](graph::Node& node) -> absl::StatusOr<graph::Change> {
+      engine, request.node(), [engine, add](graph::Node& node) -> absl::StatusOr<graph::Change> {
         if (node.is_job_filter()) {
           return Error(Reason::kFeatureUnsupported,
                        absl::StrCat("cannot add bitmap '", add.name, "' to node '", node.name(),
                                     "': it is the filter of a job, and goes when that ends"),
                        {{"node", node.name()}, {"bitmap", add.name}});
         }
+        RETURN_IF_ERROR(CheckMemory(*engine, node.name(), add.name));
         return node.bitmaps().Add(add);
       });
 }

@@ -17,14 +17,19 @@ inline constexpr uint64_t kMemoryBytesMin = uint64_t{128} << 20;
 inline constexpr uint64_t kMemoryBytesDefault = uint64_t{512} << 20;
 
 struct Budgets {
-  // Half for the data of NBD requests, half for the buffers of copies.
+  // Three eighths for the data of NBD requests, as much for the buffers of copies, and the rest for
+  // bitmaps.
   explicit Budgets(uint64_t memory_bytes)
-      : nbd_memory(std::max(memory_bytes, kMemoryBytesMin) / 2),
-        copy_memory(std::max(memory_bytes, kMemoryBytesMin) / 2) {}
+      : nbd_memory(std::max(memory_bytes, kMemoryBytesMin) / 8 * 3),
+        copy_memory(std::max(memory_bytes, kMemoryBytesMin) / 8 * 3),
+        bitmap_bytes_max(std::max(memory_bytes, kMemoryBytesMin) / 4) {}
 
   Budget nbd_memory;
   Budget nbd_helpers{nbd::kServerHelpersMax};
   Budget copy_memory;
+  // Beyond it no bitmap is added. Not a Budget: those that are there grow as guests write, for no
+  // mark may be lost.
+  const uint64_t bitmap_bytes_max;
 };
 
 }  // namespace tidemark::native

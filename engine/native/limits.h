@@ -18,6 +18,10 @@ inline constexpr size_t kCommandsWaitingMax = 4096;
 // A thread for a command that had nothing to do for so long ends.
 inline constexpr absl::Duration kCommandThreadIdleMax = absl::Seconds(10);
 
+// So long does a transaction on several disks wait until nothing is in flight on one of them, while
+// it holds the guests of the others.
+inline constexpr absl::Duration kInstantPatience = absl::Seconds(5);
+
 // A query waits for disks no longer: it then tells what they have said last.
 inline constexpr absl::Duration kDiskLookMax = absl::Milliseconds(250);
 

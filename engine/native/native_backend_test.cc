@@ -346,5 +346,37 @@ TEST_F(NativeBackendTest, OneOfTwoNodesOfOneNameIsRefused) {
   }
 }
 
+TEST_F(NativeBackendTest, NoBitmapIsAddedOnceAllTakeTheirShareOfTheMemory) {
+  backend_ = std::make_unique<NativeBackend>(
+      NativeBackend::Options{.version = "test", .memory_bytes = kMemoryBytesMin}, &log_,
+      &SystemClock());
+  constexpr uint64_t kSizeBytes = uint64_t{8} << 30;
+  CallOk<BlockdevCreateRequest, BlockdevCreateResponse>(absl::StrCat(
+      "job_id: 'f' options { file { filename: '$F/sparse' size: ", kSizeBytes, " } }"));
+  WaitForJob("f", JOB_STATUS_CONCLUDED);
+  CallOk<BlockdevAddRequest, BlockdevAddResponse>(
+      "options { node_name: 'disk' raw { file { definition { file { filename: '$F/sparse' } } } } "
+      "}");
+  const auto add = [this](int number) {
+    return Call<BlockDirtyBitmapAddRequest, BlockDirtyBitmapAddResponse>(
+        absl::StrCat("node: 'disk' name: 'b", number, "' granularity: 512"));
+  };
+  StartServer();
+  Export("disk", true);
+  for (int i = 0; i < 17; ++i) ASSERT_TRUE(add(i).ok());
+  {
+    // Nowhere is any of them all clean or all dirty: 2 MiB each.
+    NbdClient guest(folder_ + "/nbd", "disk");
+    for (uint64_t at = 0; at < kSizeBytes; at += 16 << 20) guest.Fill('x', at, 512);
+  }
+  const absl::Status refused = add(17).status();
+  EXPECT_TRUE(HasReason(refused, Reason::kLimitReached)) << refused;
+  EXPECT_THAT(std::string(refused.message()),
+              testing::AllOf(testing::HasSubstr("'b17'"), testing::HasSubstr("33554432")));
+  CallOk<BlockDirtyBitmapRemoveRequest, BlockDirtyBitmapRemoveResponse>("node: 'disk' name: 'b3'");
+  CallOk<BlockDirtyBitmapRemoveRequest, BlockDirtyBitmapRemoveResponse>("node: 'disk' name: 'b4'");
+  EXPECT_TRUE(add(17).ok());
+}
+
 }  // namespace
 }  // namespace tidemark::native

@@ -32,8 +32,7 @@ class BitmapsAhead {
     for (OfNode& node : nodes) {
       const absl::Status status = node.driver->StoreBitmaps(std::move(node.bitmaps));
       if (!status.ok()) {
-        stored.KeepUsing();
-        return Annotate(status,
+        return Annotate(stored.KeepUsing(status),
                         absl::StrCat("node \"", name, "\" stays, since not all bitmaps of \"",
                                      node.name, "\" can be stored"));
       }
@@ -41,11 +40,14 @@ class BitmapsAhead {
     }
     return stored;
   }
-  // The nodes do not go after all. Worker.
-  void KeepUsing() {
-    // What cannot be marked as in use cannot be written to either.
-    for (graph::Driver* driver : drivers_) driver->KeepUsingBitmaps().IgnoreError();
-    drivers_.clear();
+  // The nodes do not go after all, because of `reason`, which is returned with what went wrong here
+  // added to it. Worker.
+  absl::Status KeepUsing(absl::Status reason) {
+    for (graph::Driver* driver : std::exchange(drivers_, {})) {
+      const absl::Status status = driver->KeepUsingBitmaps();
+      if (!status.ok()) reason = Annotate(reason, status.message());
+    }
+    return reason;
   }
 
  private:
@@ -73,10 +75,7 @@ absl::Status BlockdevDel(Engine& engine, const std::string& name) {
   ASSIGN_OR_RETURN(BitmapsAhead bitmaps, BitmapsAhead::Store(engine, name));
   absl::StatusOr<graph::RemovedNodes> removed =
       engine.threads.OnEngine([&] { return engine.graph.DeleteNode(name); });
-  if (!removed.ok()) {
-    bitmaps.KeepUsing();
-    return removed.status();
-  }
+  if (!removed.ok()) return bitmaps.KeepUsing(removed.status());
   return Annotate(CloseNodes(engine.threads, engine.graph, *std::move(removed)),
                   absl::StrCat("node \"", name, "\" is gone, but not all was saved"));
 }

@@ -129,16 +129,18 @@ absl::Status Qcow2Driver::Store(const std::vector<graph::StoredBitmap>& bitmaps,
 absl::Status Qcow2Driver::StoreBitmaps(std::vector<graph::StoredBitmap> bitmaps) {
   const absl::Status status = Store(bitmaps, qcow2::StoreMode::kAll);
   bitmaps_are_stored_ = status.ok();
+  if (status.ok()) return status;
   // A header that could not be written may be there all the same.
-  if (!status.ok()) KeepUsingBitmaps().IgnoreError();
-  return status;
+  const absl::Status kept = KeepUsingBitmaps();
+  return kept.ok() ? status : Annotate(status, kept.message());
 }
 
 absl::Status Qcow2Driver::KeepUsingBitmaps() {
   bitmaps_are_stored_ = false;
   if (read_only_ || qcow2::MarkBitmapsInUse(*image_).ok()) return absl::OkStatus();
   // What guests write from now on must not meet bitmaps that look consistent.
-  return qcow2::DisownBitmaps(*image_);
+  return Annotate(qcow2::DisownBitmaps(*image_),
+                  "the image's bitmaps are taken for consistent after a crash, and are not");
 }
 
 absl::Status Qcow2Driver::Close(std::vector<graph::StoredBitmap> bitmaps) {

@@ -20,7 +20,6 @@
 
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
-#include "engine/base/cooperation.h"
 #include "engine/base/elastic_pool.h"
 #include "engine/base/executor.h"
 #include "engine/base/mutex.h"
@@ -51,7 +50,6 @@ class Threads {
   std::unique_ptr<Executor> MakeDiskShare() { return disk_shares_.MakeOwner(); }
   std::unique_ptr<Executor> MakeGuestShare() { return guest_shares_.MakeOwner(); }
 
-  // Null where a simulation plays the threads: steps wait then.
   const std::shared_ptr<storage::CompletionWatch>& watch() const { return watch_; }
 
   // Engine thread, at a shutdown that waits no longer for what hangs: from now on OnEngine does
@@ -122,7 +120,7 @@ class Threads {
   // Destroyed in reverse: the engine thread last, since the others hop to it.
   SerialExecutor engine_{"td-engine"};
   const std::shared_ptr<storage::CompletionWatch> watch_ =
-      Cooperation::current() != nullptr ? nullptr : std::make_shared<storage::CompletionWatch>();
+      std::make_shared<storage::CompletionWatch>();
   TaskShares disk_shares_{kDiskThreadCountMax, kDiskShareMax,
                           [this](Task task) { disk_threads_.Post(std::move(task)); }};
   ElasticPool disk_threads_{"td-disk", kDiskThreadIdle};

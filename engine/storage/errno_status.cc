@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string>
 
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
 #include "engine/base/descriptor_reserve.h"
@@ -11,6 +12,9 @@
 
 namespace tidemark::storage {
 namespace {
+
+// Of the payload that marks a loss.
+constexpr char kLossUrl[] = "tidemark/lost-writes";
 
 Reason ReasonOf(int errno_value) {
   switch (errno_value) {
@@ -43,6 +47,14 @@ absl::Status ErrnoStatus(int errno_value, absl::string_view attempted) {
   return Error(ReasonOf(errno_value), absl::StrCat(attempted, ": ", text),
                {{"errno", name == nullptr ? absl::StrCat(errno_value) : name}});
 }
+
+absl::Status LossStatus(int errno_value, absl::string_view attempted) {
+  absl::Status status = ErrnoStatus(errno_value, attempted);
+  status.SetPayload(kLossUrl, absl::Cord());
+  return status;
+}
+
+bool IsLoss(const absl::Status& status) { return status.GetPayload(kLossUrl).has_value(); }
 
 int ErrnoOf(const absl::Status& status) {
   if (status.ok()) return 0;

@@ -15,6 +15,12 @@ namespace tidemark::storage {
 // FILE_ACCESS_DENIED; EOPNOTSUPP FEATURE_UNSUPPORTED; EMFILE LIMIT_REACHED; all others IO_ERROR.
 absl::Status ErrnoStatus(int errno_value, absl::string_view attempted);
 
+// The status of a flush that failed like this, for good: the kernel has forgotten what had been
+// written, so flushing again cannot make it durable. Kept by Annotate.
+absl::Status LossStatus(int errno_value, absl::string_view attempted);
+// Whether it is one.
+bool IsLoss(const absl::Status& status);
+
 // The errno that tells an NBD client, or another program, most nearly the same: 0 for OK, EIO where
 // nothing fits better.
 int ErrnoOf(const absl::Status& status);

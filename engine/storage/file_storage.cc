@@ -271,7 +271,7 @@ absl::Status FileStorage::Flush() {
   if (options_.no_flush || options_.read_only) return absl::OkStatus();
   if (flush_errno_ == 0 && fdatasync(data_file_.buffered_fd) != 0) flush_errno_ = errno;
   if (flush_errno_ == 0) return absl::OkStatus();
-  return ErrnoStatus(flush_errno_, absl::StrCat("cannot flush \"", path_, "\""));
+  return LossStatus(flush_errno_, absl::StrCat("cannot flush \"", path_, "\""));
 }
 
 absl::Status FileStorage::Resize(uint64_t size_bytes) {

@@ -89,7 +89,8 @@ class FileStorage final : public File {
   std::atomic<bool> can_punch_ = true;
   std::atomic<bool> can_zero_ = true;
   std::atomic<bool> can_allocate_ = true;
-  // The errno of the first failed Flush: the kernel forgets it, and dirty pages with it.
+  // The errno of the first failed Flush: the kernel forgets it, and dirty pages with it. All later
+  // ones fail like it (LossStatus).
   std::atomic<int> flush_errno_ = 0;
   // Counts changes that may alter the layout of holes, so that a remembered extent is known stale.
   std::atomic<uint64_t> change_count_ = 0;

@@ -40,12 +40,14 @@ class Action {
 class Instant {
  public:
   virtual ~Instant() = default;
-  virtual void Begin() = 0;
+  // On an error there is no instant, and End is not called.
+  virtual absl::Status Begin() = 0;
   virtual void End() = 0;
 };
 
 // Opens all, then at the instant prepares in order. If all succeed they are committed in order;
-// otherwise those prepared are undone in reverse order, and the first failure is returned.
+// otherwise those prepared are undone in reverse order, and the first failure is returned. Nothing
+// is prepared if there is no instant.
 absl::Status Run(const std::vector<std::unique_ptr<Action>>& actions, Instant& instant);
 
 }  // namespace tidemark::transaction

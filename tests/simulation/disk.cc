@@ -221,10 +221,12 @@ Disks::Verdict Disks::Await(Verb verb, const std::string& path) {
         verdict.torn = verb == Verb::kWrite;
         [[fallthrough]];
       case Fault::Kind::kError:
-        verdict.status = storage::ErrnoStatus(EIO, attempted);
+        verdict.status = verb == Verb::kFlush ? storage::LossStatus(EIO, attempted)
+                                              : storage::ErrnoStatus(EIO, attempted);
         break;
       case Fault::Kind::kNoSpace:
-        verdict.status = storage::ErrnoStatus(ENOSPC, attempted);
+        verdict.status = verb == Verb::kFlush ? storage::LossStatus(ENOSPC, attempted)
+                                              : storage::ErrnoStatus(ENOSPC, attempted);
         break;
       case Fault::Kind::kSlow:
         Cooperation::current()->Sleep(&chance_, absl::Milliseconds(500 + chance_.Below(30'000)));

@@ -44,7 +44,9 @@ class Guest {
 
   void DoSomething() {
     const absl::Duration begin = SystemClock().Elapsed();
+    const auto place = disk_.under_way.insert(FileChangeCount());
     Request();
+    disk_.under_way.erase(place);
     const absl::Duration took = SystemClock().Elapsed() - begin;
     // The guest's own disk may take what time it likes; a backup's target may not.
     Disks& disks = world_.machine().disks();
@@ -72,6 +74,12 @@ class Guest {
       default:
         return Change(DiskModel::Kind::kWrite, range);
     }
+  }
+
+  // Of the disk's file, while somebody wants to know.
+  size_t FileChangeCount() {
+    if (disk_.file_bitmaps.empty()) return 0;
+    return world_.machine().disks().Watch(disk_.path).size();
   }
 
   void Read(Range range) {

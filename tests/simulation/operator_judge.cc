@@ -136,9 +136,11 @@ void Operator::JudgeBitmaps(const std::string& after) {
 void Operator::JudgeFileBitmaps(const std::string& after) {
   const std::vector<Disks::Written>& changes = world_.machine().disks().Watch(disk_.path);
   for (const auto& [name, first] : disk_.file_bitmaps) {
-    // First what must be, then what is.
+    // First what must be, then what is. What belongs to a request that has not ended may not be
+    // marked yet: marks follow what they tell of.
     std::vector<Range> must;
-    for (size_t i = first; i < changes.size(); ++i) {
+    const size_t end = disk_.under_way.empty() ? changes.size() : *disk_.under_way.begin();
+    for (size_t i = first; i < end; ++i) {
       if (changes[i].well) must.push_back(changes[i].range);
     }
     std::shared_ptr<bitmap::DirtyBitmap> bits;

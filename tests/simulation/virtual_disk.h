@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -73,6 +74,8 @@ struct VirtualDisk {
   std::map<std::string, BitmapModel> bitmaps;
   // Of the file node: from which of the file's changes on the bitmap must mark them.
   std::map<std::string, size_t> file_bitmaps;
+  // Of each request of a guest that is under way: how many of those changes had begun before it.
+  std::multiset<size_t> under_way;
   // Nobody writes to it.
   bool quiet = false;
 };
