@@ -182,7 +182,8 @@ TEST_F(SchedulerTest, IgnoredErrorsAreTriedAgainAtABoundedRate) {
 }
 
 TEST_F(SchedulerTest, WhatCannotBeMadeGoodEndsTheJobWhateverItsPolicy) {
-  for (const ErrorPolicy policy : {ErrorPolicy::kIgnore, ErrorPolicy::kStop, ErrorPolicy::kEnospc}) {
+  for (const ErrorPolicy policy :
+       {ErrorPolicy::kIgnore, ErrorPolicy::kStop, ErrorPolicy::kEnospc}) {
     JobOptions options{.id = "j"};
     options.on_target_error = policy;
     StepResult step = Failing(false);
