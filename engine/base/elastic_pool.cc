@@ -25,7 +25,7 @@ void ElasticPool::Post(Task task) {
     MutexLock lock(&mutex_);
     waiting_.push_back(std::move(task));
     if (idle_count_ < waiting_.size()) StartThread();
-    changed_.SignalAll();
+    changed_.Signal();
   }
   JoinEnded();
 }

@@ -146,7 +146,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
                  {{"tls_creds", options.tls_credentials}});
   }
   ASSIGN_OR_RETURN(std::unique_ptr<Listener> listener, Listener::Bind(options.address));
-  return std::make_unique<ServerImpl>(std::move(listener), options);
+  try {
+    return std::make_unique<ServerImpl>(std::move(listener), options);
+  } catch (const std::system_error& error) {
+    return Error(Reason::kLimitReached,
+                 absl::StrCat("cannot start the NBD server: it gets no thread: ", error.what()));
+  }
 }
 
 }  // namespace tidemark::nbd

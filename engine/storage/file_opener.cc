@@ -35,6 +35,8 @@ class FileOpener {
     file->data_file_.buffered_fd = fd;
     RETURN_IF_ERROR(CheckDescriptorReserve(fd, absl::StrCat("cannot open \"", path, "\"")));
     RETURN_IF_ERROR(Measure(*file));
+    // It is a file or a disk: io_uring would give its requests back instead of waiting for it.
+    LetWait(fd);
     RETURN_IF_ERROR(Lock(*file));
     RETURN_IF_ERROR(OpenDirect(*file));
     if (options.direct && file->data_file_.direct_fd < 0) {
@@ -49,6 +51,12 @@ class FileOpener {
   }
 
  private:
+  // Takes back the O_NONBLOCK it was opened with.
+  static void LetWait(int fd) {
+    const int flags = fcntl(fd, F_GETFL);
+    if (flags >= 0) fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+  }
+
   static absl::Status Measure(FileStorage& file) {
     const int fd = file.data_file_.buffered_fd;
     struct stat info;
@@ -97,6 +105,7 @@ class FileOpener {
     const int fd = open(self.c_str(), access | O_DIRECT | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return errno == EMFILE ? ErrnoStatus(errno, attempted) : absl::OkStatus();
     file.data_file_.direct_fd = fd;
+    LetWait(fd);
     RETURN_IF_ERROR(CheckDescriptorReserve(fd, attempted));
     file.data_file_.direct_alignment_bytes = kDirectAlignmentBytes;
 #ifdef STATX_DIOALIGN
@@ -130,7 +139,7 @@ absl::StatusOr<std::shared_ptr<FileStorage>> AdoptFile(int fd, const std::string
 
 absl::StatusOr<std::shared_ptr<FileStorage>> OpenFile(const std::string& path,
                                                       const FileOptions& options) {
-  // O_NONBLOCK, so that a FIFO cannot hold us; it means nothing to files and disks.
+  // O_NONBLOCK, so that a FIFO cannot hold us.
   const int access = options.read_only ? O_RDONLY : O_RDWR;
   const int fd = open(path.c_str(), access | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return ErrnoStatus(errno, absl::StrCat("cannot open image \"", path, "\""));
