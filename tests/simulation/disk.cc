@@ -33,6 +33,8 @@ absl::string_view NameOf(Verb verb) {
   return kNames[static_cast<int>(verb)];
 }
 
+absl::Status PowerFailure() { return storage::ErrnoStatus(EIO, "the power has failed"); }
+
 }  // namespace
 
 std::string Fault::ToString() const {
@@ -111,7 +113,9 @@ class Disks::OpenFile final : public storage::File {
     if (flush_failed_.ok()) flush_failed_ = disks_.Await(Verb::kFlush, path_).status;
     // The kernel forgets the error, and the pages that it was about: so this file cannot.
     RETURN_IF_ERROR(flush_failed_);
-    return file_->bytes->Flush();
+    RETURN_IF_ERROR(file_->bytes->Flush());
+    // The power may have failed since this was let on.
+    return disks_.powered() ? absl::OkStatus() : PowerFailure();
   }
   absl::Status Resize(uint64_t size_bytes) override {
     RETURN_IF_ERROR(CheckWritable());
@@ -238,7 +242,7 @@ Disks::Verdict Disks::Await(Verb verb, const std::string& path) {
       }
     }
   }
-  if (!powered_) verdict = {storage::ErrnoStatus(EIO, "the power has failed"), false};
+  if (!powered_) verdict = {PowerFailure(), false};
   return verdict;
 }
 
