@@ -274,8 +274,9 @@ uint64_t Disks::written_bytes(const std::string& path) const {
 }
 
 void Disks::PowerOff() {
-  for (const auto& [path, file] : files_) survived_[path] = file->bytes->Crash(chance_.Next());
+  // First: others go on while this looks at the files, and what they flush then is lost.
   powered_ = false;
+  for (const auto& [path, file] : files_) survived_[path] = file->bytes->Crash(chance_.Next());
   LiftFaults();
 }
 
