@@ -81,7 +81,8 @@ BackgroundCopy::Moved BackgroundCopy::Move(uint64_t budget_bytes, bool share) {
   if (CanBegin()) Retry();
   const uint64_t room_bytes = RoomBytes(chunk_bytes, share);
   bool is_held = false;
-  if (CanBegin() && !is_calling_ && room_bytes > 0 && !claims_->IsEmpty()) {
+  const bool is_starved = is_starved_ && !in_flight_.empty();
+  if (CanBegin() && !is_calling_ && !is_starved && room_bytes > 0 && !claims_->IsEmpty()) {
     is_held = moved.begun_bytes >= budget_bytes;
     if (!is_held) BeginGather(chunk_bytes, room_bytes, budget_bytes - moved.begun_bytes);
   }
@@ -192,6 +193,7 @@ void BackgroundCopy::BeginGather(uint64_t chunk_bytes, uint64_t room_bytes, uint
 
 void BackgroundCopy::EndGather(Gathered* gathered) {
   is_calling_ = false;
+  is_starved_ = gathered->batches.empty() && gathered->scanned_bytes == 0;
   (gathered->is_limited ? begun_limited_bytes_ : begun_free_bytes_) += gathered->scanned_bytes;
   if (gathered->io_error.has_value() && !io_error_.has_value()) io_error_ = gathered->io_error;
   for (std::unique_ptr<Batch>& batch : gathered->batches) Begin(std::move(batch));
@@ -328,6 +330,7 @@ std::unique_ptr<Batch> BackgroundCopy::Forget(Batch* batch) {
   CHECK(at != in_flight_.end());
   std::unique_ptr<Batch> found = std::move(*at);
   in_flight_.erase(at);
+  is_starved_ = false;
   in_flight_bytes_ -= found->data_bytes;
   return found;
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/budget.h"
 #include "engine/base/clock.h"
 #include "engine/base/executor.h"
 #include "engine/base/task_shares.h"
@@ -109,7 +110,8 @@ class HangingJobsTest : public ::testing::Test {
     parts.workers = {.guest = &guest_,
                      .io = owners_.back().get(),
                      .source_io = owners_[owners_.size() - 2].get(),
-                     .watch = watch_};
+                     .watch = watch_,
+                     .memory = memory_};
     parts.clock = &SystemClock();
     absl::StatusOr<std::unique_ptr<BackupJob>> job =
         BackupJob::Make({.job_id = id}, std::move(parts), {});
@@ -127,6 +129,20 @@ class HangingJobsTest : public ::testing::Test {
     EXPECT_EQ(endings_.Await(id), absl::OkStatus());
   }
 
+  // How many turns are begun while nothing can be done but wait.
+  int CountTurns() {
+    int count = -1;
+    // A turn that is still on its way is over when the workers have been through others.
+    while (std::exchange(count, workers_.count.load()) != workers_.count.load() || count < 0) {
+      OnEngine([] {});
+    }
+    const int before = workers_.count;
+    for (int i = 0; i < 1000; ++i) OnEngine([] {});
+    return workers_.count - before;
+  }
+
+  // For the copies that are started; null: no limit.
+  Budget* memory_ = nullptr;
   Endings endings_;
   std::vector<std::shared_ptr<SlowStorage>> disks_;
   std::shared_ptr<storage::CompletionWatch> watch_ = std::make_shared<storage::CompletionWatch>();
@@ -177,14 +193,24 @@ TEST_F(HangingJobsTest, JobsThatHangTakeNoTurns) {
   }
   // All that can be done until something is let go: the reads end, the writes stand.
   for (const auto& target : targets) target->AwaitHeld(4);
-  int count = -1;
-  // A turn that is still on its way is over when the workers have been through others.
-  while (std::exchange(count, workers_.count.load()) != workers_.count.load() || count < 0) {
-    OnEngine([] {});
+  EXPECT_LE(CountTurns(), 8);
+}
+
+TEST_F(HangingJobsTest, NorDoThoseThatHaveNoMemoryToGoOn) {
+  Budget nothing(1);
+  memory_ = &nothing;
+  std::vector<std::shared_ptr<SlowStorage>> targets;
+  for (int i = 0; i < 8; ++i) {
+    targets.push_back(MakeDisk('t'));
+    targets.back()->Hold(storage::Verb::kWrite);
+    StartBackup(absl::StrCat("hangs", i), MakeDisk('s'), targets.back());
   }
-  const int before = workers_.count;
-  for (int i = 0; i < 1000; ++i) OnEngine([] {});
-  EXPECT_LE(workers_.count - before, 8);
+  for (const auto& target : targets) target->AwaitHeld(1);
+  EXPECT_LE(CountTurns(), 8);
+  for (const auto& target : targets) target->Release();
+  for (int i = 0; i < 8; ++i) {
+    EXPECT_EQ(endings_.Await(absl::StrCat("hangs", i)), absl::OkStatus());
+  }
 }
 
 TEST_F(HangingJobsTest, JobsThatAreCancelledWhileTheyHangHoldUpNobodyElse) {
