@@ -2,12 +2,24 @@
 
 #include <algorithm>
 
+#include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "engine/graph/limits.h"
 
 namespace tidemark::graph {
 
 using storage::Placement;
+
+absl::Status SharedReads::CheckAll() const {
+  MutexLock lock(&mutex_);
+  for (const auto& [user, check] : checks_) {
+    if (check != nullptr && !check()) {
+      return Error(Reason::kIoError,
+                   "the job that kept what this node shows of another has been given up");
+    }
+  }
+  return absl::OkStatus();
+}
 
 absl::Status SharedReadsStorage::Read(uint64_t offset_bytes, storage::Bytes buffer) {
   if (!reads_->in_use()) [[likely]] {
@@ -17,6 +29,7 @@ absl::Status SharedReadsStorage::Read(uint64_t offset_bytes, storage::Bytes buff
     const size_t length_bytes = std::min(buffer.size(), kSharedReadBytesMax);
     const RangeLock::Hold hold = reads_->Share({offset_bytes, length_bytes});
     RETURN_IF_ERROR(next().Read(offset_bytes, buffer.first(length_bytes)));
+    RETURN_IF_ERROR(reads_->CheckAll());
     offset_bytes += length_bytes;
     buffer.remove_prefix(length_bytes);
   } while (!buffer.empty());
@@ -29,7 +42,9 @@ absl::StatusOr<storage::Extent> SharedReadsStorage::Map(Range range) {
   }
   const Range part{range.offset_bytes, std::min<uint64_t>(range.length_bytes, kSharedMapBytesMax)};
   const RangeLock::Hold hold = reads_->Share(part);
-  return next().Map(part);
+  const absl::StatusOr<storage::Extent> extent = next().Map(part);
+  RETURN_IF_ERROR(reads_->CheckAll());
+  return extent;
 }
 
 absl::StatusOr<std::unique_ptr<Placement>> SharedReadsStorage::PlaceRead(Range range) {

@@ -66,6 +66,7 @@ class TwoPathCopy final : public BlockCopy, public std::enable_shared_from_this<
   }
 
   absl::Status lost() const override { return capture_.lost(); }
+  bool shows_instant() const override { return !truth_.is_open() || is_complete_; }
   absl::optional<IoError> TakeError() override;
   Progress progress() const override { return truth_.progress(); }
   const bitmap::DirtyBitmap& not_copied() const override { return truth_.to_copy(); }
@@ -106,6 +107,7 @@ class TwoPathCopy final : public BlockCopy, public std::enable_shared_from_this<
   // Own synchronisation: a step waits for guests, who tell it once.
   std::atomic<bool> step_waits_ = false;
   std::atomic<bool> resumed_ = false;
+  std::atomic<bool> is_complete_ = false;
 };
 
 void TwoPathCopy::OnWritten(const Batch& batch) {
@@ -186,7 +188,10 @@ absl::StatusOr<StepResult> TwoPathCopy::EndOrWait(StepResult result) {
   }
   result = ResultOf(std::move(flushed));
   result.moved_bytes = moved_bytes;
-  if (made_durable_) result.next = StepResult::Next::kDone;
+  if (made_durable_) {
+    is_complete_ = true;
+    result.next = StepResult::Next::kDone;
+  }
   return result;
 }
 

@@ -128,6 +128,10 @@ class BlockCopy : public graph::BeforeWrite {
   virtual void Finish() = 0;
 
   virtual absl::Status lost() const = 0;
+  // Where the target shows the source beneath what it holds: whether that is still the instant.
+  // False once the copy is stopped or lost before it was complete, and before any guest can make
+  // use of it. Any thread; must not block.
+  virtual bool shows_instant() const = 0;
   // As Job::TakeError.
   virtual absl::optional<IoError> TakeError() = 0;
   virtual Progress progress() const = 0;

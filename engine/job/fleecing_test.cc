@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/clock.h"
+#include "engine/base/error.h"
 #include "engine/base/executor.h"
 #include "engine/base/notification.h"
 #include "engine/format/qcow2/create.h"
@@ -37,6 +38,11 @@ constexpr uint64_t kSize = 128 * kCluster;
 
 storage::ConstBytes AsBytes(const std::string& text) {
   return storage::ConstBytes(reinterpret_cast<const std::byte*>(text.data()), text.size());
+}
+
+absl::Status Read(Storage* disk, uint64_t offset_bytes, uint64_t length_bytes) {
+  std::vector<std::byte> buffer(length_bytes);
+  return disk->Read(offset_bytes, storage::Bytes(buffer.data(), buffer.size()));
 }
 
 std::string ReadText(Storage* disk, Range range) {
@@ -91,9 +97,9 @@ class FleecingTest : public ::testing::Test {
     EXPECT_TRUE(image.ok()) << image.status();
     (*image)->SetBacking(source_);
     target_ = std::make_shared<graph::SharedReadsStorage>(*std::move(image), reads_);
-    reads_->Begin();
+    reads_->Begin(this);
   }
-  ~FleecingTest() override { reads_->End(); }
+  ~FleecingTest() override { reads_->End(this); }
 
   void MakeCopy(SyncAlso also, Clock* clock) {
     auto bits = std::make_unique<bitmap::DirtyBitmap>(kSize, kCluster);
@@ -106,6 +112,7 @@ class FleecingTest : public ::testing::Test {
     };
     copy_ = BlockCopy::Make(memory_, target_, std::move(bits), options,
                             {&guest_workers_, &io_workers_}, clock);
+    reads_->SetCheck(this, [copy = copy_.get()] { return copy->shows_instant(); });
     guest_disk_ = std::make_shared<graph::CopyBeforeWriteStorage>(memory_, copy_);
   }
 
@@ -125,6 +132,18 @@ class FleecingTest : public ::testing::Test {
   std::shared_ptr<BlockCopy> copy_;
   std::shared_ptr<Storage> guest_disk_;
 };
+
+TEST_F(FleecingTest, ReadersOfACopyThatWasGivenUpSeeNothingRatherThanWhatIsNew) {
+  MakeCopy(SyncAlso::kNothing, &SystemClock());
+  GuestWrites({0, kCluster});
+  EXPECT_EQ(ReadText(target_.get(), {0, 3 * kCluster}), before_.substr(0, 3 * kCluster));
+  copy_->Stop();
+  GuestWrites({kCluster, kCluster});
+  const absl::Status read = Read(target_.get(), 0, 3 * kCluster);
+  EXPECT_TRUE(HasReason(read, Reason::kIoError)) << read;
+  EXPECT_TRUE(HasReason(target_->Map({0, 3 * kCluster}).status(), Reason::kIoError));
+  copy_->Finish();
+}
 
 TEST_F(FleecingTest, AReadThatFoundNothingInTheTargetStillSeesTheOldData) {
   MakeCopy(SyncAlso::kNothing, &SystemClock());
@@ -162,7 +181,8 @@ TEST_F(FleecingTest, AReaderThatNeverFinishesLosesTheCopyNotTheGuest) {
   PassingClock clock;
   MakeCopy(SyncAlso::kNothing, &clock);
   source_->stop_next = true;
-  std::thread reader([this] { ReadText(target_.get(), {0, kCluster}); });
+  absl::Status read;
+  std::thread reader([this, &read] { read = Read(target_.get(), 0, kCluster); });
   source_->stopped.Wait();
   // Elsewhere nobody waits.
   GuestWrites({20 * kCluster, kCluster});
@@ -171,6 +191,7 @@ TEST_F(FleecingTest, AReaderThatNeverFinishesLosesTheCopyNotTheGuest) {
   EXPECT_THAT(std::string(copy_->lost().message()), ::testing::HasSubstr("reader"));
   source_->go.Notify();
   reader.join();
+  EXPECT_TRUE(HasReason(read, Reason::kIoError)) << read;
   copy_->Finish();
 }
 

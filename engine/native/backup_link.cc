@@ -155,7 +155,7 @@ absl::StatusOr<std::unique_ptr<job::BackupJob>> BackupLink::MakeJob(
 void BackupLink::ShareTargetReads(job::BackupParts* parts) {
   const graph::Node* const holder = HolderOf(target_, source_);
   target_reads_ = holder->shared_reads();
-  target_reads_->Begin();
+  target_reads_->Begin(this);
   // The target may be a window on the holder. Then all of it is waited for.
   const uint64_t holder_bytes = holder->storage()->size_bytes();
   const bool same = holder_bytes == target_->storage()->size_bytes();
@@ -166,6 +166,12 @@ void BackupLink::ShareTargetReads(job::BackupParts* parts) {
 }
 
 absl::Status BackupLink::AddFilter(const job::BackupJob& job) {
+  if (target_reads_ != nullptr) {
+    target_reads_->SetCheck(this, [weak = std::weak_ptr<job::BlockCopy>(job.copy())] {
+      const std::shared_ptr<job::BlockCopy> copy = weak.lock();
+      return copy == nullptr || copy->shows_instant();
+    });
+  }
   graph::NodeSpec spec;
   spec.name = request_.filter_node_name;
   spec.driver = std::make_shared<graph::CopyBeforeWriteDriver>(source_edge_->port(), job.copy());
@@ -222,7 +228,7 @@ absl::Status BackupLink::CreateJob(std::shared_ptr<job::JobGroup> group) {
 }
 
 void BackupLink::RemoveFilter() {
-  if (target_reads_ != nullptr) std::exchange(target_reads_, nullptr)->End();
+  if (target_reads_ != nullptr) std::exchange(target_reads_, nullptr)->End(this);
   if (!filter_inserted_) return;
   if (filter_edge_ != nullptr) engine_.graph.Detach(std::exchange(filter_edge_, nullptr));
   const absl::Status status = engine_.graph.RemoveFilter(filter_);

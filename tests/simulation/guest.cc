@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "engine/base/clock.h"
+#include "engine/native/command_keys.h"
 #include "tests/simulation/chance.h"
 
 namespace tidemark::simulation {
@@ -134,13 +135,17 @@ NodeUser::NodeUser(World* world, const std::string& node, const std::string& use
   graph::Permissions permissions{.used = storage::kPermissionConsistentRead,
                                  .shared = storage::kPermissionAll};
   if (writes) permissions.used = permissions.used | storage::kPermissionWrite;
-  graph::Graph& graph = world_.machine().engine().graph;
-  const absl::StatusOr<graph::Edge*> edge =
-      world_.machine().OnEngine([&]() -> absl::StatusOr<graph::Edge*> {
-        const absl::StatusOr<graph::Node*> found = graph.Find(node);
-        if (!found.ok()) return found.status();
-        return graph.Attach(*found, {.user = user, .permissions = permissions});
-      });
+  native::Engine& engine = world_.machine().engine();
+  graph::Graph& graph = engine.graph;
+  absl::StatusOr<graph::Edge*> edge = absl::UnknownError("nothing has run");
+  // In its turn, as any command: not between the steps of another.
+  engine.commands.RunAndWait(native::KeysOfNodes({node}), [&] {
+    edge = engine.threads.OnEngine([&]() -> absl::StatusOr<graph::Edge*> {
+      const absl::StatusOr<graph::Node*> found = graph.Find(node);
+      if (!found.ok()) return found.status();
+      return graph.Attach(*found, {.user = user, .permissions = permissions});
+    });
+  });
   if (edge.ok()) {
     edge_ = *edge;
   } else if (!world_.dark()) {

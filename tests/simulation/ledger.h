@@ -26,7 +26,6 @@ class Ledger {
     absl::Time began;
     absl::Time ended;
     bool speed_changed = false;
-    bool cancel_asked = false;
     bool gone() const { return status == block::v1::JOB_STATUS_NULL; }
     bool concluded() const { return gone() || status == block::v1::JOB_STATUS_CONCLUDED; }
     bool succeeded() const { return completed && error.empty(); }
@@ -40,8 +39,6 @@ class Ledger {
   const Job* Find(const std::string& id) const;
   // Somebody is about to change the job's speed.
   void NoteSpeedChange(const std::string& id) { jobs_[id].speed_changed = true; }
-  // Somebody is about to cancel it.
-  void NoteCancel(const std::string& id) { jobs_[id].cancel_asked = true; }
   // Errors that stopped a job, or were retried, since the last call.
   int TakeNewErrors();
 

@@ -32,7 +32,6 @@ void MeddleWith(World& world, const std::string& id, Chance& chance) {
     }
     case 4: {
       BlockJobCancelRequest request;
-      world.ledger().NoteCancel(id);
       request.set_device(id);
       request.set_force(chance.OneIn(2));
       (void)machine.Call<BlockJobCancelResponse>(request);

@@ -371,8 +371,8 @@ void Operator::Fleece() {
       const bool well = reader.port()->Read(at, storage::Bytes(data.data() + at, length)).ok();
       world_.ReadEvents();
       const Ledger::Job* const told = world_.ledger().Find(job);
-      // Once the job has been told to end, the target shows what it likes.
-      if (told == nullptr || told->cancel_asked ||
+      // Once the job has begun to end, the target shows what it likes.
+      if (told == nullptr ||
           (told->status != JOB_STATUS_RUNNING && told->status != JOB_STATUS_PAUSED)) {
         break;
       }
