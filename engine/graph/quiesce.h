@@ -29,17 +29,19 @@ class Quiesce {
     for (const auto& port : ports_) port->Close();
   }
   ~Quiesce() { Open(); }
-  // Closes these too; false, and then not one of them, if nothing happens for `patience` at one
-  // that is not empty yet.
-  bool AddWithin(std::vector<std::shared_ptr<Port>> ports, absl::Duration patience) {
-    Quiesce added;
-    for (auto& port : ports) {
-      if (!port->CloseWithin(patience)) return false;
-      added.ports_.push_back(std::move(port));
+
+  // Closes these too, ports of guests and of others who use nodes at one port each (PortsAbove).
+  // Nobody is held for long because of another: when one is not empty after `patience`, those
+  // closed here are opened again, that one is waited for alone, and all are closed anew.
+  void AddPatiently(const std::vector<std::shared_ptr<Port>>& ports, absl::Duration patience) {
+    // Held while the rest is waited for: who uses these waits for a disk in any case.
+    Quiesce slow;
+    while (const std::shared_ptr<Port> port = TryAdd(ports, patience)) {
+      port->Close();
+      slow.ports_.push_back(port);
     }
-    for (auto& port : std::exchange(added.ports_, {})) ports_.push_back(std::move(port));
-    return true;
   }
+
   Quiesce(Quiesce&& other) noexcept : ports_(std::exchange(other.ports_, {})) {}
   Quiesce& operator=(Quiesce&& other) noexcept {
     if (this != &other) {
@@ -55,6 +57,18 @@ class Quiesce {
   }
 
  private:
+  // Null if all are closed. Otherwise none is, and this is the one that is not empty.
+  std::shared_ptr<Port> TryAdd(const std::vector<std::shared_ptr<Port>>& ports,
+                               absl::Duration patience) {
+    Quiesce closed;
+    for (const auto& port : ports) {
+      if (!port->CloseWithin(patience)) return port;
+      closed.ports_.push_back(port);
+    }
+    for (auto& port : std::exchange(closed.ports_, {})) ports_.push_back(std::move(port));
+    return nullptr;
+  }
+
   std::vector<std::shared_ptr<Port>> ports_;
 };
 

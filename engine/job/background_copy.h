@@ -119,8 +119,8 @@ class BackgroundCopy {
   absl::optional<IoError> io_error_;
   // A call that gathers, walks or flushes is under way.
   bool is_calling_ = false;
-  // There was nothing to be had when it was last asked for, for want of memory: not before something
-  // of its own has ended is it worth asking again.
+  // There was nothing to be had when it was last asked for, for want of memory: not before
+  // something of its own has ended is it worth asking again.
   bool is_starved_ = false;
   // What gathering has begun, and nobody has been told of: under a limit, and without.
   uint64_t begun_limited_bytes_ = 0;

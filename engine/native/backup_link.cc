@@ -11,6 +11,7 @@
 #include "engine/graph/copy_before_write.h"
 #include "engine/graph/quiesce.h"
 #include "engine/native/graph_change.h"
+#include "engine/native/limits.h"
 #include "engine/native/node_closing.h"
 
 namespace tidemark::native {
@@ -276,9 +277,11 @@ void BackupLink::CloseRemoved() {
 }
 
 void BackupLink::End(bool success, const bitmap::DirtyBitmap& not_copied) {
-  std::vector<std::shared_ptr<graph::Port>> ports =
+  const std::vector<std::shared_ptr<graph::Port>> ports =
       engine_.threads.OnEngine([this] { return engine_.graph.PortsAbove({source_}); });
-  graph::Quiesce quiesce(std::move(ports));
+  // Those above the target, who may wait for it, are among them if it shows the source.
+  graph::Quiesce quiesce;
+  quiesce.AddPatiently(ports, kInstantPatience);
   ChangeGraph(engine_.threads, engine_.graph, [&] {
     if (has_successor_) {
       source_->bitmaps().HandOver(bitmap_, ToGraph(*request_.backup.bitmap_mode), success,

@@ -18,9 +18,9 @@ inline constexpr size_t kCommandsWaitingMax = 4096;
 // A thread for a command that had nothing to do for so long ends.
 inline constexpr absl::Duration kCommandThreadIdleMax = absl::Seconds(10);
 
-// So long does a transaction on several disks wait until nothing is in flight on one of them, while
-// it holds the guests of the others.
-inline constexpr absl::Duration kInstantPatience = absl::Seconds(5);
+// So long are the users of one disk held for an instant because of the requests of another that is
+// to be at the same instant, before that one is waited for alone.
+inline constexpr absl::Duration kInstantPatience = absl::Seconds(2);
 
 // A query waits for disks no longer: it then tells what they have said last.
 inline constexpr absl::Duration kDiskLookMax = absl::Milliseconds(250);

@@ -13,6 +13,7 @@
 #include "engine/native/create_image.h"
 #include "engine/native/file_driver.h"
 #include "engine/native/graph_change.h"
+#include "engine/native/limits.h"
 #include "engine/native/node_closing.h"
 #include "engine/native/node_info.h"
 #include "tidemark/block/v1/node.pb.h"
@@ -94,7 +95,8 @@ absl::Status BlockResize(Engine& engine, const std::string& name, uint64_t size_
       [&] { engine.graph.Detach(edge); }));
   absl::Status status;
   {
-    graph::Quiesce quiesce(std::move(ports));
+    graph::Quiesce quiesce;
+    quiesce.AddPatiently(ports, kInstantPatience);
     status = edge->port()->Resize(size_bytes);
     engine.threads.OnEngine([&] { engine.graph.EndResize(edge); });
   }

@@ -1,13 +1,11 @@
 #include "engine/native/transaction_commands.h"
 
 #include <memory>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "engine/base/error.h"
 #include "engine/base/error_metadata.h"
@@ -29,52 +27,26 @@ using namespace block::v1;  // NOLINT: a file about requests.
 using Actions = std::vector<std::unique_ptr<transaction::Action>>;
 
 // No guest request is in flight above the named nodes. Names that are unknown are left to the
-// actions to refuse. Of several disks none is held for long because of another: then there is no
-// instant.
+// actions to refuse.
 class NodesInstant final : public transaction::Instant {
  public:
   NodesInstant(Engine* engine, std::vector<std::string> node_names)
       : engine_(*engine), node_names_(std::move(node_names)) {}
 
-  absl::Status Begin() override {
-    // A node that others stand above has its own ports and theirs: one may be among those of
-    // several nodes, and is closed for each.
-    std::vector<OfNode> nodes = engine_.threads.OnEngine([this] { return Find(); });
-    if (nodes.size() == 1) {
-      quiesce_ = graph::Quiesce(std::move(nodes.front().ports));
-      return absl::OkStatus();
-    }
-    for (OfNode& node : nodes) {
-      if (quiesce_.AddWithin(std::move(node.ports), kInstantPatience)) continue;
-      quiesce_.Open();
-      return Error(
-          Reason::kNodeBusy,
-          absl::StrCat("requests to node \"", node.name, "\" were in flight for ",
-                       absl::FormatDuration(kInstantPatience),
-                       ": the guests of the transaction's other disks are not held longer"),
-          {{"node", node.name}});
-    }
-    return absl::OkStatus();
+  void Begin() override {
+    const std::vector<std::shared_ptr<graph::Port>> ports = engine_.threads.OnEngine([this] {
+      std::vector<graph::Node*> nodes;
+      for (const std::string& name : node_names_) {
+        const absl::StatusOr<graph::Node*> node = engine_.graph.Find(name);
+        if (node.ok()) nodes.push_back(*node);
+      }
+      return engine_.graph.PortsAbove(nodes);
+    });
+    quiesce_.AddPatiently(ports, kInstantPatience);
   }
   void End() override { quiesce_.Open(); }
 
  private:
-  struct OfNode {
-    std::string name;
-    std::vector<std::shared_ptr<graph::Port>> ports;
-  };
-
-  std::vector<OfNode> Find() const {
-    std::vector<OfNode> nodes;
-    std::set<graph::Node*> known;
-    for (const std::string& name : node_names_) {
-      const absl::StatusOr<graph::Node*> node = engine_.graph.Find(name);
-      if (!node.ok() || !known.insert(*node).second) continue;
-      nodes.push_back({name, engine_.graph.PortsAbove({*node})});
-    }
-    return nodes;
-  }
-
   Engine& engine_;
   const std::vector<std::string> node_names_;
   graph::Quiesce quiesce_;

@@ -21,7 +21,7 @@ absl::Status PrepareAll(const std::vector<std::unique_ptr<Action>>& actions) {
 
 absl::Status Run(const std::vector<std::unique_ptr<Action>>& actions, Instant& instant) {
   for (const std::unique_ptr<Action>& action : actions) RETURN_IF_ERROR(action->Open());
-  RETURN_IF_ERROR(instant.Begin());
+  instant.Begin();
   absl::Status status = PrepareAll(actions);
   if (status.ok()) {
     for (const std::unique_ptr<Action>& action : actions) action->Commit();

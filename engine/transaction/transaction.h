@@ -40,14 +40,12 @@ class Action {
 class Instant {
  public:
   virtual ~Instant() = default;
-  // On an error there is no instant, and End is not called.
-  virtual absl::Status Begin() = 0;
+  virtual void Begin() = 0;
   virtual void End() = 0;
 };
 
 // Opens all, then at the instant prepares in order. If all succeed they are committed in order;
-// otherwise those prepared are undone in reverse order, and the first failure is returned. Nothing
-// is prepared if there is no instant.
+// otherwise those prepared are undone in reverse order, and the first failure is returned.
 absl::Status Run(const std::vector<std::unique_ptr<Action>>& actions, Instant& instant);
 
 }  // namespace tidemark::transaction
