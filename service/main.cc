@@ -28,11 +28,11 @@
 #include "engine/base/status_macros.h"
 #include "engine/native/native_backend.h"
 #include "service/config.h"
+#include "service/dispatch/dispatcher.h"
+#include "service/dispatch/router.h"
 #include "service/heap.h"
 #include "service/orphan_jobs.h"
-#include "service/rpc/dispatcher.h"
 #include "service/rpc/front.h"
-#include "service/rpc/router.h"
 #include "service/rpc/server.h"
 #include "service/rpc/stream_set.h"
 #include "service/shared/default_socket.h"
@@ -113,7 +113,7 @@ void RaiseFileLimit() {
 }
 
 // The native engine under the empty name, virtual machines under theirs.
-class EveryEngine final : public rpc::Router {
+class EveryEngine final : public dispatch::Router {
  public:
   EveryEngine(std::shared_ptr<backend::Backend> native, const qmp::Instances& instances)
       : native_(std::move(native)), instances_(instances) {}
@@ -214,7 +214,7 @@ absl::Status Serve(const Config& config, StopSignals& stop_signals) {
       {loop, bridge_workers, storing, resolver, log, jobs, state.get(), SystemClock(), dialects},
       books);
   const EveryEngine router(native, instances);
-  rpc::Dispatcher dispatcher(router, log, paths, executor);
+  dispatch::Dispatcher dispatcher(router, log, paths, executor);
   rpc::StreamSet streams;
   const rpc::Front front{router,  instances,     log,      jobs,    dispatcher,
                          streams, SystemClock(), executor, kVersion};

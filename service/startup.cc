@@ -64,7 +64,7 @@ absl::StatusOr<StartupRequest> ParseRequest(size_t index, const json& entry) {
   return request;
 }
 
-absl::Status Send(const StartupRequest& request, const rpc::Dispatcher& dispatcher) {
+absl::Status Send(const StartupRequest& request, const dispatch::Dispatcher& dispatcher) {
   const std::unique_ptr<google::protobuf::Message> response(request.command->response->New());
   // Shared: set_value may still run when the waiting thread has gone on.
   auto answered = std::make_shared<std::promise<absl::Status>>();
@@ -96,7 +96,7 @@ absl::StatusOr<std::vector<StartupRequest>> ReadStartupFile(const std::string& p
 }
 
 absl::Status RunStartup(const std::vector<StartupRequest>& requests,
-                        const rpc::Dispatcher& dispatcher, backend::EventLog& log,
+                        const dispatch::Dispatcher& dispatcher, backend::EventLog& log,
                         absl::Duration patience) {
   const absl::Duration end = SystemClock().Elapsed() + patience;
   for (size_t i = 0; i < requests.size(); ++i) {

@@ -12,7 +12,7 @@
 #include "absl/time/time.h"
 #include "engine/backend/command.h"
 #include "engine/backend/event_log.h"
-#include "service/rpc/dispatcher.h"
+#include "service/dispatch/dispatcher.h"
 
 namespace tidemark {
 
@@ -31,7 +31,7 @@ absl::StatusOr<std::vector<StartupRequest>> ReadStartupFile(const std::string& p
 // of clients. Stops at the first that fails; its error names index and method. Blocks. A virtual
 // machine that cannot be reached yet is waited for, by the events of `log`, for `patience`.
 absl::Status RunStartup(const std::vector<StartupRequest>& requests,
-                        const rpc::Dispatcher& dispatcher, backend::EventLog& log,
+                        const dispatch::Dispatcher& dispatcher, backend::EventLog& log,
                         absl::Duration patience = absl::Seconds(30));
 
 }  // namespace tidemark

@@ -1,12 +1,12 @@
 #include "service/startup.h"
 
 #include "absl/strings/match.h"
+#include "engine/backend/testing/fake_backend.h"
 #include "engine/base/error.h"
 #include "engine/base/executor.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "service/rpc/fake_backend.h"
-#include "service/rpc/map_router.h"
+#include "service/dispatch/testing/map_router.h"
 #include "tidemark/block/v1/node.pb.h"
 
 namespace tidemark {
@@ -63,9 +63,9 @@ class RunStartupTest : public testing::Test {
   WorkerPool executor_{"test", 1};
   backend::EventLog log_{SystemClock(), executor_};
   PathPolicy paths_;
-  rpc::MapRouter router_;
-  rpc::Dispatcher dispatcher_{router_, log_, paths_, executor_};
-  std::shared_ptr<rpc::FakeBackend> fake_ = std::make_shared<rpc::FakeBackend>();
+  dispatch::MapRouter router_;
+  dispatch::Dispatcher dispatcher_{router_, log_, paths_, executor_};
+  std::shared_ptr<backend::FakeBackend> fake_ = std::make_shared<backend::FakeBackend>();
 };
 
 TEST_F(RunStartupTest, RequestsAreSentInOrder) {

@@ -35,7 +35,8 @@ MAY_USE = {
     "adapters/qmp": ["engine/backend", "engine/base", "proto", "json"],
     "adapters/store": ["engine/backend", "engine/base", "proto"],
     "service/shared": [],
-    "service/rpc": ["engine/backend", "engine/base", "proto", "grpc"],
+    "service/dispatch": ["engine/backend", "engine/base", "proto"],
+    "service/rpc": ["service/dispatch", "engine/backend", "engine/base", "proto", "grpc"],
     # Of adapters/qmp only the transcoder between messages and JSON, which knows no QEMU.
     "service/cli": ["adapters/qmp", "service/shared", "engine/base", "proto", "grpc"],
     "service": ["service", "engine", "adapters", "proto", "grpc", "json"],

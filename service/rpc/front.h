@@ -9,18 +9,18 @@
 #include "engine/backend/job_book.h"
 #include "engine/base/clock.h"
 #include "engine/base/executor.h"
-#include "service/rpc/dispatcher.h"
-#include "service/rpc/router.h"
+#include "service/dispatch/dispatcher.h"
+#include "service/dispatch/router.h"
 #include "service/rpc/stream_set.h"
 
 namespace tidemark::rpc {
 
 struct Front {
-  const Router& router;
+  const dispatch::Router& router;
   backend::InstanceRegistry& instances;
   backend::EventLog& log;
   backend::JobBook& jobs;
-  const Dispatcher& dispatcher;
+  const dispatch::Dispatcher& dispatcher;
   StreamSet& streams;
   Clock& clock;
   Executor& executor;

@@ -14,16 +14,16 @@
 #include "absl/strings/str_cat.h"
 #include "engine/backend/event_log.h"
 #include "engine/backend/job_book.h"
+#include "engine/backend/testing/fake_backend.h"
+#include "engine/backend/testing/fake_registry.h"
 #include "engine/base/path_policy.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/create_channel.h"
 #include "gtest/gtest.h"
+#include "service/dispatch/testing/map_router.h"
 #include "service/rpc/error_status.h"
-#include "service/rpc/fake_backend.h"
-#include "service/rpc/fake_registry.h"
-#include "service/rpc/map_router.h"
 #include "service/rpc/server.h"
 
 namespace tidemark::rpc {
@@ -68,12 +68,12 @@ struct FrontWorld {
   PathPolicy paths;
   backend::EventLog log;
   backend::JobBook jobs{log};
-  MapRouter router;
-  FakeRegistry registry{log};
-  Dispatcher dispatcher{router, log, paths, executor};
+  dispatch::MapRouter router;
+  backend::FakeRegistry registry{log};
+  dispatch::Dispatcher dispatcher{router, log, paths, executor};
   StreamSet streams;
   Front front{router, registry, log, jobs, dispatcher, streams, SystemClock(), executor, "1.2.3"};
-  std::shared_ptr<FakeBackend> fake = std::make_shared<FakeBackend>();
+  std::shared_ptr<backend::FakeBackend> fake = std::make_shared<backend::FakeBackend>();
   std::unique_ptr<Server> server;
   std::shared_ptr<grpc::Channel> channel;
 };

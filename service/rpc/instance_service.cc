@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/backend/validate.h"
 #include "engine/base/error.h"
-#include "service/rpc/capabilities_response.h"
+#include "service/dispatch/capabilities_response.h"
 #include "service/rpc/error_status.h"
 #include "service/rpc/filter.h"
 #include "service/rpc/instance_stream.h"
@@ -104,7 +104,7 @@ ServerUnaryReactor* InstanceService::GetCapabilities(CallbackServerContext* cont
   const uint64_t position = front_.log.position();
   absl::Status status = backend::Validate(*request);
   const auto backend = front_.router.Find(request->instance());
-  if (status.ok() && backend == nullptr) status = UnknownInstance(request->instance());
+  if (status.ok() && backend == nullptr) status = dispatch::UnknownInstance(request->instance());
   const auto capabilities = status.ok() ? backend->capabilities() : nullptr;
   if (status.ok() && capabilities == nullptr) {
     const auto known = front_.instances.Get(request->instance());
@@ -115,7 +115,11 @@ ServerUnaryReactor* InstanceService::GetCapabilities(CallbackServerContext* cont
                                 "' has not been reached yet, so what it can do is not known", why),
                    {{"instance", request->instance()}});
   }
-  if (status.ok()) FillCapabilities(*capabilities, front_.version, response);
+  if (status.ok()) {
+    dispatch::FillCapabilities(*capabilities, front_.version, response);
+    response->mutable_limits()->set_request_bytes(kRequestBytesMax);
+    response->mutable_limits()->set_streams(kStreamsMax);
+  }
   return FinishUnary(position, context, status, request->instance());
 }
 

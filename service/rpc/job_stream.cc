@@ -27,7 +27,7 @@ absl::StatusOr<JobFollower> Follow(const Front& front, const Request& request) {
 
 absl::Status ExplainNoJob(const Front& front, absl::string_view instance,
                           const absl::Status& status) {
-  return front.router.Find(instance) == nullptr ? UnknownInstance(instance) : status;
+  return front.router.Find(instance) == nullptr ? dispatch::UnknownInstance(instance) : status;
 }
 
 JobStream::JobStream(const Front& front, grpc::CallbackServerContext* context,

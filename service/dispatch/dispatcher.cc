@@ -1,4 +1,4 @@
-#include "service/rpc/dispatcher.h"
+#include "service/dispatch/dispatcher.h"
 
 #include <algorithm>
 #include <memory>
@@ -11,7 +11,7 @@
 #include "engine/backend/validate.h"
 #include "engine/base/error.h"
 
-namespace tidemark::rpc {
+namespace tidemark::dispatch {
 namespace {
 
 using backend::Backend;
@@ -110,4 +110,4 @@ void Dispatcher::Hand(std::shared_ptr<Backend> backend, const Command& command,
               });
 }
 
-}  // namespace tidemark::rpc
+}  // namespace tidemark::dispatch

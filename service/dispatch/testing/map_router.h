@@ -1,6 +1,6 @@
 // For tests: a Router that is a table, which may change at any time. Any thread.
-#ifndef SERVICE_RPC_MAP_ROUTER_H_
-#define SERVICE_RPC_MAP_ROUTER_H_
+#ifndef SERVICE_DISPATCH_TESTING_MAP_ROUTER_H_
+#define SERVICE_DISPATCH_TESTING_MAP_ROUTER_H_
 
 #include <map>
 #include <memory>
@@ -8,9 +8,9 @@
 #include <utility>
 
 #include "engine/base/mutex.h"
-#include "service/rpc/router.h"
+#include "service/dispatch/router.h"
 
-namespace tidemark::rpc {
+namespace tidemark::dispatch {
 
 class MapRouter final : public Router {
  public:
@@ -31,6 +31,6 @@ class MapRouter final : public Router {
   std::map<std::string, std::shared_ptr<backend::Backend>> backends_ ABSL_GUARDED_BY(mutex_);
 };
 
-}  // namespace tidemark::rpc
+}  // namespace tidemark::dispatch
 
-#endif  // SERVICE_RPC_MAP_ROUTER_H_
+#endif  // SERVICE_DISPATCH_TESTING_MAP_ROUTER_H_

@@ -1,13 +1,13 @@
-#include "service/rpc/router.h"
+#include "service/dispatch/router.h"
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/error.h"
 
-namespace tidemark::rpc {
+namespace tidemark::dispatch {
 
 absl::Status UnknownInstance(absl::string_view instance) {
   return Error(Reason::kInstanceNotFound, absl::StrCat("No instance is called '", instance, "'"),
                {{"instance", instance}});
 }
 
-}  // namespace tidemark::rpc
+}  // namespace tidemark::dispatch

@@ -1,6 +1,6 @@
 // From the name of an instance to its engine.
-#ifndef SERVICE_RPC_ROUTER_H_
-#define SERVICE_RPC_ROUTER_H_
+#ifndef SERVICE_DISPATCH_ROUTER_H_
+#define SERVICE_DISPATCH_ROUTER_H_
 
 #include <memory>
 
@@ -8,7 +8,7 @@
 #include "absl/strings/string_view.h"
 #include "engine/backend/backend.h"
 
-namespace tidemark::rpc {
+namespace tidemark::dispatch {
 
 // Any thread; never blocks.
 class Router {
@@ -23,6 +23,6 @@ class Router {
 // What to answer if there is none: NOT_FOUND (kInstanceNotFound).
 absl::Status UnknownInstance(absl::string_view instance);
 
-}  // namespace tidemark::rpc
+}  // namespace tidemark::dispatch
 
-#endif  // SERVICE_RPC_ROUTER_H_
+#endif  // SERVICE_DISPATCH_ROUTER_H_

@@ -1,6 +1,6 @@
 // For tests: a registry that only remembers, and tells the log of what it was told.
-#ifndef SERVICE_RPC_FAKE_REGISTRY_H_
-#define SERVICE_RPC_FAKE_REGISTRY_H_
+#ifndef ENGINE_BACKEND_TESTING_FAKE_REGISTRY_H_
+#define ENGINE_BACKEND_TESTING_FAKE_REGISTRY_H_
 
 #include <map>
 #include <string>
@@ -13,11 +13,11 @@
 #include "engine/base/error.h"
 #include "engine/base/mutex.h"
 
-namespace tidemark::rpc {
+namespace tidemark::backend {
 
-class FakeRegistry final : public backend::InstanceRegistry {
+class FakeRegistry final : public InstanceRegistry {
  public:
-  explicit FakeRegistry(backend::EventLog& log) : log_(log) {}
+  explicit FakeRegistry(EventLog& log) : log_(log) {}
 
   void Create(const ::tidemark::block::v1::CreateInstanceRequest& request, Created done) override {
     ::tidemark::block::v1::Instance instance;
@@ -56,17 +56,17 @@ class FakeRegistry final : public backend::InstanceRegistry {
       MutexLock lock(&mutex_);
       instances_[instance.id()] = instance;
     }
-    backend::Event event;
+    Event event;
     *event.mutable_instance_state_change()->mutable_instance() = instance;
     log_.Append(instance.id(), std::move(event));
   }
 
  private:
-  backend::EventLog& log_;
+  EventLog& log_;
   mutable Mutex mutex_;
   std::map<std::string, ::tidemark::block::v1::Instance> instances_ ABSL_GUARDED_BY(mutex_);
 };
 
-}  // namespace tidemark::rpc
+}  // namespace tidemark::backend
 
-#endif  // SERVICE_RPC_FAKE_REGISTRY_H_
+#endif  // ENGINE_BACKEND_TESTING_FAKE_REGISTRY_H_

@@ -1,8 +1,8 @@
 // The one way in for every command of the mirror, whoever sends it: a gRPC client or the startup
 // file. Checks what needs no state, finds the engine, and sees to sequences. Knows no gRPC and no
 // command. Any thread; never blocks.
-#ifndef SERVICE_RPC_DISPATCHER_H_
-#define SERVICE_RPC_DISPATCHER_H_
+#ifndef SERVICE_DISPATCH_DISPATCHER_H_
+#define SERVICE_DISPATCH_DISPATCHER_H_
 
 #include <atomic>
 #include <string>
@@ -11,9 +11,9 @@
 #include "engine/backend/event_log.h"
 #include "engine/base/executor.h"
 #include "engine/base/path_policy.h"
-#include "service/rpc/router.h"
+#include "service/dispatch/router.h"
 
-namespace tidemark::rpc {
+namespace tidemark::dispatch {
 
 class Dispatcher {
  public:
@@ -45,6 +45,6 @@ class Dispatcher {
 // The instance that a request names; empty for the native engine.
 std::string InstanceOf(const backend::Command& command, const google::protobuf::Message& request);
 
-}  // namespace tidemark::rpc
+}  // namespace tidemark::dispatch
 
-#endif  // SERVICE_RPC_DISPATCHER_H_
+#endif  // SERVICE_DISPATCH_DISPATCHER_H_

@@ -1,6 +1,6 @@
 // For tests: a Backend that answers what it is told to, and remembers what it was asked.
-#ifndef SERVICE_RPC_FAKE_BACKEND_H_
-#define SERVICE_RPC_FAKE_BACKEND_H_
+#ifndef ENGINE_BACKEND_TESTING_FAKE_BACKEND_H_
+#define ENGINE_BACKEND_TESTING_FAKE_BACKEND_H_
 
 #include <functional>
 #include <memory>
@@ -12,18 +12,18 @@
 #include "engine/backend/command.h"
 #include "engine/base/mutex.h"
 
-namespace tidemark::rpc {
+namespace tidemark::backend {
 
-class FakeBackend final : public backend::Backend {
+class FakeBackend final : public Backend {
  public:
   using Answer =
-      std::function<absl::Status(const backend::Command&, const google::protobuf::Message& request,
+      std::function<absl::Status(const Command&, const google::protobuf::Message& request,
                                  google::protobuf::Message* response)>;
 
   // Knows every command and answers OK.
   FakeBackend() {
     capabilities_->version = "fake";
-    for (const auto& command : backend::CommandIndex::Get().commands()) {
+    for (const auto& command : CommandIndex::Get().commands()) {
       capabilities_->commands.insert(command->qmp_name);
     }
   }
@@ -39,7 +39,7 @@ class FakeBackend final : public backend::Backend {
     return calls_;
   }
 
-  void Call(const backend::Command& command, const google::protobuf::Message& request,
+  void Call(const Command& command, const google::protobuf::Message& request,
             google::protobuf::Message* result, Done done) override {
     Answer answer;
     {
@@ -50,21 +50,18 @@ class FakeBackend final : public backend::Backend {
     done(answer == nullptr ? absl::OkStatus() : answer(command, request, result));
   }
 
-  std::shared_ptr<const backend::Capabilities> capabilities() const override {
-    return capabilities_;
-  }
+  std::shared_ptr<const Capabilities> capabilities() const override { return capabilities_; }
   // To be changed before the first call only.
-  backend::Capabilities& mutable_capabilities() { return *capabilities_; }
+  Capabilities& mutable_capabilities() { return *capabilities_; }
 
  private:
-  const std::shared_ptr<backend::Capabilities> capabilities_ =
-      std::make_shared<backend::Capabilities>();
+  const std::shared_ptr<Capabilities> capabilities_ = std::make_shared<Capabilities>();
 
   mutable Mutex mutex_;
   Answer answer_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> calls_ ABSL_GUARDED_BY(mutex_);
 };
 
-}  // namespace tidemark::rpc
+}  // namespace tidemark::backend
 
-#endif  // SERVICE_RPC_FAKE_BACKEND_H_
+#endif  // ENGINE_BACKEND_TESTING_FAKE_BACKEND_H_

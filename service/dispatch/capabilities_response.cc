@@ -1,4 +1,4 @@
-#include "service/rpc/capabilities_response.h"
+#include "service/dispatch/capabilities_response.h"
 
 #include <algorithm>
 #include <vector>
@@ -9,9 +9,8 @@
 #include "engine/backend/message_walk.h"
 #include "engine/backend/proto_time.h"
 #include "qmp/options.pb.h"
-#include "service/rpc/limits.h"
 
-namespace tidemark::rpc {
+namespace tidemark::dispatch {
 namespace {
 
 namespace v1 = ::tidemark::block::v1;
@@ -60,11 +59,9 @@ void FillCapabilities(const backend::Capabilities& capabilities, const std::stri
   v1::ServiceLimits& limits = *response->mutable_limits();
   limits.set_events(backend::kEventsKeptMax);
   limits.set_ended_jobs(backend::kEndedJobsMax);
-  limits.set_request_bytes(kRequestBytesMax);
   // A child is three messages deeper: the driver, the reference, the definition.
   limits.set_node_depth(backend::kRequestDepthMax / 3);
-  limits.set_streams(kStreamsMax);
   backend::ToProto(backend::kCoalescePeriod, limits.mutable_progress_interval());
 }
 
-}  // namespace tidemark::rpc
+}  // namespace tidemark::dispatch
