@@ -200,7 +200,7 @@ Where to listen
                         Default: unix:$XDG_RUNTIME_DIR/tidemark.sock, as root
                         unix:/run/tidemark/tidemark.sock.
   --tls_cert FILE       The service's certificate (with its chain) and private key, in PEM.
-  --tls_key FILE        TCP addresses then speak TLS only.
+  --tls_key FILE        TCP addresses then speak TLS only. SIGHUP reads them anew.
   --tls_client_ca FILE  Take only clients whose certificate this authority (PEM) signed.
 
 What it may touch
@@ -253,7 +253,8 @@ What it does at start
   --version             Print the version.
 
 Stops on SIGTERM and SIGINT: of the native engine it cancels jobs, saves bitmaps and closes exports;
-jobs and exports of virtual machines go on. Then it ends with status 0.
+jobs and exports of virtual machines go on. Then it ends with status 0. A second one of these ends
+it at once, with status 1, and it says what was not saved.
 Ends with status 1 if it cannot start, and 2 if these flags are wrong.
 
 Example

@@ -1,10 +1,9 @@
 // tidemarkd: the one place where concrete classes are chosen.
 
-#include <signal.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -15,6 +14,7 @@
 
 #include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "adapters/qmp/dialect.h"
 #include "adapters/qmp/instances.h"
 #include "adapters/qmp/io_loop.h"
@@ -24,6 +24,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/error.h"
 #include "engine/base/executor.h"
+#include "engine/base/notification.h"
 #include "engine/base/path_policy.h"
 #include "engine/base/status_macros.h"
 #include "engine/native/native_backend.h"
@@ -37,7 +38,9 @@
 #include "service/rpc/stream_set.h"
 #include "service/shared/default_socket.h"
 #include "service/shared/version.h"
+#include "service/signals.h"
 #include "service/startup.h"
+#include "service/stop_request.h"
 
 namespace tidemark {
 namespace {
@@ -46,32 +49,11 @@ namespace {
 constexpr int kFrontThreads = 2;
 // Long answers of virtual machines.
 constexpr int kBridgeThreads = 2;
-// Names of hosts that are looked up; each may take a minute.
+// Names of hosts that are looked up, which may take a minute each; certificates that are read anew.
 constexpr int kResolverThreads = 2;
 
 constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
-
-// The signals that end the service. Blocked before any thread starts, so that only Wait sees them.
-class StopSignals {
- public:
-  StopSignals() {
-    sigemptyset(&signals_);
-    sigaddset(&signals_, SIGTERM);
-    sigaddset(&signals_, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
-    // A peer that closes its socket is an error of that write, no more.
-    signal(SIGPIPE, SIG_IGN);
-  }
-  void Wait() {
-    int number = 0;
-    while (sigwait(&signals_, &number) != 0) {
-    }
-  }
-
- private:
-  sigset_t signals_;
-};
 
 void MakeDefaultFolder(const Config& config) {
   if (config.listen[0].socket_path == kRootSocketPath) mkdir(kRootSocketFolder, 0755);
@@ -87,29 +69,23 @@ absl::StatusOr<std::shared_ptr<store::StateFolder>> OpenState(const Config& conf
   return store::StateFolder::Open(config.state_dir, SystemClock(), &Warn);
 }
 
-// The log goes on where that of the process before us ended.
-// `history`: what is saved from before a gap.
+// The log goes on where that of the process before us ended, and `history` has what it knew of
+// jobs.
 absl::StatusOr<backend::EventLogOptions> LogOptions(std::shared_ptr<store::StateFolder> state,
-                                                    Executor& saver,
-                                                    std::vector<backend::EventPtr>* history) {
+                                                    Executor& saver, backend::JobHistory* history) {
   backend::EventLogOptions options;
   if (state == nullptr) return options;
   ASSIGN_OR_RETURN(backend::EventTail::Saved saved, state->Load());
   options.kept = std::move(saved.events);
-  *history = std::move(saved.before_gap);
+  options.dropped = saved.dropped;
+  options.dropped_of = std::move(saved.dropped_of);
   options.start_after = state->start_after();
+  options.id = state->log_id();
+  history->jobs = state->TakeJobHistory();
+  history->position = options.kept.empty() ? 0 : options.kept.back()->sequence();
   options.tail = std::move(state);
   options.saver = &saver;
   return options;
-}
-
-// Each virtual machine takes two descriptors, each client and each image one: a usual limit of
-// 1,024 is few. Nothing here is limited to that (select), so what the host allows is taken.
-void RaiseFileLimit() {
-  rlimit limit = {};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 // The native engine under the empty name, virtual machines under theirs.
@@ -163,7 +139,7 @@ absl::StatusOr<qmp::InstancesOptions> InstancesOptionsOf(const Config& config) {
 // In this order: virtual machines are connected to, the startup file is carried out, clients are
 // let in.
 absl::StatusOr<std::unique_ptr<rpc::Server>> Start(const Config& config, const rpc::Front& front,
-                                                   qmp::Instances& instances) {
+                                                   qmp::Instances& instances, StopRequest& stop) {
   const absl::Status connecting = instances.Start();
   EndOrphanJobs(front.log, front.jobs, [&front](const std::string& instance) {
     return instance.empty() || front.router.Find(instance) != nullptr;
@@ -171,7 +147,7 @@ absl::StatusOr<std::unique_ptr<rpc::Server>> Start(const Config& config, const r
   RETURN_IF_ERROR(connecting);
   if (!config.startup_file.empty()) {
     ASSIGN_OR_RETURN(const auto requests, ReadStartupFile(config.startup_file));
-    RETURN_IF_ERROR(RunStartup(requests, front.dispatcher, front.log));
+    RETURN_IF_ERROR(RunStartup(requests, front.dispatcher, front.log, stop));
   }
   MakeDefaultFolder(config);
   return rpc::Server::Start(front,
@@ -185,15 +161,63 @@ void PrintAddresses(const rpc::Server& server) {
   std::fflush(stdout);
 }
 
-absl::Status Serve(const Config& config, StopSignals& stop_signals) {
+// The first event of this process. After it no position of the log is 0, which clients could not
+// tell from one that is not set.
+void TellStarted(backend::EventLog& log) {
+  backend::Event event;
+  event.mutable_service_started()->set_version(kVersion);
+  event.mutable_service_started()->set_log_id(log.id());
+  log.Append("", std::move(event));
+}
+
+// What a stop is about, for people who do not want to wait for it.
+enum class Stage { kServing, kEngine, kMachines, kClients };
+
+std::string Unsaved(Stage stage, const backend::EventLog& log) {
+  std::vector<std::string> lost;
+  if (stage == Stage::kServing || stage == Stage::kEngine) {
+    lost.push_back(
+        "images of the native engine that are still open are not closed, and their persistent "
+        "bitmaps not saved, so the next backup by these is a full one");
+  }
+  if (const uint64_t events = log.position() - log.saved(); events > 0) {
+    lost.push_back(absl::StrCat(events, " events are not in the state folder"));
+  }
+  return lost.empty() ? "nothing is lost" : absl::StrJoin(lost, "; ");
+}
+
+// Streams are to tell all that has happened before they end. A state folder that does not answer is
+// not waited for by the log either.
+void WaitUntilShown(backend::EventLog& log) {
+  const auto shown = std::make_shared<Notification>();
+  log.RunWhenShown(log.position(), [shown] { shown->Notify(); });
+  shown->WaitFor(2 * backend::kSaveTimeMax);
+}
+
+// HUP, from now on. The files may lie on a disk that hangs: `workers` may block.
+void ReloadTlsOnSignal(Signals& signals, const rpc::Server& server, Executor& workers) {
+  if (server.tls() == nullptr) return;
+  signals.SetReload([tls = server.tls(), &workers] {
+    workers.Post([tls] {
+      const absl::Status status = tls->Reload();
+      if (!status.ok()) {
+        Warn(absl::StrCat(status.message(), "; those read before stay in use"));
+      }
+    });
+  });
+}
+
+absl::Status Serve(const Config& config, Signals& signals, StopRequest& stop) {
   ASSIGN_OR_RETURN(const PathPolicy paths, PathPolicy::Create(config.image_roots));
   ASSIGN_OR_RETURN(qmp::InstancesOptions instances_options, InstancesOptionsOf(config));
   WorkerPool executor("front", kFrontThreads);
   ASSIGN_OR_RETURN(const std::shared_ptr<store::StateFolder> state, OpenState(config));
-  SerialExecutor saver("store", WorkerPool::Urgency::kBackground);
-  std::vector<backend::EventPtr> history;
+  // Readers wait for it.
+  SerialExecutor saver("store");
+  backend::JobHistory history;
   ASSIGN_OR_RETURN(backend::EventLogOptions log_options, LogOptions(state, saver, &history));
   backend::EventLog log(SystemClock(), executor, std::move(log_options));
+  TellStarted(log);
   backend::JobBook jobs(log, std::exchange(history, {}));
   EndOrphanJobs(log, jobs, [](const std::string& instance) { return !instance.empty(); });
   const auto native = std::make_shared<native::NativeBackend>(
@@ -219,26 +243,36 @@ absl::Status Serve(const Config& config, StopSignals& stop_signals) {
   const rpc::Front front{router,  instances,     log,      jobs,    dispatcher,
                          streams, SystemClock(), executor, kVersion};
 
-  const absl::StatusOr<std::unique_ptr<rpc::Server>> server = Start(config, front, instances);
+  std::atomic<Stage> stage = Stage::kServing;
+  signals.SetUnsaved([&stage, &log] { return Unsaved(stage, log); });
+  const absl::StatusOr<std::unique_ptr<rpc::Server>> server = Start(config, front, instances, stop);
   if (server.ok()) {
+    ReloadTlsOnSignal(signals, **server, resolver);
     PrintAddresses(**server);
     TrimHeapFromTimeToTime(executor);
-    stop_signals.Wait();
+    stop.Wait();
   }
   // Order matters: native jobs end and tell so, connections end (the jobs of virtual machines go
   // on), then streams tell it and end, then the server.
   dispatcher.Stop();
+  stage = Stage::kEngine;
   native->Shutdown();
+  stage = Stage::kMachines;
   instances.Shutdown();
+  stage = Stage::kClients;
   log.Flush();
+  WaitUntilShown(log);
   streams.EndAll();
+  signals.SetReload(nullptr);
   if (server.ok()) (*server)->Stop();
+  signals.SetUnsaved(nullptr);
   if (native->gave_up()) {
     // Threads hang at a disk: nothing can be waited for, or destroyed under them.
     std::fflush(nullptr);
     _exit(kExitFailed);
   }
-  return server.status();
+  // Told to stop before it served: that is no failure.
+  return stop.is_made() && absl::IsCancelled(server.status()) ? absl::OkStatus() : server.status();
 }
 
 absl::optional<std::string> FromEnvironment(absl::string_view name) {
@@ -247,7 +281,9 @@ absl::optional<std::string> FromEnvironment(absl::string_view name) {
 }
 
 int Main(const std::vector<std::string>& arguments) {
-  StopSignals stop_signals;
+  // For ever: signals may come until the very end.
+  static StopRequest& stop = *new StopRequest;
+  static Signals& signals = *new Signals(stop);
   const absl::StatusOr<Config> config = ParseConfig(arguments, FromEnvironment);
   if (!config.ok()) {
     std::fprintf(stderr, "tidemarkd: %s\n", std::string(config.status().message()).c_str());
@@ -263,9 +299,10 @@ int Main(const std::vector<std::string>& arguments) {
     case Config::Action::kServe:
       break;
   }
-  RaiseFileLimit();
+  RaiseLimits();
   BoundHeap();
-  const absl::Status status = Serve(*config, stop_signals);
+  signals.Start();
+  const absl::Status status = Serve(*config, signals, stop);
   if (status.ok()) return EXIT_SUCCESS;
   std::fprintf(stderr, "tidemarkd: %s\n", std::string(status.message()).c_str());
   return kExitFailed;

@@ -1,11 +1,12 @@
 #include "service/startup.h"
 
-#include <future>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/clock.h"
 #include "engine/base/error.h"
+#include "engine/base/mutex.h"
 #include "engine/base/notification.h"
 #include "engine/base/small_file.h"
 #include "engine/base/status_macros.h"
@@ -64,14 +65,32 @@ absl::StatusOr<StartupRequest> ParseRequest(size_t index, const json& entry) {
   return request;
 }
 
-absl::Status Send(const StartupRequest& request, const dispatch::Dispatcher& dispatcher) {
-  const std::unique_ptr<google::protobuf::Message> response(request.command->response->New());
-  // Shared: set_value may still run when the waiting thread has gone on.
-  auto answered = std::make_shared<std::promise<absl::Status>>();
-  std::future<absl::Status> answer = answered->get_future();
-  dispatcher.Call(*request.command, *request.body, response.get(),
-                  [answered](absl::Status status) { answered->set_value(std::move(status)); });
-  return answer.get();
+// One call, and all that it needs until it is answered.
+struct Sent {
+  std::shared_ptr<google::protobuf::Message> request;
+  std::unique_ptr<google::protobuf::Message> response;
+  Mutex mutex;
+  absl::Status status ABSL_GUARDED_BY(mutex) = absl::CancelledError("told to stop");
+  // The answer is there, or the order to stop.
+  Notification over;
+};
+
+absl::Status Send(const StartupRequest& request, const dispatch::Dispatcher& dispatcher,
+                  StopRequest& stop) {
+  const auto sent = std::make_shared<Sent>();
+  sent->request = request.body;
+  sent->response.reset(request.command->response->New());
+  const uint64_t wake = stop.Then([sent] { sent->over.Notify(); });
+  dispatcher.Call(*request.command, *sent->request, sent->response.get(),
+                  [sent](absl::Status status, uint64_t) {
+                    MutexLock lock(&sent->mutex);
+                    sent->status = std::move(status);
+                    sent->over.Notify();
+                  });
+  sent->over.Wait();
+  stop.Forget(wake);
+  MutexLock lock(&sent->mutex);
+  return sent->status;
 }
 
 }  // namespace
@@ -97,18 +116,22 @@ absl::StatusOr<std::vector<StartupRequest>> ReadStartupFile(const std::string& p
 
 absl::Status RunStartup(const std::vector<StartupRequest>& requests,
                         const dispatch::Dispatcher& dispatcher, backend::EventLog& log,
-                        absl::Duration patience) {
+                        StopRequest& stop, absl::Duration patience) {
   const absl::Duration end = SystemClock().Elapsed() + patience;
   for (size_t i = 0; i < requests.size(); ++i) {
     absl::Status status;
     do {
-      const uint64_t position = log.position();
-      status = Send(requests[i], dispatcher);
+      const uint64_t position = log.shown();
+      status = stop.is_made() ? absl::CancelledError("told to stop")
+                              : Send(requests[i], dispatcher, stop);
       if (!HasReason(status, Reason::kInstanceUnreachable)) break;
       // What makes it reachable is told by an event.
       const auto woken = std::make_shared<Notification>();
-      const uint64_t wake = log.WakeAfter(position, [woken] { woken->Notify(); });
+      const auto notify = [woken] { woken->Notify(); };
+      const uint64_t wake = log.WakeAfter(position, notify);
+      const uint64_t stopped = stop.Then(notify);
       woken->WaitFor(end - SystemClock().Elapsed());
+      stop.Forget(stopped);
       log.CancelWake(wake);
     } while (SystemClock().Elapsed() < end);
     RETURN_IF_ERROR(Annotate(status, Noun(i, requests[i].command->method->name())));

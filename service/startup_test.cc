@@ -4,9 +4,11 @@
 #include "engine/backend/testing/fake_backend.h"
 #include "engine/base/error.h"
 #include "engine/base/executor.h"
+#include "engine/base/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "service/dispatch/testing/map_router.h"
+#include "service/stop_request.h"
 #include "tidemark/block/v1/node.pb.h"
 
 namespace tidemark {
@@ -57,9 +59,10 @@ class RunStartupTest : public testing::Test {
   absl::Status Run(const std::string& json) {
     const auto requests = ParseStartup(json);
     EXPECT_TRUE(requests.ok()) << requests.status();
-    return RunStartup(*requests, dispatcher_, log_);
+    return RunStartup(*requests, dispatcher_, log_, stop_);
   }
 
+  StopRequest stop_;
   WorkerPool executor_{"test", 1};
   backend::EventLog log_{SystemClock(), executor_};
   PathPolicy paths_;
@@ -100,6 +103,36 @@ TEST_F(RunStartupTest, AVirtualMachineThatIsNotReachedYetIsWaitedFor) {
   });
   EXPECT_TRUE(Run(R"([{"method": "NbdServerStop"}])").ok());
   EXPECT_EQ(tries, 3);
+}
+
+// These two end at all, though the wait has no other end.
+TEST_F(RunStartupTest, TheOrderToStopEndsTheWaitForAVirtualMachine) {
+  fake_->SetAnswer([this](const backend::Command&, const auto&, auto*) {
+    stop_.Make();
+    return Error(Reason::kInstanceUnreachable, "not yet");
+  });
+  const absl::Status status = RunStartup(*ParseStartup(R"([{"method": "NbdServerStop"}])"),
+                                         dispatcher_, log_, stop_, absl::InfiniteDuration());
+  EXPECT_EQ(status.code(), absl::StatusCode::kCancelled) << status;
+  EXPECT_TRUE(absl::StrContains(status.message(), "request 0")) << status;
+}
+
+TEST_F(RunStartupTest, TheOrderToStopEndsTheWaitForAnAnswer) {
+  WorkerPool hung("hung", 1);
+  backend::Backend::Done answer;
+  Notification asked;
+  fake_->SetAsyncAnswer([&](backend::Backend::Done done) {
+    answer = std::move(done);
+    asked.Notify();
+  });
+  hung.Post([&] {
+    asked.Wait();
+    stop_.Make();
+  });
+  const absl::Status status = Run(R"([{"method": "NbdServerStop"}, {"method": "NbdServerStop"}])");
+  EXPECT_EQ(status.code(), absl::StatusCode::kCancelled) << status;
+  EXPECT_EQ(fake_->calls().size(), 1u);
+  answer(absl::OkStatus());  // Long after: nobody is there.
 }
 
 TEST_F(RunStartupTest, RequestsAreValidatedLikeThoseOfClients) {

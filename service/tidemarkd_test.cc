@@ -1,6 +1,9 @@
 // The daemon as a process: how it starts, what it prints, how it ends.
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +21,7 @@
 #include "gtest/gtest.h"
 #include "tidemark/block/v1/event.grpc.pb.h"
 #include "tidemark/block/v1/job.grpc.pb.h"
+#include "tidemark/block/v1/node.grpc.pb.h"
 
 namespace tidemark {
 namespace {
@@ -27,7 +31,8 @@ namespace v1 = ::tidemark::block::v1;
 // A running tidemarkd with its standard output and error in one pipe. Killed when destroyed.
 class Daemon {
  public:
-  explicit Daemon(const std::vector<std::string>& flags) {
+  // `file_bytes_max`: as `ulimit -f`.
+  explicit Daemon(const std::vector<std::string>& flags, rlim_t file_bytes_max = RLIM_INFINITY) {
     int ends[2];
     EXPECT_EQ(pipe(ends), 0);
     pid_ = fork();
@@ -36,6 +41,8 @@ class Daemon {
       dup2(ends[1], STDERR_FILENO);
       close(ends[0]);
       close(ends[1]);
+      const rlimit limit{file_bytes_max, file_bytes_max};
+      setrlimit(RLIMIT_FSIZE, &limit);
       std::vector<std::string> arguments = {"service/tidemarkd"};
       arguments.insert(arguments.end(), flags.begin(), flags.end());
       std::vector<char*> raw;
@@ -93,6 +100,16 @@ class TidemarkdTest : public testing::Test {
     return folder_ + "/" + name;
   }
 
+  // Whether the daemon serves.
+  bool Answers() {
+    grpc::ClientContext context;
+    v1::ListJobsResponse response;
+    return v1::JobService::NewStub(
+               grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()))
+        ->ListJobs(&context, v1::ListJobsRequest(), &response)
+        .ok();
+  }
+
   std::string folder_;
   std::string address_;
 };
@@ -109,6 +126,80 @@ TEST_F(TidemarkdTest, SaysWhereItListensServesAndStopsCleanlyOnSigterm) {
   daemon.Signal(SIGTERM);
   EXPECT_EQ(daemon.ExitStatus(), 0);
   EXPECT_TRUE(std::filesystem::is_empty(folder_)) << "the socket is gone";
+}
+
+// What would kill a program that does not expect it.
+TEST_F(TidemarkdTest, ServesOnAfterSignalsThatAreNoOrderToStop) {
+  Daemon daemon({"--listen", address_});
+  daemon.Line();
+  for (const int number : {SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM, SIGPROF, SIGPOLL}) {
+    daemon.Signal(number);
+    EXPECT_TRUE(Answers()) << number;
+  }
+  daemon.Signal(SIGTERM);
+  EXPECT_EQ(daemon.ExitStatus(), 0);
+}
+
+TEST_F(TidemarkdTest, AnEndOfItsTimeOnTheProcessorIsAnOrderToStop) {
+  Daemon daemon({"--listen", address_});
+  daemon.Line();
+  daemon.Signal(SIGXCPU);
+  EXPECT_EQ(daemon.ExitStatus(), 0);
+}
+
+// `ulimit -f`: the kernel sends SIGXFSZ with each write beyond it.
+TEST_F(TidemarkdTest, AFileThatMayNotGrowIsAnErrorOfItsJob) {
+  Daemon daemon({"--listen", address_}, 1 << 20);
+  daemon.Line();
+  v1::BlockdevCreateRequest create;
+  create.set_job_id("create");
+  create.mutable_options()->mutable_file()->set_filename(folder_ + "/large");
+  create.mutable_options()->mutable_file()->set_size(8 << 20);
+  create.mutable_options()->mutable_file()->set_preallocation(v1::PREALLOC_MODE_FULL);
+  const auto channel = grpc::CreateChannel(address_, grpc::InsecureChannelCredentials());
+  {
+    grpc::ClientContext context;
+    v1::BlockdevCreateResponse response;
+    const grpc::Status status =
+        v1::NodeService::NewStub(channel)->BlockdevCreate(&context, create, &response);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+  }
+  grpc::ClientContext context;
+  v1::WaitJobRequest wait;
+  wait.set_id("create");
+  v1::WaitJobResponse response;
+  const grpc::Status status = v1::JobService::NewStub(channel)->WaitJob(&context, wait, &response);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(response.job().outcome(), v1::JOB_OUTCOME_FAILED);
+  daemon.Signal(SIGTERM);
+  EXPECT_EQ(daemon.ExitStatus(), 0);
+}
+
+TEST_F(TidemarkdTest, TheOrderToStopEndsAStartThatWaitsForAVirtualMachine) {
+  // A monitor that takes the connection and never says a word.
+  const int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+  sockaddr_un name = {};
+  name.sun_family = AF_UNIX;
+  (folder_ + "/vm").copy(name.sun_path, sizeof(name.sun_path) - 1);
+  ASSERT_EQ(bind(listener, reinterpret_cast<sockaddr*>(&name), sizeof name), 0);
+  ASSERT_EQ(listen(listener, 1), 0);
+  const std::string machines =
+      Write("machines.json",
+            absl::StrCat(R"({"instances": [{"id": "vm", "address": {"type": "unix", "path": ")",
+                         folder_, R"(/vm"}}]})"));
+  const std::string startup =
+      Write("startup.json",
+            R"([{"method": "BlockdevDel", "body": {"instance": "vm", "nodeName": "n"}}])");
+  Daemon daemon({"--listen", address_, "--instances", machines, "--startup", startup});
+  const int monitor = accept(listener, nullptr, nullptr);
+  EXPECT_GE(monitor, 0);
+  daemon.Signal(SIGTERM);
+  const std::string output = daemon.Rest();
+  EXPECT_FALSE(absl::StrContains(output, "listening")) << output;
+  EXPECT_FALSE(absl::StrContains(output, "request 0")) << "its patience has not ended: " << output;
+  EXPECT_EQ(daemon.ExitStatus(), 0) << output;
+  close(monitor);
+  close(listener);
 }
 
 TEST_F(TidemarkdTest, StopsAlsoWhileSomebodyWatches) {

@@ -13,10 +13,12 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "adapters/store/read_bodies.h"
+#include "adapters/store/salvage.h"
+#include "adapters/store/schema.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 
@@ -24,18 +26,6 @@ namespace tidemark::store {
 namespace {
 
 namespace v1 = ::tidemark::block::v1;
-
-constexpr int kSchemaVersion = 2;
-constexpr char kSchema[] =
-    "CREATE TABLE instances (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;"
-    "CREATE TABLE jobs (instance TEXT, id TEXT, body BLOB NOT NULL,"
-    "                   PRIMARY KEY (instance, id)) WITHOUT ROWID;"
-    "CREATE TABLE floor (sequence INTEGER NOT NULL);"
-    "INSERT INTO floor VALUES (0);";
-constexpr char kSchemaSince2[] =
-    "CREATE TABLE exports (instance TEXT, id TEXT, body BLOB NOT NULL,"
-    "                      PRIMARY KEY (instance, id)) WITHOUT ROWID;"
-    "PRAGMA user_version = 2;";
 
 // Tables of what instances have.
 constexpr absl::string_view kJobs = "jobs";
@@ -54,53 +44,6 @@ absl::Status SystemError(absl::string_view what, const std::string& path) {
 absl::Status AtPort(const absl::Status& status, absl::string_view what) {
   if (status.ok() || DetailsOf(status).has_value()) return Annotate(status, what);
   return Error(Reason::kIoError, absl::StrCat(what, ": ", status.message()));
-}
-
-// The messages in the one column that `select` asks for; those that cannot be read are left out.
-template <typename Body>
-absl::Status ReadInto(Statement select, std::vector<Body>* bodies) {
-  for (;;) {
-    ASSIGN_OR_RETURN(const bool row, select.Step());
-    if (!row) return absl::OkStatus();
-    const absl::string_view bytes = select.Bytes(0);
-    Body body;
-    if (body.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
-      bodies->push_back(std::move(body));
-    }
-  }
-}
-
-template <typename Body>
-absl::StatusOr<std::vector<Body>> ReadBodies(Statement select) {
-  std::vector<Body> bodies;
-  RETURN_IF_ERROR(ReadInto(std::move(select), &bodies));
-  return bodies;
-}
-
-template <typename Body>
-std::vector<Body> Salvage(Database* database, absl::string_view statement) {
-  if (database == nullptr) return {};
-  auto select = database->Prepare(statement);
-  if (!select.ok()) return {};
-  std::vector<Body> bodies;
-  // What was read before the damage counts.
-  ReadInto(*std::move(select), &bodies).IgnoreError();
-  return bodies;
-}
-
-std::vector<std::pair<std::string, v1::BlockExportInfo>> SalvageExports(Database* database) {
-  std::vector<std::pair<std::string, v1::BlockExportInfo>> exports;
-  if (database == nullptr) return exports;
-  auto select = database->Prepare("SELECT instance, body FROM exports");
-  if (!select.ok()) return exports;
-  for (;;) {
-    const auto row = select->Step();
-    if (!row.ok() || !*row) return exports;
-    v1::BlockExportInfo info;
-    const absl::string_view bytes = select->Bytes(1);
-    if (!info.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) continue;
-    exports.emplace_back(std::string(select->Bytes(0)), std::move(info));
-  }
 }
 
 }  // namespace
@@ -148,40 +91,35 @@ StateFolder::~StateFolder() {
 absl::Status StateFolder::OpenDatabase() {
   ASSIGN_OR_RETURN(database_, Database::Open(path()));
   ASSIGN_OR_RETURN(const int64_t version, database_->Ask("PRAGMA user_version"));
-  if (version > kSchemaVersion) {
+  if (version > SchemaVersion()) {
     return absl::FailedPreconditionError(
         absl::StrCat("'", path(), "' was written by a newer Tidemark (version ", version,
-                     " of its tables, this one knows ", kSchemaVersion,
+                     " of its tables, this one knows ", SchemaVersion(),
                      "); use that one, or another --state_dir"));
+  }
+  if (version < 0) {
+    return absl::DataLossError(absl::StrCat("'", path(), "' is damaged: its version is ", version));
   }
   const bool is_lost = version == 0 && access(mark_path().c_str(), F_OK) == 0;
   if (version > 0) RETURN_IF_ERROR(database_->Check());
-  RETURN_IF_ERROR(BringUpSchema(version));
+  RETURN_IF_ERROR(BringUpSchema(*database_, version, absl::StrCat(path(), ".version-", version)));
+  RETURN_IF_ERROR(LookAtTables(*database_));
+  // The events of an older one are as whole as they were.
+  if (version == 0 && !SetMark()) return SystemError("Cannot write", mark_path());
+  ASSIGN_OR_RETURN(Statement id, database_->Prepare("SELECT id FROM log"));
+  RETURN_IF_ERROR(id.Step().status());
+  log_id_ = std::string(id.Bytes(0));
   events_ = std::make_unique<EventRows>(*database_, bounds_);
+  jobs_ = std::make_unique<JobRows>(*database_, bounds_.ended_jobs_max);
   if (!is_lost) return absl::OkStatus();
   was_lost_ = true;
   return StartAnew();
 }
 
-absl::Status StateFolder::BringUpSchema(int64_t from_version) {
-  if (from_version == kSchemaVersion) return absl::OkStatus();
-  RETURN_IF_ERROR(database_->InTransaction([this, from_version]() -> absl::Status {
-    if (from_version < 1) {
-      RETURN_IF_ERROR(database_->Run(EventRows::kSchema));
-      RETURN_IF_ERROR(database_->Run(kSchema));
-    }
-    return database_->Run(kSchemaSince2);
-  }));
-  // The events of an older one are as whole as they were.
-  if (from_version == 0 && !SetMark()) return SystemError("Cannot write", mark_path());
-  return absl::OkStatus();
-}
-
 absl::StatusOr<std::string> StateFolder::ReplaceDamaged(const absl::Status& damage) {
-  const auto instances =
-      Salvage<v1::CreateInstanceRequest>(database_.get(), "SELECT body FROM instances");
-  const auto jobs = Salvage<v1::Job>(database_.get(), "SELECT body FROM jobs");
-  const auto exports = SalvageExports(database_.get());
+  const Salvaged salvaged = Salvage(database_.get());
+  events_ = nullptr;
+  jobs_ = nullptr;
   database_ = nullptr;
   const std::string aside = absl::StrCat(path(), ".damaged-", absl::ToUnixSeconds(clock_.Now()));
   if (std::rename(path().c_str(), aside.c_str()) != 0) {
@@ -193,41 +131,24 @@ absl::StatusOr<std::string> StateFolder::ReplaceDamaged(const absl::Status& dama
   }
   RETURN_IF_ERROR(OpenDatabase());
   RETURN_IF_ERROR(StartAnew());
-  const auto put_back = [&]() -> absl::Status {
-    ASSIGN_OR_RETURN(Statement instance,
-                     database_->Prepare("INSERT OR REPLACE INTO instances VALUES (?, ?)"));
-    for (const auto& body : instances) {
-      const std::string bytes = body.SerializeAsString();
-      RETURN_IF_ERROR(instance.Bind(body.id()).BindBlob(bytes).Run());
-    }
-    ASSIGN_OR_RETURN(Statement job,
-                     database_->Prepare("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)"));
-    for (const auto& body : jobs) {
-      const std::string bytes = body.SerializeAsString();
-      RETURN_IF_ERROR(job.Bind(body.instance()).Bind(body.id()).BindBlob(bytes).Run());
-    }
-    ASSIGN_OR_RETURN(Statement of_export,
-                     database_->Prepare("INSERT OR REPLACE INTO exports VALUES (?, ?, ?)"));
-    for (const auto& [instance_id, body] : exports) {
-      const std::string bytes = body.SerializeAsString();
-      RETURN_IF_ERROR(of_export.Bind(instance_id).Bind(body.id()).BindBlob(bytes).Run());
-    }
-    return absl::OkStatus();
-  };
-  RETURN_IF_ERROR(database_->InTransaction(put_back));
+  RETURN_IF_ERROR(
+      database_->InTransaction([&]() -> absl::Status { return PutBack(salvaged, *database_); }));
   return absl::StrCat("the database of the state folder was damaged (", damage.message(),
                       "); it was moved to '", aside, "', and a new one begun with ",
-                      instances.size(), " instances and ", jobs.size(),
-                      " unfinished jobs that could be read; the history of events begins anew");
+                      salvaged.instances.size(), " instances, ", salvaged.jobs.size(),
+                      " unfinished jobs and ", salvaged.history.size(),
+                      " results that could be read; the history of events begins anew");
 }
 
 absl::Status StateFolder::StartAnew() {
   start_after_ = std::max(
       start_after_, static_cast<uint64_t>(std::max<int64_t>(absl::ToUnixMicros(clock_.Now()), 0)));
-  return database_->InTransaction([this]() -> absl::Status {
+  const absl::Status status = database_->InTransaction([this]() -> absl::Status {
     RETURN_IF_ERROR(events_->AddGap(start_after_));
     return RaiseFloor(start_after_);
   });
+  status.ok() ? events_->Keep() : events_->Undo();
+  return status;
 }
 
 absl::Status StateFolder::RaiseFloor(uint64_t sequence) {
@@ -246,6 +167,11 @@ bool StateFolder::SetMark() {
 absl::StatusOr<StateFolder::Saved> StateFolder::Load() {
   MutexLock hold(&mutex_);
   absl::StatusOr<Saved> saved = events_->Load();
+  if (saved.ok()) {
+    auto history = jobs_->Load();
+    if (!history.ok()) return AtPort(history.status(), "Cannot read what is known of jobs");
+    history_ = *std::move(history);
+  }
   const auto floor = database_->Ask("SELECT sequence FROM floor");
   if (!saved.ok()) return AtPort(saved.status(), "Cannot read the saved events");
   if (!floor.ok()) return AtPort(floor.status(), "Cannot read the saved events");
@@ -253,9 +179,10 @@ absl::StatusOr<StateFolder::Saved> StateFolder::Load() {
   if (events_->newest() > 0) start_after_ = std::max(start_after_, events_->newest() + kRestartGap);
   if (access(mark_path().c_str(), F_OK) != 0) {
     // The process before us could not save all that it told.
-    std::move(saved->events.begin(), saved->events.end(), std::back_inserter(saved->before_gap));
     saved->events.clear();
+    saved->dropped_of.clear();
     has_gap_ = !StartAnew().ok() || !SetMark();
+    saved->dropped = start_after_;
   }
   // For a process that is killed before it has saved an event. Without space it goes on all the
   // same.
@@ -270,7 +197,7 @@ absl::Status StateFolder::Save(const std::vector<backend::EventPtr>& events) {
   {
     MutexLock hold(&mutex_);
     was_unmarked = has_gap_ || is_unmarked_;
-    saved = events_->Save(events, has_gap_);
+    saved = SaveInOne(events);
     if (!saved.ok()) {
       // If the process ends before a later try succeeds, they are lost.
       unlink(mark_path().c_str());
@@ -292,10 +219,31 @@ absl::Status StateFolder::Save(const std::vector<backend::EventPtr>& events) {
   return saved;
 }
 
+// Events and what they tell of jobs: both or nothing.
+absl::Status StateFolder::SaveInOne(const std::vector<backend::EventPtr>& events) {
+  const absl::Status status = database_->InTransaction([&]() -> absl::Status {
+    RETURN_IF_ERROR(events_->Save(events, has_gap_));
+    return jobs_->Apply(events);
+  });
+  status.ok() ? events_->Keep() : events_->Undo();
+  status.ok() ? jobs_->Keep() : jobs_->Undo();
+  return status;
+}
+
 void StateFolder::AddGap() {
   MutexLock hold(&mutex_);
   unlink(mark_path().c_str());
   has_gap_ = true;
+}
+
+std::string StateFolder::log_id() const {
+  MutexLock hold(&mutex_);
+  return log_id_;
+}
+
+std::vector<backend::JobView> StateFolder::TakeJobHistory() {
+  MutexLock hold(&mutex_);
+  return std::exchange(history_, {});
 }
 
 uint64_t StateFolder::start_after() const {
@@ -378,13 +326,17 @@ absl::StatusOr<std::vector<std::string>> StateFolder::LoadOtherInstanceIds() {
 }
 
 absl::Status StateFolder::DeleteInstance(absl::string_view id) {
-  const std::string what = absl::StrCat("Cannot forget instance '", id, "'");
-  const auto bind = [id](Statement& statement) { statement.Bind(id); };
-  for (const absl::string_view table : {kJobs, kExports}) {
-    RETURN_IF_ERROR(
-        Execute(what, absl::StrCat("DELETE FROM ", table, " WHERE instance = ?"), bind));
-  }
-  return Execute(what, "DELETE FROM instances WHERE id = ?", bind);
+  MutexLock hold(&mutex_);
+  const absl::Status status = database_->InTransaction([&]() -> absl::Status {
+    for (const char* statement :
+         {"DELETE FROM jobs WHERE instance = ?", "DELETE FROM exports WHERE instance = ?",
+          "DELETE FROM instances WHERE id = ?"}) {
+      ASSIGN_OR_RETURN(Statement prepared, database_->Prepare(statement));
+      RETURN_IF_ERROR(prepared.Bind(id).Run());
+    }
+    return absl::OkStatus();
+  });
+  return AtPort(status, absl::StrCat("Cannot forget instance '", id, "'"));
 }
 
 absl::StatusOr<std::vector<v1::Job>> StateFolder::LoadJobs(absl::string_view instance) {

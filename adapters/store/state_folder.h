@@ -1,6 +1,6 @@
-// The folder that outlives the process: the newest events, the registered instances, their
-// unfinished jobs and their exports, in one SQLite database. Any thread that may block; calls wait
-// for each other.
+// The folder that outlives the process: the newest events, results of jobs, the registered
+// instances, their unfinished jobs and their exports, in one SQLite database. Any thread that may
+// block; calls wait for each other.
 //
 // Promises
 //   A killed process loses nothing that a call has returned for, so of events what it appended in
@@ -8,9 +8,11 @@
 //   Sequences are never used twice, and events that are missing are never passed over in silence: a
 //   watcher that comes back is shown all that was saved since, or told that some are gone. So while
 //   the disk is full a mark is missing, without which the next process takes it that some are.
-//   How jobs ended stays known: what was saved before a gap is still there.
-//   A damaged database does not keep the service from starting: it is moved aside, and what can
-//   still be read of instances and jobs is taken over.
+//   How jobs ended stays known, whatever becomes of the events that told it: results have rows and
+//   a bound of their own.
+//   A database that is damaged or lacks a table does not keep the service from starting: it is
+//   moved aside, which the warning says, and what can still be read of instances, jobs and results
+//   is taken over. Before the tables of an older Tidemark are brought up, a copy is made beside it.
 #ifndef ADAPTERS_STORE_STATE_FOLDER_H_
 #define ADAPTERS_STORE_STATE_FOLDER_H_
 
@@ -26,6 +28,7 @@
 #include "absl/strings/string_view.h"
 #include "adapters/store/database.h"
 #include "adapters/store/event_rows.h"
+#include "adapters/store/job_rows.h"
 #include "engine/backend/event_log.h"
 #include "engine/backend/state_store.h"
 #include "engine/base/clock.h"
@@ -50,6 +53,10 @@ class StateFolder final : public backend::EventTail, public backend::StateStore 
   void AddGap() override;
   // Behind every sequence that was ever told: EventLogOptions::start_after. After Load.
   uint64_t start_after() const;
+  // What the saved events, also those that are dropped since, told of jobs. Once, after Load.
+  std::vector<backend::JobView> TakeJobHistory();
+  // EventLogOptions::id: as old as the database.
+  std::string log_id() const;
 
   // StateStore.
   absl::StatusOr<std::vector<::tidemark::block::v1::CreateInstanceRequest>> LoadInstances()
@@ -84,11 +91,12 @@ class StateFolder final : public backend::EventTail, public backend::StateStore 
   bool SetMark();
 
   absl::Status OpenDatabase() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status BringUpSchema(int64_t from_version) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The warning that goes with it.
   absl::StatusOr<std::string> ReplaceDamaged(const absl::Status& damage)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status RaiseFloor(uint64_t sequence) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status SaveInOne(const std::vector<backend::EventPtr>& events)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status StartAnew() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The messages that one table holds of an instance, by id.
   template <typename Body>
@@ -110,6 +118,9 @@ class StateFolder final : public backend::EventTail, public backend::StateStore 
   mutable Mutex mutex_;
   std::unique_ptr<Database> database_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<EventRows> events_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<JobRows> jobs_ ABSL_GUARDED_BY(mutex_);
+  std::vector<backend::JobView> history_ ABSL_GUARDED_BY(mutex_);
+  std::string log_id_ ABSL_GUARDED_BY(mutex_);
   // Events are missing behind those saved: the next save says so.
   bool has_gap_ ABSL_GUARDED_BY(mutex_) = false;
   // A save failed and was not repeated with success yet: the mark is missing.

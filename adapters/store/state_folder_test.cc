@@ -13,6 +13,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "adapters/store/state_world.h"
 #include "engine/base/error.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -20,66 +21,10 @@
 namespace tidemark::store {
 namespace {
 
-namespace v1 = ::tidemark::block::v1;
-using backend::EventPtr;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-constexpr char kPadding[] = "a job with a name that takes some room in the database of the folder";
-
-EventPtr MakeEvent(uint64_t sequence, const std::string& job = kPadding) {
-  auto event = std::make_shared<backend::Event>();
-  event->set_sequence(sequence);
-  event->mutable_job_status_change()->set_id(job);
-  return event;
-}
-
-v1::CreateInstanceRequest MakeInstance(const std::string& id) {
-  v1::CreateInstanceRequest instance;
-  instance.set_id(id);
-  instance.mutable_address()->mutable_unix_socket()->set_path("/run/" + id);
-  return instance;
-}
-
-v1::Job MakeJob(const std::string& instance, const std::string& id, int64_t total = 1) {
-  v1::Job job;
-  job.set_instance(instance);
-  job.set_id(id);
-  job.set_total_bytes(total);
-  return job;
-}
-
-void Nobody(const std::string&) {}
-
-class StateFolderTest : public testing::Test {
- protected:
-  StateFolderTest() {
-    std::string pattern = absl::StrCat(testing::TempDir(), "/stateXXXXXX");
-    folder_ = mkdtemp(pattern.data());
-  }
-  ~StateFolderTest() override { std::filesystem::remove_all(folder_); }
-  std::unique_ptr<StateFolder> Open(EventBounds bounds = {}) {
-    auto state = StateFolder::Open(
-        folder_, SystemClock(), [this](const std::string& text) { warnings_.push_back(text); },
-        bounds);
-    EXPECT_TRUE(state.ok()) << state.status();
-    return state.ok() ? *std::move(state) : nullptr;
-  }
-  static std::vector<uint64_t> Load(StateFolder& state) {
-    const auto events = state.Load();
-    EXPECT_TRUE(events.ok()) << events.status();
-    std::vector<uint64_t> sequences;
-    if (!events.ok()) return sequences;
-    for (const EventPtr& event : events->events) sequences.push_back(event->sequence());
-    return sequences;
-  }
-  std::string database() const { return folder_ + "/" + StateFolder::kDatabaseName; }
-  // Behind all events of these tests by more than any restart adds.
-  static constexpr uint64_t kAnew = uint64_t{1} << 40;
-
-  std::string folder_;
-  std::vector<std::string> warnings_;
-};
+class StateFolderTest : public StateWorld {};
 
 TEST_F(StateFolderTest, WhatWasSavedIsLoadedByTheNextProcess) {
   {
@@ -290,37 +235,6 @@ TEST_F(StateFolderTest, GivenUpEventsAreNotShownByTheNextProcess) {
   EXPECT_GE(state->start_after(), anew);
 }
 
-TEST_F(StateFolderTest, WhatWasSavedBeforeAGapIsKeptForTheHistory) {
-  const auto before_gap = [](StateFolder& state) {
-    const auto saved = state.Load();
-    std::vector<uint64_t> sequences;
-    for (const EventPtr& event : saved->before_gap) sequences.push_back(event->sequence());
-    return sequences;
-  };
-  {
-    const auto state = Open();
-    Load(*state);
-    EXPECT_TRUE(state->Save({MakeEvent(1), MakeEvent(2)}).ok());
-    state->AddGap();  // And the process ends.
-  }
-  uint64_t anew = 0;
-  {
-    const auto state = Open();
-    EXPECT_THAT(before_gap(*state), ElementsAre(1, 2));
-    anew = state->start_after() + 1;
-    EXPECT_TRUE(state->Save({MakeEvent(anew)}).ok());
-    state->AddGap();
-    auto progress = std::make_shared<backend::Event>();
-    progress->set_sequence(anew + 5);
-    progress->mutable_job_progress()->set_id("j");
-    EXPECT_TRUE(state->Save({progress}).ok()) << "nothing of it is kept but the gap";
-  }
-  const auto state = Open();
-  EXPECT_THAT(before_gap(*state), ElementsAre(1, 2, anew));
-  EXPECT_THAT(Load(*state), IsEmpty());
-  EXPECT_GT(state->start_after(), anew + 5);
-}
-
 TEST_F(StateFolderTest, AProcessThatSavedNothingHasUsedItsSequencesAllTheSame) {
   {
     const auto state = Open();
@@ -421,25 +335,6 @@ TEST_F(StateFolderTest, InstancesThatOnlyJobsOrExportsNameAreKnown) {
   ASSERT_TRUE(state->SaveJob(MakeJob("of-jobs", "j2")).ok());
   ASSERT_TRUE(state->SaveExport("of-exports", v1::BlockExportInfo()).ok());
   EXPECT_THAT(*state->LoadOtherInstanceIds(), ElementsAre("of-exports", "of-jobs"));
-}
-
-TEST_F(StateFolderTest, TheTablesOfAnOlderTidemarkAreBroughtUp) {
-  {
-    const auto state = Open();
-    Load(*state);
-    ASSERT_TRUE(state->Save({MakeEvent(1)}).ok());
-    ASSERT_TRUE(state->SaveJob(MakeJob("vm", "j")).ok());
-  }
-  {
-    const auto older = Database::Open(database());
-    ASSERT_TRUE(older.ok()) << older.status();
-    ASSERT_TRUE((*older)->Run("DROP TABLE exports; PRAGMA user_version = 1;").ok());
-  }
-  const auto state = Open();
-  EXPECT_THAT(Load(*state), ElementsAre(1));
-  EXPECT_EQ(state->LoadJobs("vm")->size(), 1u);
-  EXPECT_TRUE(state->SaveExport("vm", v1::BlockExportInfo()).ok());
-  EXPECT_THAT(warnings_, IsEmpty());
 }
 
 TEST_F(StateFolderTest, JobsAreStoredReplacedAndForgotten) {

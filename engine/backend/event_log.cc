@@ -1,16 +1,12 @@
 // How it works.
 //
-// `held_` maps sequence to event. The oldest are dropped when there are too many; `dropped_` is the
-// newest sequence lost that way. A JOB_PROGRESS that a newer one replaces is taken out of the
-// middle, which loses nobody anything, so it does not move `dropped_`.
+// With a tail an event goes three steps: position_ counts it, saved_ has reached it, shown_ has.
+// SaveAll takes all that is not saved at once, on the saver; what is appended meanwhile goes with
+// the next one. As long as saving works, shown_ is saved_. While it does not, shown_ is position_.
 //
-// Each job that spoke lately has a slot: when its progress and each kind of its errors was last
-// told, and what is held back since. What is held back is told by whichever comes first: a timer,
-// one for all slots, that runs while anything is held back; another event of the job; or the next
-// like event after the period.
-//
-// Nothing is posted with the lock held: wakes and timers that fall due are collected in an Outbox
-// and posted after it is let go.
+// The timer that tells what the coalescer holds back runs while anything is held back. Nothing is
+// posted with the lock held: wakes and timers that fall due are collected in an Outbox and posted
+// after it is let go.
 #include "engine/backend/event_log.h"
 
 #include <algorithm>
@@ -20,52 +16,71 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/types/optional.h"
+#include "engine/backend/coalescer.h"
 #include "engine/backend/event_subject.h"
+#include "engine/backend/held_events.h"
+#include "engine/backend/log_id.h"
 #include "engine/backend/proto_time.h"
 #include "engine/base/error.h"
 #include "engine/base/mutex.h"
 
 namespace tidemark::backend {
-namespace {
 
 namespace v1 = ::tidemark::block::v1;
-
-// Never told yet.
-constexpr absl::Duration kNever = -absl::InfiniteDuration();
-
-}  // namespace
 
 class EventLog::Core : public std::enable_shared_from_this<EventLog::Core> {
  public:
   Core(Clock& clock, Executor& executor, EventLogOptions options)
-      : clock_(clock), executor_(executor), options_(std::move(options)) {
+      : clock_(clock),
+        executor_(executor),
+        options_(std::move(options)),
+        id_(options_.id.empty() ? MakeLogId() : options_.id),
+        held_(options_.events_kept_max, options_.event_bytes_kept_max, options_.dropped,
+              options_.dropped_of),
+        coalescer_(options_.coalesce_period) {
     MutexLock lock(&mutex_);
     for (EventPtr& event : options_.kept) {
       if (event->sequence() <= position_) continue;  // Not ours, or damaged: skipped.
-      if (position_ == 0) dropped_ = event->sequence() - 1;
       position_ = event->sequence();
-      Hold(std::move(event));
+      held_.Add(std::move(event));
     }
     options_.kept.clear();
-    if (position_ == 0) dropped_ = options_.start_after;
-    position_ = saved_ = std::max(position_, options_.start_after);
+    if (position_ == 0) held_.DropUpTo(options_.start_after);
+    position_ = saved_ = shown_ = std::max(position_, options_.start_after);
   }
 
   uint64_t Append(absl::string_view instance, Event event);
-  absl::StatusOr<std::vector<EventPtr>> Read(uint64_t after, size_t max) const;
+  absl::StatusOr<std::vector<EventPtr>> Read(uint64_t after, size_t max,
+                                             const std::vector<std::string>& instances) const;
+  std::vector<EventPtr> ReadHeld(uint64_t after, bool unshown, size_t max) const;
   uint64_t WakeAfter(uint64_t after, std::function<void()> wake);
   void CancelWake(uint64_t id);
+  void RunWhenShown(uint64_t sequence, std::function<void()> then);
   void RunWhenSaved(uint64_t sequence, std::function<void()> then);
+  void OnSavingChange(std::function<void(absl::Status)> changed);
   void Flush();
 
+  const std::string& id() const { return id_; }
+  bool is_kept() const { return options_.tail != nullptr; }
   uint64_t position() const {
     MutexLock lock(&mutex_);
     return position_;
   }
+  uint64_t shown() const {
+    MutexLock lock(&mutex_);
+    return shown_;
+  }
+  uint64_t saved() const {
+    MutexLock lock(&mutex_);
+    return SavedLocked();
+  }
+  absl::Status saving() const {
+    MutexLock lock(&mutex_);
+    return saving_status_;
+  }
   uint64_t oldest() const {
     MutexLock lock(&mutex_);
-    return OldestLocked();
+    return held_.OldestBehind(held_.DroppedOf({}), position_ + 1);
   }
   size_t waiting_count() const {
     MutexLock lock(&mutex_);
@@ -73,19 +88,6 @@ class EventLog::Core : public std::enable_shared_from_this<EventLog::Core> {
   }
 
  private:
-  // A kind of error of a job, told at `told`; `held_back` stands for those since.
-  struct ErrorKind {
-    v1::IoOperationType operation;
-    v1::BlockErrorAction action;
-    absl::Duration told = kNever;
-    absl::optional<Event> held_back;
-  };
-  struct Slot {
-    std::vector<ErrorKind> errors;  // At most one per pair of enum values that are told apart.
-    absl::Duration progress_told = kNever;
-    absl::optional<Event> progress_held_back;
-    uint64_t progress_sequence = 0;  // The newest one told: replaced by the next.
-  };
   struct Waiter {
     uint64_t after;
     std::function<void()> wake;
@@ -96,40 +98,37 @@ class EventLog::Core : public std::enable_shared_from_this<EventLog::Core> {
     bool arm_timer = false;
     bool save = false;
   };
-  using SlotKey = std::pair<std::string, std::string>;  // Instance, job.
+  using BySequence = std::multimap<uint64_t, std::function<void()>>;
 
-  void AddError(Event event, Slot& slot, Outbox* outbox) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void AddProgress(Event event, Slot& slot, Outbox* outbox) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Tells what the slot holds back, if it was told last at `told_by` or before.
-  void FlushSlot(Slot& slot, absl::Duration told_by, Outbox* outbox)
+  uint64_t Commit(Event event, uint64_t replaced, Outbox* outbox)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void HoldBack(Outbox* outbox) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  uint64_t Commit(Event event, Outbox* outbox) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void CommitProgress(Event event, Slot& slot, Outbox* outbox)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Hold(EventPtr event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Forget(std::map<uint64_t, EventPtr>::iterator held) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  uint64_t OldestLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return held_.empty() ? position_ + 1 : held_.begin()->first;
+  uint64_t SavedLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return options_.tail == nullptr ? position_ : saved_;
   }
+  void Show(Outbox* outbox) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static void TakeDue(uint64_t sequence, BySequence* waiting, Outbox* outbox);
+  // Runs `act`, which may commit, under the lock, and posts what comes of it.
+  template <typename Act>
+  void WithOutbox(Act act);
   void Post(Outbox outbox);
   void OnTimer();
   void SaveAll();
   void SaveAgain(std::vector<EventPtr> events);
+  void SetSaving(const absl::Status& status);
+  void WatchSaver();
   void BoundUnsaved() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void PostSave();
+  Executor& saver() { return options_.saver != nullptr ? *options_.saver : executor_; }
 
   Clock& clock_;
   Executor& executor_;
   EventLogOptions options_;  // Constant after construction.
+  const std::string id_;
 
   mutable Mutex mutex_;
-  std::map<uint64_t, EventPtr> held_ ABSL_GUARDED_BY(mutex_);
-  size_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  HeldEvents held_ ABSL_GUARDED_BY(mutex_);
   uint64_t position_ ABSL_GUARDED_BY(mutex_) = 0;
-  uint64_t dropped_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::map<SlotKey, Slot> slots_ ABSL_GUARDED_BY(mutex_);
-  size_t held_back_count_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t shown_ ABSL_GUARDED_BY(mutex_) = 0;
+  Coalescer coalescer_ ABSL_GUARDED_BY(mutex_);
   bool timer_armed_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<uint64_t, Waiter> waiters_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_waiter_ ABSL_GUARDED_BY(mutex_) = 1;
@@ -137,114 +136,48 @@ class EventLog::Core : public std::enable_shared_from_this<EventLog::Core> {
   size_t unsaved_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   bool unsaved_have_hole_ ABSL_GUARDED_BY(mutex_) = false;
   bool saving_ ABSL_GUARDED_BY(mutex_) = false;
+  // When the tail was last called, while it has not answered; when nothing is asked, infinite.
+  absl::Duration save_began_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
+  bool watching_saver_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status saving_status_ ABSL_GUARDED_BY(mutex_);
+  std::function<void(absl::Status)> on_saving_change_ ABSL_GUARDED_BY(mutex_);
   // The tail was told of all up to here.
   uint64_t saved_ ABSL_GUARDED_BY(mutex_) = 0;
   // By the sequence that each waits for.
-  std::multimap<uint64_t, std::function<void()>> when_saved_ ABSL_GUARDED_BY(mutex_);
+  BySequence when_saved_ ABSL_GUARDED_BY(mutex_);
+  BySequence when_shown_ ABSL_GUARDED_BY(mutex_);
 };
+
+template <typename Act>
+void EventLog::Core::WithOutbox(Act act) {
+  Outbox outbox;
+  {
+    MutexLock lock(&mutex_);
+    // The analysis does not see that the lock is held where `tell` is called from.
+    const auto tell =
+        [this, &outbox](Event event, uint64_t replaced)
+            ABSL_NO_THREAD_SAFETY_ANALYSIS { return Commit(std::move(event), replaced, &outbox); };
+    act(Coalescer::Tell(tell));
+    if (coalescer_.holds_back() && !timer_armed_) timer_armed_ = outbox.arm_timer = true;
+  }
+  Post(std::move(outbox));
+}
 
 uint64_t EventLog::Core::Append(absl::string_view instance, Event event) {
   event.set_instance(std::string(instance));
   event.set_kind(KindOf(event));
+  event.clear_unsaved();
   if (!event.has_time()) ToProto(clock_.Now(), event.mutable_time());
-  SlotKey key(event.instance(), std::string(JobIdOf(event)));
-  Outbox outbox;
   uint64_t position = 0;
-  {
-    MutexLock lock(&mutex_);
-    if (key.second.empty()) {
-      Commit(std::move(event), &outbox);
-    } else {
-      if (slots_.size() >= kCoalescedJobsMax && slots_.find(key) == slots_.end()) {
-        for (auto& [other, slot] : slots_) FlushSlot(slot, absl::InfiniteDuration(), &outbox);
-        slots_.clear();
-      }
-      Slot& slot = slots_[key];
-      if (event.has_block_job_error()) {
-        AddError(std::move(event), slot, &outbox);
-      } else if (event.has_job_progress()) {
-        AddProgress(std::move(event), slot, &outbox);
-      } else {
-        FlushSlot(slot, absl::InfiniteDuration(), &outbox);
-        const bool is_last = event.job_status_change().status() == v1::JOB_STATUS_NULL;
-        Commit(std::move(event), &outbox);
-        if (is_last) slots_.erase(key);
-      }
-    }
+  WithOutbox([&](Coalescer::Tell tell) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    coalescer_.Add(std::move(event), clock_.Elapsed(), tell);
     position = position_;
-  }
-  Post(std::move(outbox));
+  });
   return position;
 }
 
-void EventLog::Core::AddError(Event event, Slot& slot, Outbox* outbox) {
-  v1::BlockJobErrorEvent& error = *event.mutable_block_job_error();
-  if (error.count() == 0) error.set_count(1);
-  auto kind = std::find_if(slot.errors.begin(), slot.errors.end(), [&error](const ErrorKind& k) {
-    return k.operation == error.operation() && k.action == error.action();
-  });
-  if (kind == slot.errors.end()) {
-    // Unknown enum values share one kind, so that kinds stay few.
-    if (!v1::IoOperationType_IsValid(error.operation())) {
-      error.set_operation(v1::IO_OPERATION_TYPE_UNSPECIFIED);
-    }
-    if (!v1::BlockErrorAction_IsValid(error.action())) {
-      error.set_action(v1::BLOCK_ERROR_ACTION_UNSPECIFIED);
-    }
-    kind = slot.errors.insert(slot.errors.end(), {error.operation(), error.action(), kNever, {}});
-  }
-  const absl::Duration now = clock_.Elapsed();
-  if (kind->held_back.has_value()) {
-    error.set_count(error.count() + kind->held_back->block_job_error().count());
-    kind->held_back.reset();
-    --held_back_count_;
-  }
-  if (now - kind->told >= options_.coalesce_period) {
-    kind->told = now;
-    Commit(std::move(event), outbox);
-  } else {
-    kind->held_back = std::move(event);
-    HoldBack(outbox);
-  }
-}
-
-void EventLog::Core::AddProgress(Event event, Slot& slot, Outbox* outbox) {
-  const absl::Duration now = clock_.Elapsed();
-  if (slot.progress_held_back.has_value()) {
-    slot.progress_held_back.reset();
-    --held_back_count_;
-  }
-  if (now - slot.progress_told >= options_.coalesce_period) {
-    CommitProgress(std::move(event), slot, outbox);
-  } else {
-    slot.progress_held_back = std::move(event);
-    HoldBack(outbox);
-  }
-}
-
-void EventLog::Core::HoldBack(Outbox* outbox) {
-  ++held_back_count_;
-  if (!timer_armed_) timer_armed_ = outbox->arm_timer = true;
-}
-
-void EventLog::Core::FlushSlot(Slot& slot, absl::Duration told_by, Outbox* outbox) {
-  for (ErrorKind& kind : slot.errors) {
-    if (!kind.held_back.has_value() || kind.told > told_by) continue;
-    Event event = *std::move(kind.held_back);
-    kind.held_back.reset();
-    kind.told = clock_.Elapsed();
-    --held_back_count_;
-    Commit(std::move(event), outbox);
-  }
-  if (slot.progress_held_back.has_value() && slot.progress_told <= told_by) {
-    Event event = *std::move(slot.progress_held_back);
-    slot.progress_held_back.reset();
-    --held_back_count_;
-    CommitProgress(std::move(event), slot, outbox);
-  }
-}
-
-uint64_t EventLog::Core::Commit(Event event, Outbox* outbox) {
+uint64_t EventLog::Core::Commit(Event event, uint64_t replaced, Outbox* outbox) {
+  held_.Remove(replaced);
   event.set_sequence(++position_);
   auto shared = std::make_shared<const Event>(std::move(event));
   if (options_.tail != nullptr) {
@@ -253,39 +186,30 @@ uint64_t EventLog::Core::Commit(Event event, Outbox* outbox) {
     BoundUnsaved();
     if (!saving_) saving_ = outbox->save = true;
   }
-  Hold(std::move(shared));
+  held_.Add(std::move(shared));
+  Show(outbox);
+  return position_;
+}
+
+// Moves shown_ to where it belongs, and wakes those who wait for it.
+void EventLog::Core::Show(Outbox* outbox) {
+  const bool is_all_shown = options_.tail == nullptr || !saving_status_.ok();
+  shown_ = std::max(shown_, is_all_shown ? position_ : saved_);
   for (auto waiter = waiters_.begin(); waiter != waiters_.end();) {
-    if (waiter->second.after >= position_) {
+    if (waiter->second.after >= shown_) {
       ++waiter;
       continue;
     }
     outbox->wakes.push_back(std::move(waiter->second.wake));
     waiter = waiters_.erase(waiter);
   }
-  return position_;
+  TakeDue(shown_, &when_shown_, outbox);
 }
 
-void EventLog::Core::CommitProgress(Event event, Slot& slot, Outbox* outbox) {
-  const auto replaced = held_.find(slot.progress_sequence);
-  if (replaced != held_.end()) Forget(replaced);
-  slot.progress_told = clock_.Elapsed();
-  slot.progress_sequence = Commit(std::move(event), outbox);
-}
-
-void EventLog::Core::Hold(EventPtr event) {
-  const uint64_t sequence = event->sequence();
-  bytes_ += event->ByteSizeLong();
-  held_.emplace_hint(held_.end(), sequence, std::move(event));
-  while (held_.size() > 1 &&
-         (held_.size() > options_.events_kept_max || bytes_ > options_.event_bytes_kept_max)) {
-    dropped_ = held_.begin()->first;
-    Forget(held_.begin());
-  }
-}
-
-void EventLog::Core::Forget(std::map<uint64_t, EventPtr>::iterator held) {
-  bytes_ -= held->second->ByteSizeLong();
-  held_.erase(held);
+void EventLog::Core::TakeDue(uint64_t sequence, BySequence* waiting, Outbox* outbox) {
+  const auto end = waiting->upper_bound(sequence);
+  for (auto it = waiting->begin(); it != end; ++it) outbox->wakes.push_back(std::move(it->second));
+  waiting->erase(waiting->begin(), end);
 }
 
 void EventLog::Core::Post(Outbox outbox) {
@@ -295,27 +219,20 @@ void EventLog::Core::Post(Outbox outbox) {
       if (const auto core = weak.lock()) core->OnTimer();
     });
   }
-  if (outbox.save) PostSave();
+  // Strong: what happened last is saved even if the log ends now.
+  if (outbox.save) saver().Post([core = shared_from_this()] { core->SaveAll(); });
 }
 
 void EventLog::Core::OnTimer() {
-  Outbox outbox;
-  {
-    MutexLock lock(&mutex_);
-    const absl::Duration told_by = clock_.Elapsed() - options_.coalesce_period;
-    for (auto& [key, slot] : slots_) FlushSlot(slot, told_by, &outbox);
-    timer_armed_ = outbox.arm_timer = held_back_count_ > 0;
-  }
-  Post(std::move(outbox));
+  WithOutbox([this](Coalescer::Tell tell) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    timer_armed_ = false;
+    coalescer_.TellDue(clock_.Elapsed(), tell);
+  });
 }
 
 void EventLog::Core::Flush() {
-  Outbox outbox;
-  {
-    MutexLock lock(&mutex_);
-    for (auto& [key, slot] : slots_) FlushSlot(slot, absl::InfiniteDuration(), &outbox);
-  }
-  Post(std::move(outbox));
+  WithOutbox([this](Coalescer::Tell tell)
+                 ABSL_NO_THREAD_SAFETY_ANALYSIS { coalescer_.TellAll(clock_.Elapsed(), tell); });
 }
 
 void EventLog::Core::SaveAll() {
@@ -327,36 +244,86 @@ void EventLog::Core::SaveAll() {
     unsaved_.clear();
     unsaved_bytes_ = 0;
     have_hole = std::exchange(unsaved_have_hole_, false);
+    save_began_ = clock_.Elapsed();
   }
+  WatchSaver();
   if (have_hole) options_.tail->AddGap();
-  if (!options_.tail->Save(events).ok()) return SaveAgain(std::move(events));
-  std::vector<std::function<void()>> due;
-  bool is_more = false;
+  const absl::Status saved = options_.tail->Save(events);
+  if (!saved.ok()) {
+    SaveAgain(std::move(events));
+    SetSaving(saved);
+    return;
+  }
+  Outbox outbox;
   {
     MutexLock lock(&mutex_);
+    save_began_ = absl::InfiniteDuration();
     saved_ = events.back()->sequence();
-    const auto end = when_saved_.upper_bound(saved_);
-    for (auto it = when_saved_.begin(); it != end; ++it) due.push_back(std::move(it->second));
-    when_saved_.erase(when_saved_.begin(), end);
-    is_more = saving_ = !unsaved_.empty();
+    TakeDue(saved_, &when_saved_, &outbox);
+    Show(&outbox);
+    // One after the other, so that a flood of events leaves the executor to others, too.
+    saving_ = outbox.save = !unsaved_.empty();
   }
-  for (std::function<void()>& then : due) executor_.Post(std::move(then));
-  // One after the other, so that a flood of events leaves the executor to others, too.
-  if (is_more) PostSave();
+  Post(std::move(outbox));
+  SetSaving(absl::OkStatus());
 }
 
 // A disk that is full now may have space later.
 void EventLog::Core::SaveAgain(std::vector<EventPtr> events) {
   {
     MutexLock lock(&mutex_);
+    save_began_ = absl::InfiniteDuration();
     for (auto event = events.rbegin(); event != events.rend(); ++event) {
       unsaved_bytes_ += (*event)->ByteSizeLong();
       unsaved_.push_front(std::move(*event));
     }
     BoundUnsaved();
   }
-  Executor& saver = options_.saver != nullptr ? *options_.saver : executor_;
-  saver.PostAfter(kSaveAgain, [core = shared_from_this()] { core->SaveAll(); });
+  saver().PostAfter(kSaveAgain, [core = shared_from_this()] { core->SaveAll(); });
+}
+
+// Tells it if saving has become possible or impossible. Without it all is shown from now on.
+void EventLog::Core::SetSaving(const absl::Status& status) {
+  std::function<void(absl::Status)> changed;
+  Outbox outbox;
+  {
+    MutexLock lock(&mutex_);
+    const bool is_change = saving_status_.ok() != status.ok();
+    saving_status_ = status;
+    if (!is_change) return;
+    changed = on_saving_change_;
+    Show(&outbox);
+  }
+  Post(std::move(outbox));
+  if (changed) executor_.Post([changed, status] { changed(status); });
+  Event event;
+  event.mutable_state_saving_change()->set_saving(status.ok());
+  event.mutable_state_saving_change()->set_error(std::string(status.message()));
+  Append("", std::move(event));
+}
+
+// One timer at a time looks whether the tail answers, for as long as it is asked.
+void EventLog::Core::WatchSaver() {
+  {
+    MutexLock lock(&mutex_);
+    if (std::exchange(watching_saver_, true)) return;
+  }
+  executor_.PostAfter(options_.save_time_max, [weak = weak_from_this()] {
+    const auto core = weak.lock();
+    if (core == nullptr) return;
+    absl::Duration age;
+    {
+      MutexLock lock(&core->mutex_);
+      core->watching_saver_ = false;
+      age = core->clock_.Elapsed() - core->save_began_;
+    }
+    if (age < absl::ZeroDuration()) return;
+    if (age >= core->options_.save_time_max) {
+      core->SetSaving(absl::UnavailableError(
+          absl::StrCat("the state folder has not answered for ", absl::FormatDuration(age))));
+    }
+    core->WatchSaver();
+  });
 }
 
 void EventLog::Core::BoundUnsaved() {
@@ -368,10 +335,9 @@ void EventLog::Core::BoundUnsaved() {
   }
 }
 
-// Strong: what happened last is saved even if the log ends now.
-void EventLog::Core::PostSave() {
-  Executor& saver = options_.saver != nullptr ? *options_.saver : executor_;
-  saver.Post([core = shared_from_this()] { core->SaveAll(); });
+void EventLog::Core::OnSavingChange(std::function<void(absl::Status)> changed) {
+  MutexLock lock(&mutex_);
+  on_saving_change_ = std::move(changed);
 }
 
 void EventLog::Core::RunWhenSaved(uint64_t sequence, std::function<void()> then) {
@@ -385,31 +351,46 @@ void EventLog::Core::RunWhenSaved(uint64_t sequence, std::function<void()> then)
   executor_.Post(std::move(then));
 }
 
-absl::StatusOr<std::vector<EventPtr>> EventLog::Core::Read(uint64_t after, size_t max) const {
+void EventLog::Core::RunWhenShown(uint64_t sequence, std::function<void()> then) {
+  {
+    MutexLock lock(&mutex_);
+    if (sequence > shown_) {
+      when_shown_.emplace(sequence, std::move(then));
+      return;
+    }
+  }
+  then();
+}
+
+absl::StatusOr<std::vector<EventPtr>> EventLog::Core::Read(
+    uint64_t after, size_t max, const std::vector<std::string>& instances) const {
   MutexLock lock(&mutex_);
   if (after > position_) {
     return Error(Reason::kSequenceUnknown,
                  absl::StrCat("There is no event ", after, " yet: the newest is ", position_),
                  {{"newest_sequence", absl::StrCat(position_)}});
   }
-  if (after < dropped_) {
-    return Error(Reason::kEventsExpired,
-                 absl::StrCat("Events after ", after, " are no longer all kept: the oldest is ",
-                              OldestLocked()),
-                 {{"oldest_sequence", absl::StrCat(OldestLocked())}});
+  const uint64_t dropped = held_.DroppedOf(instances);
+  if (after < dropped) {
+    const uint64_t oldest = held_.OldestBehind(dropped, position_ + 1);
+    return Error(
+        Reason::kEventsExpired,
+        absl::StrCat("Events after ", after, " are no longer all kept: the oldest is ", oldest),
+        {{"oldest_sequence", absl::StrCat(oldest)}});
   }
-  std::vector<EventPtr> events;
-  for (auto held = held_.upper_bound(after); held != held_.end() && events.size() < max; ++held) {
-    events.push_back(held->second);
-  }
-  return events;
+  return held_.Copy(after, shown_, SavedLocked(), max);
+}
+
+std::vector<EventPtr> EventLog::Core::ReadHeld(uint64_t after, bool unshown, size_t max) const {
+  MutexLock lock(&mutex_);
+  return held_.Copy(after, unshown ? position_ : shown_, SavedLocked(), max);
 }
 
 uint64_t EventLog::Core::WakeAfter(uint64_t after, std::function<void()> wake) {
   {
     MutexLock lock(&mutex_);
     const uint64_t id = next_waiter_++;
-    if (after >= position_) {
+    if (after >= shown_) {
       waiters_.emplace(id, Waiter{after, std::move(wake)});
       return id;
     }
@@ -434,15 +415,30 @@ EventLog::~EventLog() = default;
 uint64_t EventLog::Append(absl::string_view instance, Event event) {
   return core_->Append(instance, std::move(event));
 }
+bool EventLog::is_kept() const { return core_->is_kept(); }
+const std::string& EventLog::id() const { return core_->id(); }
 uint64_t EventLog::position() const { return core_->position(); }
+uint64_t EventLog::shown() const { return core_->shown(); }
+uint64_t EventLog::saved() const { return core_->saved(); }
+absl::Status EventLog::saving() const { return core_->saving(); }
 uint64_t EventLog::oldest() const { return core_->oldest(); }
-absl::StatusOr<std::vector<EventPtr>> EventLog::Read(uint64_t after, size_t max) const {
-  return core_->Read(after, max);
+absl::StatusOr<std::vector<EventPtr>> EventLog::Read(
+    uint64_t after, size_t max, const std::vector<std::string>& instances) const {
+  return core_->Read(after, max, instances);
+}
+std::vector<EventPtr> EventLog::ReadHeld(uint64_t after, bool unshown, size_t max) const {
+  return core_->ReadHeld(after, unshown, max);
 }
 uint64_t EventLog::WakeAfter(uint64_t after, std::function<void()> wake) {
   return core_->WakeAfter(after, std::move(wake));
 }
 void EventLog::CancelWake(uint64_t id) { core_->CancelWake(id); }
+void EventLog::RunWhenShown(uint64_t sequence, std::function<void()> then) {
+  core_->RunWhenShown(sequence, std::move(then));
+}
+void EventLog::OnSavingChange(std::function<void(absl::Status)> changed) {
+  core_->OnSavingChange(std::move(changed));
+}
 void EventLog::RunWhenSaved(uint64_t sequence, std::function<void()> then) {
   core_->RunWhenSaved(sequence, std::move(then));
 }

@@ -2,10 +2,12 @@
 // it never falls behind what the log holds, it also lets the log wake it now and then. Should it
 // fall behind all the same, it goes on with what is left: figures and states of later events are
 // whole, and a job whose end it missed counts as running until its id is used again.
+//
+// Results do not lean on the log: once a job has ended, it stays in the book however many events
+// come, until there are too many results.
 #include "engine/backend/job_book.h"
 
 #include <algorithm>
-#include <deque>
 #include <map>
 #include <utility>
 
@@ -13,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "engine/backend/event_subject.h"
+#include "engine/backend/fair_shares.h"
 #include "engine/backend/limits.h"
 #include "engine/base/error.h"
 #include "engine/base/mutex.h"
@@ -73,10 +76,16 @@ absl::StatusOr<uint64_t> ReadToken(const v1::ListJobsRequest& request) {
 
 class JobBook::Core : public std::enable_shared_from_this<JobBook::Core> {
  public:
-  Core(EventLog& log, const std::vector<EventPtr>& history, size_t ended_jobs_max)
-      : log_(log), ended_jobs_max_(ended_jobs_max) {
+  Core(EventLog& log, JobHistory history, size_t ended_jobs_max)
+      : log_(log), position_(history.position), ended_(ended_jobs_max, ended_jobs_max) {
     MutexLock lock(&mutex_);
-    for (const EventPtr& event : history) Apply(*event);
+    for (JobView& view : history.jobs) {
+      const uint64_t start = view.job().start_sequence();
+      uint64_t& newest = newest_[Key(view.job().instance(), view.job().id())];
+      newest = std::max(newest, start);
+      jobs_.emplace(start, std::move(view));
+    }
+    for (const auto& [start, view] : jobs_) NoteEnd(start);
   }
 
   // Reads on whenever there are events, until the book ends.
@@ -107,17 +116,30 @@ class JobBook::Core : public std::enable_shared_from_this<JobBook::Core> {
                                 instance.empty() ? "" : absl::StrCat(" of '", instance, "'")),
                    {{"job", id}, {"instance", instance}});
     }
-    return Entry{jobs_.at(found->second), position_};
+    Entry entry{jobs_.at(found->second), position_};
+    entry.view.set_unsaved(entry.view.job().event_sequence() > log_.saved());
+    return entry;
   }
 
   std::vector<v1::Job> Remaining(absl::string_view instance) {
     MutexLock lock(&mutex_);
     CatchUp();
-    std::vector<v1::Job> remaining;
+    std::map<std::string, JobView> views;
     for (auto name = newest_.lower_bound(Key(instance, ""));
          name != newest_.end() && name->first.first == instance; ++name) {
-      const v1::Job& job = jobs_.at(name->second).job();
-      if (job.status() != v1::JOB_STATUS_NULL) remaining.push_back(job);
+      views.emplace(name->first.second, jobs_.at(name->second));
+    }
+    uint64_t position = position_;
+    for (auto events = log_.ReadHeld(position, true); !events.empty();
+         events = log_.ReadHeld(position, true)) {
+      position = events.back()->sequence();
+      for (const EventPtr& event : events) {
+        if (event->instance() == instance) ApplyTo(*event, &views);
+      }
+    }
+    std::vector<v1::Job> remaining;
+    for (const auto& [id, view] : views) {
+      if (view.job().status() != v1::JOB_STATUS_NULL) remaining.push_back(view.job());
     }
     return remaining;
   }
@@ -150,6 +172,7 @@ class JobBook::Core : public std::enable_shared_from_this<JobBook::Core> {
     v1::ListJobsResponse response;
     MutexLock lock(&mutex_);
     CatchUp();
+    const uint64_t saved = log_.saved();
     for (auto job = jobs_.lower_bound(*before); job != jobs_.begin();) {
       const v1::Job& candidate = (--job)->second.job();
       if (!Matches(candidate, request)) continue;
@@ -159,7 +182,9 @@ class JobBook::Core : public std::enable_shared_from_this<JobBook::Core> {
             absl::StrCat(last.start_sequence(), ".", FiltersHash(request)));
         break;
       }
-      *response.add_jobs() = candidate;
+      v1::Job& added = *response.add_jobs();
+      added = candidate;
+      added.set_unsaved(candidate.event_sequence() > saved);
     }
     return response;
   }
@@ -170,16 +195,23 @@ class JobBook::Core : public std::enable_shared_from_this<JobBook::Core> {
     return {std::string(instance), std::string(id)};
   }
 
+  static void ApplyTo(const Event& event, std::map<std::string, JobView>* views) {
+    const std::string id(JobIdOf(event));
+    if (id.empty()) return;
+    const auto view = views->find(id);
+    if (view == views->end() || view->second.IsOfAnother(event)) {
+      views->insert_or_assign(id, JobView(event));
+    } else {
+      view->second.Apply(event);
+    }
+  }
+
   void CatchUp() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     for (;;) {
-      const auto events = log_.Read(position_);
-      if (!events.ok()) {  // Fell behind, or began late.
-        position_ = log_.oldest() - 1;
-        continue;
-      }
-      if (events->empty()) return;
-      for (const EventPtr& event : *events) Apply(*event);
-      position_ = events->back()->sequence();
+      const auto events = log_.ReadHeld(position_, /*unshown=*/false);
+      if (events.empty()) return;
+      for (const EventPtr& event : events) Apply(*event);
+      position_ = events.back()->sequence();
     }
   }
 
@@ -191,44 +223,50 @@ class JobBook::Core : public std::enable_shared_from_this<JobBook::Core> {
     const bool is_new = newest == newest_.end() || jobs_.at(newest->second).IsOfAnother(event);
     if (is_new) {
       if (newest != newest_.end()) {
-        JobView& before = jobs_.at(newest->second);
-        if (!before.ended()) ended_.push_back(newest->second);
-        before.Supersede(event);
+        jobs_.at(newest->second).Supersede(event);
+        NoteEnd(newest->second);
       }
-      const auto added = jobs_.emplace(event.sequence(), JobView(event)).first;
+      jobs_.emplace(event.sequence(), JobView(event));
       newest_[key] = event.sequence();
-      if (added->second.ended()) ended_.push_back(event.sequence());
+      NoteEnd(event.sequence());
     } else {
-      JobView& view = jobs_.at(newest->second);
-      const bool had_ended = view.ended();
-      view.Apply(event);
-      if (view.ended() && !had_ended) ended_.push_back(newest->second);
+      jobs_.at(newest->second).Apply(event);
+      NoteEnd(newest->second);
     }
-    while (ended_.size() > ended_jobs_max_) ForgetOldest();
+    while (ended_.is_too_much()) ForgetOldest();
+  }
+
+  // Counts the job among those that ended, if it has.
+  void NoteEnd(uint64_t start) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const JobView& view = jobs_.at(start);
+    if (!view.ended() || !starts_of_ended_.emplace(view.end_sequence(), start).second) return;
+    ended_.Add(view.job().instance(), view.end_sequence(), 0);
   }
 
   void ForgetOldest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    const auto oldest = jobs_.find(ended_.front());
-    ended_.pop_front();
+    const auto start = starts_of_ended_.find(ended_.TakeOldest().number);
+    const auto oldest = jobs_.find(start->second);
+    starts_of_ended_.erase(start);
     const auto name = newest_.find(Key(oldest->second.job().instance(), oldest->second.job().id()));
     if (name != newest_.end() && name->second == oldest->first) newest_.erase(name);
     jobs_.erase(oldest);
   }
 
   EventLog& log_;
-  const size_t ended_jobs_max_;
 
   Mutex mutex_;
-  uint64_t position_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t position_ ABSL_GUARDED_BY(mutex_);
   std::map<uint64_t, JobView> jobs_ ABSL_GUARDED_BY(mutex_);    // By start sequence.
   std::map<NameKey, uint64_t> newest_ ABSL_GUARDED_BY(mutex_);  // Start of the newest.
-  std::deque<uint64_t> ended_ ABSL_GUARDED_BY(mutex_);          // In the order of their ends.
+  // Those that ended, by the sequences of their ends.
+  FairShares ended_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint64_t, uint64_t> starts_of_ended_ ABSL_GUARDED_BY(mutex_);
   uint64_t wake_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-JobBook::JobBook(EventLog& log, const std::vector<EventPtr>& history, size_t ended_jobs_max)
-    : core_(std::make_shared<Core>(log, history, ended_jobs_max)) {
+JobBook::JobBook(EventLog& log, JobHistory history, size_t ended_jobs_max)
+    : core_(std::make_shared<Core>(log, std::move(history), ended_jobs_max)) {
   core_->Follow();
 }
 JobBook::~JobBook() { core_->Stop(); }

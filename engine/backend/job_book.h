@@ -1,8 +1,9 @@
 // All jobs of all engines: those that run, and a bounded history of those that ended, kept current
 // by the event log alone. Answers cost no engine anything. Any thread; no call blocks.
 //
-// Every answer includes all that the log holds at that moment, so whoever has seen a command's
-// reply finds the job it started.
+// Every answer includes all that the log shows at that moment, so whoever has seen a command's
+// reply finds the job it started. What is not saved yet, although there is a tail for it, is marked
+// `unsaved`.
 #ifndef ENGINE_BACKEND_JOB_BOOK_H_
 #define ENGINE_BACKEND_JOB_BOOK_H_
 
@@ -19,6 +20,12 @@
 
 namespace tidemark::backend {
 
+// What was known when an earlier process ended: by all events up to `position`.
+struct JobHistory {
+  std::vector<JobView> jobs;
+  uint64_t position = 0;
+};
+
 class JobBook {
  public:
   // A job, and the log's position up to which it is told: read on from there.
@@ -27,9 +34,9 @@ class JobBook {
     uint64_t position;
   };
 
-  // `log` must outlive the book. `history`: events from before a gap that the log begins behind.
-  explicit JobBook(EventLog& log, const std::vector<EventPtr>& history = {},
-                   size_t ended_jobs_max = kEndedJobsMax);
+  // `log` must outlive the book. Of ended jobs at most `ended_jobs_max` are remembered: what is too
+  // much is taken from the instance that has most.
+  explicit JobBook(EventLog& log, JobHistory history = {}, size_t ended_jobs_max = kEndedJobsMax);
   ~JobBook();
   JobBook(const JobBook&) = delete;
   JobBook& operator=(const JobBook&) = delete;
@@ -37,7 +44,8 @@ class JobBook {
   // The newest job of this id. NOT_FOUND (kJobNotFound): none runs or is remembered.
   absl::StatusOr<Entry> Find(absl::string_view instance, absl::string_view id) const;
 
-  // The newest job of each id, unless it has gone (NULL).
+  // The newest job of each id, unless it has gone (NULL). For an engine's own books: also what
+  // readers are not shown yet.
   std::vector<::tidemark::block::v1::Job> Remaining(absl::string_view instance) const;
 
   // Whether the job that had this id when event `sequence` happened works on one of `node_names`,

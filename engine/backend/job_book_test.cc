@@ -302,17 +302,89 @@ TEST_F(JobBookTest, WhatRemainsOfAnInstanceIsItsJobsThatHaveNotGone) {
   EXPECT_TRUE(book_.Remaining("other").empty());
 }
 
-TEST_F(JobBookTest, HistoryFromBeforeAGapTellsHowJobsEnded) {
-  auto event = std::make_shared<Event>();
-  event->set_sequence(5);
-  event->mutable_job_status_change()->set_id("old");
-  event->mutable_job_status_change()->set_status(v1::JOB_STATUS_CONCLUDED);
+TEST_F(JobBookTest, WhatAnEarlierProcessKnewIsStillKnown) {
+  Event created;
+  created.set_sequence(4);
+  created.mutable_job_status_change()->set_id("old");
+  created.mutable_job_status_change()->set_status(v1::JOB_STATUS_CREATED);
+  Event ended = created;
+  ended.set_sequence(5);
+  ended.mutable_job_status_change()->set_status(v1::JOB_STATUS_CONCLUDED);
+  JobHistory history;
+  history.jobs.emplace_back(created);
+  history.jobs[0].Apply(ended);
+  history.position = 5;
   EventLogOptions options;
   options.start_after = 100;
   EventLog log(clock_, executor_, options);
-  const JobBook book(log, {event});
+  const JobBook book(log, history);
   EXPECT_EQ(book.Find("", "old")->view.job().outcome(), v1::JOB_OUTCOME_SUCCEEDED);
   EXPECT_FALSE(log.Read(5).ok()) << "watchers are told of the gap";
+  created.set_sequence(0);
+  log.Append("", created);
+  EXPECT_EQ(book.Find("", "old")->view.job().start_sequence(), 101u) << "another of its id";
+}
+
+// A tenant's thousand jobs do not evict the one of another.
+TEST_F(JobBookTest, TheInstanceWithMostResultsLosesItsOldest) {
+  Status("theirs", "CREATED", "vm1");
+  Status("theirs", "NULL", "vm1");
+  for (const char* id : {"a", "b", "c", "d", "e"}) Run(id);
+  EXPECT_TRUE(book_.Find("vm1", "theirs").ok());
+  EXPECT_THAT(List({}), ElementsAre("/e", "/d", "vm1/theirs"));
+}
+
+TEST_F(JobBookTest, AResultOutlivesTheEventsThatToldIt) {
+  EventLogOptions options;
+  options.events_kept_max = 10;
+  EventLog log(clock_, executor_, options);
+  const JobBook book(log);
+  Event end;
+  end.mutable_job_status_change()->set_id("j");
+  end.mutable_job_status_change()->set_status(v1::JOB_STATUS_NULL);
+  log.Append("", end);
+  ASSERT_TRUE(book.Find("", "j").ok());
+  Event other;
+  other.mutable_stop();
+  for (int i = 0; i < 100; ++i) {
+    log.Append("", other);
+    executor_.Run();
+  }
+  EXPECT_TRUE(book.Find("", "j").ok());
+}
+
+TEST_F(JobBookTest, WhatIsNotSavedIsMarked) {
+  // Never answers, since nobody runs it.
+  class Tail final : public EventTail {
+    absl::StatusOr<Saved> Load() override { return Saved(); }
+    absl::Status Save(const std::vector<EventPtr>&) override {
+      return is_full ? absl::ResourceExhaustedError("full") : absl::OkStatus();
+    }
+    void AddGap() override {}
+
+   public:
+    bool is_full = false;
+  };
+  const auto tail = std::make_shared<Tail>();
+  EventLogOptions options;
+  options.tail = tail;
+  EventLog log(clock_, executor_, options);
+  const JobBook book(log);
+  Event event;
+  event.mutable_job_status_change()->set_id("j");
+  event.mutable_job_status_change()->set_status(v1::JOB_STATUS_CREATED);
+  log.Append("", event);
+  EXPECT_FALSE(book.Find("", "j").ok()) << "it is not told before it is saved";
+  EXPECT_EQ(book.Remaining("").size(), 1u) << "engines must know all the same";
+  executor_.Run();
+  EXPECT_FALSE(book.Find("", "j")->view.job().unsaved());
+  tail->is_full = true;
+  event.mutable_job_status_change()->set_status(v1::JOB_STATUS_CONCLUDED);
+  log.Append("", event);
+  executor_.Run();
+  EXPECT_EQ(book.Find("", "j")->view.job().outcome(), v1::JOB_OUTCOME_SUCCEEDED);
+  EXPECT_TRUE(book.Find("", "j")->view.job().unsaved());
+  EXPECT_TRUE(book.List({})->jobs(0).unsaved());
 }
 
 TEST_F(JobBookTest, AWakeThatOutlivesTheBookDoesNothing) {

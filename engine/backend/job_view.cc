@@ -44,6 +44,7 @@ bool JobView::IsOfAnother(const v1::Event& event) const {
 
 void JobView::Supersede(const v1::Event& event) {
   job_.set_event_sequence(event.sequence());
+  job_.set_unsaved(event.unsaved());
   job_.set_status(v1::JOB_STATUS_NULL);
   if (ended()) return;
   if (coming_outcome_ == v1::JOB_OUTCOME_UNSPECIFIED && job_.error().empty()) {
@@ -55,6 +56,7 @@ void JobView::Supersede(const v1::Event& event) {
 
 void JobView::Apply(const v1::Event& event) {
   job_.set_event_sequence(event.sequence());
+  job_.set_unsaved(event.unsaved());
   switch (event.payload_case()) {
     case v1::Event::kJobStatusChange:
       ApplyStatus(event);
@@ -153,6 +155,7 @@ void JobView::End(const v1::Event& event) {
     job_.clear_error_reason();
   }
   job_.set_outcome(outcome);
+  end_sequence_ = event.sequence();
   *job_.mutable_end_time() = event.time();
   const double seconds = SecondsBetween(job_.start_time(), job_.end_time());
   job_.set_rate_bytes_per_second(

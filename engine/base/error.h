@@ -63,6 +63,7 @@ namespace tidemark {
   ROW(JobCancelled, "JOB_CANCELLED", kCancelled, "GenericError")                          \
   ROW(EventsExpired, "EVENTS_EXPIRED", kOutOfRange, "GenericError")                       \
   ROW(SequenceUnknown, "SEQUENCE_UNKNOWN", kOutOfRange, "GenericError")                   \
+  ROW(ForeignLog, "FOREIGN_LOG", kOutOfRange, "GenericError")                             \
   ROW(CommandUnsupported, "COMMAND_UNSUPPORTED", kUnimplemented, "CommandNotFound")       \
   ROW(FieldUnsupported, "FIELD_UNSUPPORTED", kUnimplemented, "GenericError")              \
   ROW(FeatureUnsupported, "FEATURE_UNSUPPORTED", kUnimplemented, "GenericError")          \

@@ -53,6 +53,7 @@ std::string EventLine(const v1::Event& event) {
       json.contains("kind") ? json["kind"].get<std::string>() : std::string("unknown-event");
   absl::StrAppend(&line, absl::StrReplaceAll(absl::AsciiStrToUpper(Printable(kind)), {{"-", "_"}}));
   if (event.recovered()) absl::StrAppend(&line, " (found later)");
+  if (event.unsaved()) absl::StrAppend(&line, " (not saved)");
   if (!json.contains(kind)) return line + "\n";
   Json told = Json::object();
   // What is false is what a reader expects.
@@ -80,6 +81,8 @@ int RunEvents(const Session& session) {
                               [&] {
                                 if (!response.has_event()) {
                                   request->set_after(response.heartbeat().sequence());
+                                  // After a break, not to mistake another log for ours.
+                                  request->set_log_id(response.heartbeat().log_id());
                                   return true;
                                 }
                                 request->set_after(response.event().sequence());

@@ -65,18 +65,19 @@ std::string InstanceOf(const Command& command, const Message& request) {
 }
 
 void Dispatcher::Call(const Command& command, const Message& request, Message* response,
-                      Backend::Done done) const {
+                      Done done) const {
   if (stopped_) {
-    return done(Error(Reason::kShuttingDown, "The service is stopping and takes no more commands"));
+    return Refuse(
+        Error(Reason::kShuttingDown, "The service is stopping and takes no more commands"), done);
   }
-  if (absl::Status valid = backend::Validate(request); !valid.ok()) return done(std::move(valid));
+  if (absl::Status valid = backend::Validate(request); !valid.ok()) return Refuse(valid, done);
   const std::string instance = InstanceOf(command, request);
   std::shared_ptr<Backend> backend = router_.Find(instance);
-  if (backend == nullptr) return done(UnknownInstance(instance));
+  if (backend == nullptr) return Refuse(UnknownInstance(instance), done);
   // A virtual machine that was never connected refuses by itself, and says why.
   if (const auto capabilities = backend->capabilities(); capabilities != nullptr) {
     absl::Status capable = CheckCapable(*capabilities, command, request);
-    if (!capable.ok()) return done(std::move(capable));
+    if (!capable.ok()) return Refuse(std::move(capable), done);
   }
   // The native engine looks at file names by itself, when it waits for their disk anyway.
   const auto known = backend->capabilities();
@@ -88,25 +89,28 @@ void Dispatcher::Call(const Command& command, const Message& request, Message* r
                  done = std::move(done)]() mutable {
     absl::Status allowed = CheckPlainNames(request);
     if (allowed.ok()) allowed = backend::CheckPaths(request, paths_);
-    if (!allowed.ok()) return done(std::move(allowed));
+    if (!allowed.ok()) return Refuse(std::move(allowed), done);
     Hand(std::move(backend), command, request, response, std::move(done));
   });
 }
 
 void Dispatcher::Hand(std::shared_ptr<Backend> backend, const Command& command,
-                      const Message& request, Message* response, Backend::Done done) const {
-  const uint64_t position = log_.position();
+                      const Message& request, Message* response, Done done) const {
+  const uint64_t begun = log_.position();
   Backend& engine = *backend;
   engine.Call(command, request, response,
-              [backend = std::move(backend), &command, response, position,
+              [&log = log_, backend = std::move(backend), &command, response, begun,
                done = std::move(done)](absl::Status status) {
                 const auto* const field = command.response_event_sequence;
                 // An engine that knows better has set it.
                 if (status.ok() && field != nullptr &&
                     response->GetReflection()->GetUInt64(*response, field) == 0) {
-                  response->GetReflection()->SetUInt64(response, field, position);
+                  response->GetReflection()->SetUInt64(response, field, begun);
                 }
-                done(std::move(status));
+                const uint64_t answered = log.position();
+                log.RunWhenShown(answered, [status = std::move(status), answered, done] {
+                  done(status, answered);
+                });
               });
 }
 

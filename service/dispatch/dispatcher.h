@@ -5,7 +5,10 @@
 #define SERVICE_DISPATCH_DISPATCHER_H_
 
 #include <atomic>
+#include <cstdint>
+#include <functional>
 #include <string>
+#include <utility>
 
 #include "engine/backend/backend.h"
 #include "engine/backend/event_log.h"
@@ -19,24 +22,33 @@ class Dispatcher {
  public:
   // All must outlive the dispatcher and every call. File names are resolved on `workers`, since a
   // disk may make that wait.
-  Dispatcher(const Router& router, const backend::EventLog& log, const PathPolicy& paths,
+  Dispatcher(const Router& router, backend::EventLog& log, const PathPolicy& paths,
              Executor& workers)
       : router_(router), log_(log), paths_(paths), workers_(workers) {}
 
-  // As Backend::Call. On success the `event_sequence` of the response is set.
+  // Told of the answer of a call, and of the position of the log when the engine gave it.
+  using Done = std::function<void(absl::Status status, uint64_t position)>;
+
+  // As Backend::Call, but that `done` runs only once readers of the log are shown all that had
+  // happened when the engine answered: whoever has the answer finds the job in the book, and what
+  // the answer tells outlives the process if events do. On success the `event_sequence` of the
+  // response is set.
   void Call(const backend::Command& command, const google::protobuf::Message& request,
-            google::protobuf::Message* response, backend::Backend::Done done) const;
+            google::protobuf::Message* response, Done done) const;
 
   // From now on every call is refused with kShuttingDown.
   void Stop() { stopped_ = true; }
 
  private:
+  void Refuse(absl::Status status, const Done& done) const {
+    done(std::move(status), log_.shown());
+  }
   void Hand(std::shared_ptr<backend::Backend> backend, const backend::Command& command,
             const google::protobuf::Message& request, google::protobuf::Message* response,
-            backend::Backend::Done done) const;
+            Done done) const;
 
   const Router& router_;
-  const backend::EventLog& log_;
+  backend::EventLog& log_;
   const PathPolicy& paths_;
   Executor& workers_;
   std::atomic<bool> stopped_{false};

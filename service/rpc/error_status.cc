@@ -1,6 +1,8 @@
 #include "service/rpc/error_status.h"
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/error.h"
@@ -30,20 +32,51 @@ size_t CharacterLength(absl::string_view text) {
   return length;
 }
 
-// Valid UTF-8 of at most about `bytes_max` bytes.
-std::string Presentable(absl::string_view text, size_t bytes_max) {
+// How many bytes HTTP/2 takes for `text` in a status message.
+size_t EncodedSize(absl::string_view text) {
+  size_t size = 0;
+  for (const char c : text) size += c >= ' ' && c <= '~' && c != '%' ? 1 : 3;
+  return size;
+}
+
+size_t PlainSize(absl::string_view text) { return text.size(); }
+
+// Valid UTF-8 of which `size_of` says at most `size_max`; cut between characters.
+std::string Presentable(absl::string_view text, size_t size_max,
+                        size_t (*size_of)(absl::string_view) = &PlainSize) {
+  constexpr absl::string_view kCut = "...";
   std::string clean;
+  size_t size = 0;
+  // Where a text that turns out too long is cut.
+  size_t cut_at = 0;
   while (!text.empty()) {
     const size_t length = CharacterLength(text);
-    if (clean.size() + length > bytes_max) return clean + "...";
-    if (length == 0) {
-      clean.push_back('?');
-    } else {
-      clean.append(text.data(), length);
-    }
+    const absl::string_view character = length == 0 ? "?" : text.substr(0, length);
+    size += size_of(character);
+    if (size > size_max) return clean.substr(0, cut_at).append(kCut.data(), kCut.size());
+    clean.append(character.data(), character.size());
+    if (size + kCut.size() <= size_max) cut_at = clean.size();
     text.remove_prefix(length == 0 ? 1 : length);
   }
   return clean;
+}
+
+// The error as clients with google.rpc see it. Metadata beyond what a status may hold is left out.
+google::rpc::Status Rich(const absl::Status& status, const google::rpc::ErrorInfo& whole,
+                         const std::vector<std::pair<std::string, std::string>>& metadata) {
+  google::rpc::Status rich;
+  rich.set_code(static_cast<int>(status.code()));
+  rich.set_message(Presentable(status.message(), kErrorMessageEncodedBytesMax, &EncodedSize));
+  google::rpc::ErrorInfo info = whole;
+  rich.add_details()->PackFrom(info);
+  for (const auto& [key, value] : metadata) {
+    (*info.mutable_metadata())[key] = Presentable(value, kErrorValueBytesMax);
+    google::rpc::Status longer = rich;
+    longer.mutable_details(0)->PackFrom(info);
+    if (longer.ByteSizeLong() > kErrorDetailsBytesMax) break;
+    rich = std::move(longer);
+  }
+  return rich;
 }
 
 }  // namespace
@@ -52,37 +85,37 @@ grpc::Status ToGrpcStatus(const absl::Status& status, absl::string_view instance
   if (status.ok()) return grpc::Status::OK;
   google::rpc::ErrorInfo info;
   info.set_domain(kDomain);
+  std::vector<std::pair<std::string, std::string>> metadata;
+  if (!instance.empty()) metadata.emplace_back("instance", instance);
   const absl::optional<ErrorDetails> details = DetailsOf(status);
   if (details.has_value()) {
     info.set_reason(std::string(NameOf(details->reason)));
     (*info.mutable_metadata())["qmp_class"] = std::string(QmpClassOf(details->reason));
     size_t values = 0;
     for (const auto& [key, value] : details->metadata) {
-      if (value.empty() || ++values > kErrorValuesMax) continue;
-      (*info.mutable_metadata())[key] = Presentable(value, kErrorValueBytesMax);
+      if (value.empty() || (key == "instance" && !instance.empty())) continue;
+      if (++values > kErrorValuesMax) break;
+      metadata.emplace_back(key, value);
     }
   } else {
     info.set_reason(absl::StatusCodeToString(status.code()));
   }
-  if (!instance.empty()) {
-    (*info.mutable_metadata())["instance"] = Presentable(instance, kErrorValueBytesMax);
-  }
-  google::rpc::Status rich;
-  rich.set_code(static_cast<int>(status.code()));
-  rich.set_message(Presentable(status.message(), kErrorMessageBytesMax));
-  rich.add_details()->PackFrom(info);
+  const google::rpc::Status rich = Rich(status, info, metadata);
   // The codes of absl and of gRPC are the same numbers.
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), rich.message(),
                       rich.SerializeAsString());
 }
 
-void AddSequence(uint64_t sequence, grpc::ServerContextBase* context) {
+void AddSequence(const backend::EventLog& log, uint64_t sequence,
+                 grpc::ServerContextBase* context) {
   context->AddTrailingMetadata(kSequenceKey, absl::StrCat(sequence));
+  context->AddTrailingMetadata(kLogKey, log.id());
 }
 
-grpc::ServerUnaryReactor* FinishUnary(uint64_t position, grpc::CallbackServerContext* context,
+grpc::ServerUnaryReactor* FinishUnary(const backend::EventLog& log, uint64_t position,
+                                      grpc::CallbackServerContext* context,
                                       const absl::Status& status, absl::string_view instance) {
-  AddSequence(position, context);
+  AddSequence(log, position, context);
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
   reactor->Finish(ToGrpcStatus(status, instance));
   return reactor;

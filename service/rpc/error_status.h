@@ -6,25 +6,29 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "engine/backend/event_log.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
 #include "grpcpp/support/status.h"
 
 namespace tidemark::rpc {
 
-// Key of the trailing metadata that every reply carries: the log's position when the engine
-// answered.
+// Keys of the trailing metadata that every reply carries: the log's position when the engine
+// answered, and which log that is.
 inline constexpr char kSequenceKey[] = "tidemark-sequence";
+inline constexpr char kLogKey[] = "tidemark-log";
 
 // The same code and message, and a google.rpc.Status with an ErrorInfo as details: domain
 // "tidemark", reason, metadata with the objects named and the QMP class. `instance` is added unless
 // empty. Long texts are cut, and what is not UTF-8 is replaced by '?'.
 grpc::Status ToGrpcStatus(const absl::Status& status, absl::string_view instance = "");
 
-void AddSequence(uint64_t sequence, grpc::ServerContextBase* context);
+// `sequence` is one that readers of `log` are shown.
+void AddSequence(const backend::EventLog& log, uint64_t sequence, grpc::ServerContextBase* context);
 
 // Answers a unary call now, with what was true at `position` of the log, or later.
-grpc::ServerUnaryReactor* FinishUnary(uint64_t position, grpc::CallbackServerContext* context,
+grpc::ServerUnaryReactor* FinishUnary(const backend::EventLog& log, uint64_t position,
+                                      grpc::CallbackServerContext* context,
                                       const absl::Status& status, absl::string_view instance);
 
 }  // namespace tidemark::rpc

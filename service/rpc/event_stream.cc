@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "engine/backend/event_subject.h"
 #include "engine/backend/proto_time.h"
 #include "engine/backend/validate.h"
+#include "engine/base/error.h"
 #include "service/rpc/filter.h"
 #include "service/rpc/limits.h"
 
@@ -15,14 +17,27 @@ namespace v1 = ::tidemark::block::v1;
 
 EventStream::EventStream(const Front& front, grpc::CallbackServerContext* context,
                          const v1::WatchEventsRequest& request)
-    : LogStream(front, context), request_(request), last_sent_(front.clock.Elapsed()) {
+    : LogStream(front, context),
+      request_(request),
+      instances_(request.instances().begin(), request.instances().end()),
+      last_sent_(front.clock.Elapsed()) {
   absl::Status status = backend::Validate(request_);
   heartbeat_interval_ = request_.has_heartbeat_interval()
                             ? backend::FromProto(request_.heartbeat_interval())
                             : kHeartbeatDefault;
-  cursor_ = request_.has_after() ? request_.after() : front.log.position();
-  if (status.ok()) status = front.log.Read(cursor_, 0).status();
+  cursor_ = request_.has_after() ? request_.after() : front.log.shown();
+  if (status.ok()) status = CheckLog();
+  if (status.ok()) status = front.log.Read(cursor_, 0, instances_).status();
   Start(std::move(status));
+}
+
+absl::Status EventStream::CheckLog() const {
+  const std::string& id = front().log.id();
+  if (request_.log_id().empty() || request_.log_id() == id) return absl::OkStatus();
+  return Error(Reason::kForeignLog,
+               absl::StrCat("Sequence ", request_.after(), " is of the event log '",
+                            request_.log_id(), "', but this service keeps '", id, "' now"),
+               {{"log_id", id}});
 }
 
 EventStream::Turn EventStream::TakeTurn(v1::WatchEventsResponse* response) {
@@ -31,7 +46,7 @@ EventStream::Turn EventStream::TakeTurn(v1::WatchEventsResponse* response) {
     return {Turn::Kind::kWrite};
   }
   if (read_.empty()) {
-    auto events = front().log.Read(cursor_, kEventsPerStepMax);
+    auto events = front().log.Read(cursor_, kEventsPerStepMax, instances_);
     if (!events.ok()) return {Turn::Kind::kFinish, events.status()};
     read_.assign(std::make_move_iterator(events->begin()), std::make_move_iterator(events->end()));
   }
@@ -43,16 +58,20 @@ EventStream::Turn EventStream::TakeTurn(v1::WatchEventsResponse* response) {
     if (!Passes(*event)) continue;
     *response->mutable_event() = *event;
     last_sent_ = front().clock.Elapsed();
+    told_ = cursor_;
     return {Turn::Kind::kWrite};
   }
   if (had_any) return {Turn::Kind::kAgain};
   if (front().streams.ending()) return {Turn::Kind::kFinish, Ending()};
   const absl::Duration silence = front().clock.Elapsed() - last_sent_;
-  if (silence >= heartbeat_interval_) {
+  // Who waits for a sequence that does not pass the filters must hear that it is behind the stream.
+  const absl::Duration silence_max =
+      told_ < cursor_ ? std::min(kPassedInterval, heartbeat_interval_) : heartbeat_interval_;
+  if (silence >= silence_max) {
     FillHeartbeat(response);
     return {Turn::Kind::kWrite};
   }
-  return {Turn::Kind::kWait, absl::OkStatus(), cursor_, heartbeat_interval_ - silence};
+  return {Turn::Kind::kWait, absl::OkStatus(), cursor_, silence_max - silence};
 }
 
 bool EventStream::Passes(const backend::Event& event) const {
@@ -71,8 +90,10 @@ bool EventStream::Passes(const backend::Event& event) const {
 
 void EventStream::FillHeartbeat(v1::WatchEventsResponse* response) {
   response->mutable_heartbeat()->set_sequence(cursor_);
+  response->mutable_heartbeat()->set_log_id(front().log.id());
   backend::ToProto(front().clock.Now(), response->mutable_heartbeat()->mutable_time());
   last_sent_ = front().clock.Elapsed();
+  told_ = cursor_;
 }
 
 }  // namespace tidemark::rpc

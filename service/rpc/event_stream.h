@@ -7,6 +7,8 @@
 #define SERVICE_RPC_EVENT_STREAM_H_
 
 #include <deque>
+#include <string>
+#include <vector>
 
 #include "service/rpc/log_stream.h"
 #include "tidemark/block/v1/event.pb.h"
@@ -21,15 +23,19 @@ class EventStream final : public LogStream<::tidemark::block::v1::WatchEventsRes
 
  private:
   Turn TakeTurn(::tidemark::block::v1::WatchEventsResponse* response) override;
+  // OK unless the cursor is of another log.
+  absl::Status CheckLog() const;
   bool Passes(const backend::Event& event) const;
   void FillHeartbeat(::tidemark::block::v1::WatchEventsResponse* response);
 
   const ::tidemark::block::v1::WatchEventsRequest request_;
+  const std::vector<std::string> instances_;
   absl::Duration heartbeat_interval_;
 
   // Touched by turns only.
   bool greeted_ = false;
   uint64_t cursor_ = 0;  // Everything up to here was sent or does not pass.
+  uint64_t told_ = 0;    // How far the reader knows that.
   std::deque<backend::EventPtr> read_;
   absl::Duration last_sent_;  // On the clock's Elapsed().
 };

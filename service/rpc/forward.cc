@@ -16,8 +16,8 @@ ServerUnaryReactor* Forward(const Front& front, CallbackServerContext* context,
   ServerUnaryReactor* const reactor = context->DefaultReactor();
   front.dispatcher.Call(
       command, request, response,
-      [&front, &command, &request, context, reactor](absl::Status status) {
-        AddSequence(front.log.position(), context);
+      [&front, &command, &request, context, reactor](absl::Status status, uint64_t position) {
+        AddSequence(front.log, position, context);
         reactor->Finish(ToGrpcStatus(status, dispatch::InstanceOf(command, request)));
       });
   return reactor;

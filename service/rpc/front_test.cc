@@ -1,10 +1,14 @@
 // One RPC at a time, over a real connection, in front of a fake engine.
+#include <atomic>
 #include <fstream>
+#include <memory>
 #include <string>
+#include <thread>
 
 #include "absl/strings/match.h"
 #include "engine/backend/command.h"
 #include "engine/base/error.h"
+#include "engine/base/notification.h"
 #include "gmock/gmock.h"
 #include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/impl/codegen/proto_utils.h"
@@ -263,6 +267,99 @@ TEST(Front, HealthIsServed) {
   EXPECT_EQ(reply, std::string("\x08\x01")) << "status SERVING";
 }
 
+// A tail whose disk is full until it is told otherwise.
+class FullTail final : public backend::EventTail {
+ public:
+  absl::StatusOr<Saved> Load() override { return Saved(); }
+  absl::Status Save(const std::vector<backend::EventPtr>&) override {
+    return is_full ? absl::ResourceExhaustedError("the disk is full") : absl::OkStatus();
+  }
+  void AddGap() override {}
+
+  std::atomic<bool> is_full{true};
+};
+
+TEST(Front, HealthAndCapabilitiesTellWhetherTheStateFolderCanBeWritten) {
+  const auto tail = std::make_shared<FullTail>();
+  backend::EventLogOptions options;
+  options.tail = tail;
+  FrontWorld world(options);
+  const auto health = [&world] {
+    std::string reply;
+    const std::string state_of = absl::StrCat("\x0a\x0e", kStateHealth);
+    EXPECT_TRUE(CallRaw(world, "/grpc.health.v1.Health/Check", state_of, &reply).ok());
+    return reply;
+  };
+  const auto folder = [&world] {
+    grpc::ClientContext context;
+    v1::GetCapabilitiesResponse response;
+    EXPECT_TRUE(v1::InstanceService::NewStub(world.channel)
+                    ->GetCapabilities(&context, v1::GetCapabilitiesRequest(), &response)
+                    .ok());
+    EXPECT_EQ(response.log_id(), world.log.id());
+    return response.state_folder();
+  };
+  EXPECT_EQ(health(), std::string("\x08\x01"));
+  EXPECT_TRUE(folder().present());
+  EXPECT_EQ(folder().error(), "");
+  world.log.Append("", StatusChange("j", v1::JOB_STATUS_CREATED));
+  EXPECT_TRUE(Eventually([&] { return health() == std::string("\x08\x02"); })) << "NOT_SERVING";
+  EXPECT_EQ(folder().error(), "the disk is full");
+  std::string whole;
+  EXPECT_TRUE(CallRaw(world, "/grpc.health.v1.Health/Check", "", &whole).ok());
+  EXPECT_EQ(whole, std::string("\x08\x01")) << "it serves all the same";
+  tail->is_full = false;
+  EXPECT_TRUE(Eventually([&] { return health() == std::string("\x08\x01"); }));
+  EXPECT_EQ(folder().error(), "");
+}
+
+// With a tail, whoever has the reply to a command finds the job that it started.
+TEST(Front, AReplyWaitsUntilWhatItCausedIsShown) {
+  class SlowTail final : public backend::EventTail {
+   public:
+    absl::StatusOr<Saved> Load() override { return Saved(); }
+    absl::Status Save(const std::vector<backend::EventPtr>&) override {
+      go.Wait();
+      return absl::OkStatus();
+    }
+    void AddGap() override {}
+    Notification go;
+  };
+  const auto tail = std::make_shared<SlowTail>();
+  SerialExecutor saver("saver");
+  backend::EventLogOptions options;
+  options.tail = tail;
+  options.saver = &saver;
+  FrontWorld world(options);
+  world.fake->SetAnswer([&world](const auto&, const auto&, auto*) {
+    world.log.Append("", StatusChange("j", v1::JOB_STATUS_CREATED));
+    return absl::OkStatus();
+  });
+  std::atomic<bool> answered{false};
+  std::thread client([&] {
+    grpc::ClientContext context;
+    v1::BlockdevDelRequest request;
+    request.set_node_name("n");
+    v1::BlockdevDelResponse response;
+    EXPECT_TRUE(
+        v1::NodeService::NewStub(world.channel)->BlockdevDel(&context, request, &response).ok());
+    answered = true;
+    EXPECT_EQ(SequenceOf(context), "1");
+    EXPECT_EQ(world.log.shown(), 1u);
+  });
+  EXPECT_TRUE(Eventually([&] { return world.log.position() == 1; }));
+  // Another call is answered meanwhile: it is not the way that is blocked.
+  grpc::ClientContext context;
+  v1::ListJobsResponse jobs;
+  EXPECT_TRUE(v1::JobService::NewStub(world.channel)
+                  ->ListJobs(&context, v1::ListJobsRequest(), &jobs)
+                  .ok());
+  EXPECT_EQ(jobs.jobs_size(), 0);
+  EXPECT_FALSE(answered);
+  tail->go.Notify();
+  client.join();
+}
+
 TEST(Front, ReflectionListsEveryService) {
   FrontWorld world;
   grpc::GenericStub stub(world.channel);
@@ -295,27 +392,6 @@ TEST(Front, ReflectionListsEveryService) {
   grpc::Status status;
   call->Finish(&status, nullptr);
   next();
-}
-
-TEST(ErrorStatus, HostileTextBecomesShortUtf8) {
-  const std::string hostile = std::string("\xff\xc0\xaf\xed\xa0\x80") + std::string(100'000, 'x');
-  const grpc::Status status =
-      ToGrpcStatus(Error(Reason::kNodeNotFound, hostile, {{"node", hostile}}));
-  EXPECT_LT(status.error_message().size(), kErrorMessageBytesMax + 10);
-  EXPECT_TRUE(absl::StartsWith(status.error_message(), "??????xx"));
-  EXPECT_LT(InfoOf(status).metadata().at("node").size(), kErrorValueBytesMax + 10);
-  EXPECT_LT(status.error_details().size(), 4096u);
-}
-
-TEST(ErrorStatus, GoodUtf8Stays) {
-  const std::string text = "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x98\x80";
-  EXPECT_EQ(ToGrpcStatus(Error(Reason::kNodeNotFound, text)).error_message(), text);
-}
-
-TEST(ErrorStatus, AStatusWithoutReasonNamesItsCode) {
-  const grpc::Status status = ToGrpcStatus(absl::InternalError("oops"));
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::INTERNAL);
-  EXPECT_EQ(InfoOf(status).reason(), "INTERNAL");
 }
 
 }  // namespace

@@ -19,61 +19,73 @@ namespace v1 = ::tidemark::block::v1;
 using grpc::CallbackServerContext;
 using grpc::ServerUnaryReactor;
 
+namespace {
+
+// Once readers of the log are shown all that has happened by now.
+void FinishWhenShown(backend::EventLog& log, CallbackServerContext* context,
+                     ServerUnaryReactor* reactor, const grpc::Status& status) {
+  const uint64_t position = log.position();
+  log.RunWhenShown(position, [&log, position, context, reactor, status] {
+    AddSequence(log, position, context);
+    reactor->Finish(status);
+  });
+}
+
+}  // namespace
+
 ServerUnaryReactor* InstanceService::CreateInstance(CallbackServerContext* context,
                                                     const v1::CreateInstanceRequest* request,
                                                     v1::CreateInstanceResponse* response) {
-  const uint64_t position = front_.log.position();
+  const uint64_t position = front_.log.shown();
   if (absl::Status valid = backend::Validate(*request); !valid.ok()) {
-    return FinishUnary(position, context, valid, request->id());
+    return FinishUnary(front_.log, position, context, valid, request->id());
   }
   ServerUnaryReactor* const reactor = context->DefaultReactor();
   response->set_event_sequence(front_.log.position());
-  front_.instances.Create(
-      *request, [this, context, request, response, reactor](absl::StatusOr<v1::Instance> instance) {
-        if (instance.ok()) *response->mutable_instance() = *std::move(instance);
-        AddSequence(front_.log.position(), context);
-        reactor->Finish(ToGrpcStatus(instance.status(), request->id()));
-      });
+  front_.instances.Create(*request, [this, context, request, response,
+                                     reactor](absl::StatusOr<v1::Instance> instance) {
+    if (instance.ok()) *response->mutable_instance() = *std::move(instance);
+    FinishWhenShown(front_.log, context, reactor, ToGrpcStatus(instance.status(), request->id()));
+  });
   return reactor;
 }
 
 ServerUnaryReactor* InstanceService::DeleteInstance(CallbackServerContext* context,
                                                     const v1::DeleteInstanceRequest* request,
                                                     v1::DeleteInstanceResponse* response) {
-  const uint64_t position = front_.log.position();
+  const uint64_t position = front_.log.shown();
   if (absl::Status valid = backend::Validate(*request); !valid.ok()) {
-    return FinishUnary(position, context, valid, request->id());
+    return FinishUnary(front_.log, position, context, valid, request->id());
   }
   ServerUnaryReactor* const reactor = context->DefaultReactor();
   response->set_event_sequence(front_.log.position());
-  front_.instances.Delete(request->id(),
-                          [this, context, request, reactor](const absl::Status& status) {
-                            AddSequence(front_.log.position(), context);
-                            reactor->Finish(ToGrpcStatus(status, request->id()));
-                          });
+  front_.instances.Delete(
+      request->id(), [this, context, request, reactor](const absl::Status& status) {
+        FinishWhenShown(front_.log, context, reactor, ToGrpcStatus(status, request->id()));
+      });
   return reactor;
 }
 
 ServerUnaryReactor* InstanceService::GetInstance(CallbackServerContext* context,
                                                  const v1::GetInstanceRequest* request,
                                                  v1::GetInstanceResponse* response) {
-  const uint64_t position = front_.log.position();
+  const uint64_t position = front_.log.shown();
   absl::Status status = backend::Validate(*request);
   if (status.ok()) {
     auto instance = front_.instances.Get(request->id());
     status = instance.status();
     if (status.ok()) *response->mutable_instance() = *std::move(instance);
   }
-  return FinishUnary(position, context, status, request->id());
+  return FinishUnary(front_.log, position, context, status, request->id());
 }
 
 // The token of a page is the name of the last instance before it.
 ServerUnaryReactor* InstanceService::ListInstances(CallbackServerContext* context,
                                                    const v1::ListInstancesRequest* request,
                                                    v1::ListInstancesResponse* response) {
-  const uint64_t position = front_.log.position();
+  const uint64_t position = front_.log.shown();
   if (absl::Status valid = backend::Validate(*request); !valid.ok()) {
-    return FinishUnary(position, context, valid, "");
+    return FinishUnary(front_.log, position, context, valid, "");
   }
   const int page_size = request->page_size() == 0
                             ? kInstancesPageDefault
@@ -90,7 +102,7 @@ ServerUnaryReactor* InstanceService::ListInstances(CallbackServerContext* contex
     }
     *response->add_instances() = std::move(instance);
   }
-  return FinishUnary(position, context, absl::OkStatus(), "");
+  return FinishUnary(front_.log, position, context, absl::OkStatus(), "");
 }
 
 grpc::ServerWriteReactor<v1::WatchInstancesResponse>* InstanceService::WatchInstances(
@@ -101,7 +113,7 @@ grpc::ServerWriteReactor<v1::WatchInstancesResponse>* InstanceService::WatchInst
 ServerUnaryReactor* InstanceService::GetCapabilities(CallbackServerContext* context,
                                                      const v1::GetCapabilitiesRequest* request,
                                                      v1::GetCapabilitiesResponse* response) {
-  const uint64_t position = front_.log.position();
+  const uint64_t position = front_.log.shown();
   absl::Status status = backend::Validate(*request);
   const auto backend = front_.router.Find(request->instance());
   if (status.ok() && backend == nullptr) status = dispatch::UnknownInstance(request->instance());
@@ -119,8 +131,11 @@ ServerUnaryReactor* InstanceService::GetCapabilities(CallbackServerContext* cont
     dispatch::FillCapabilities(*capabilities, front_.version, response);
     response->mutable_limits()->set_request_bytes(kRequestBytesMax);
     response->mutable_limits()->set_streams(kStreamsMax);
+    response->set_log_id(front_.log.id());
+    response->mutable_state_folder()->set_present(front_.log.is_kept());
+    response->mutable_state_folder()->set_error(std::string(front_.log.saving().message()));
   }
-  return FinishUnary(position, context, status, request->instance());
+  return FinishUnary(front_.log, position, context, status, request->instance());
 }
 
 }  // namespace tidemark::rpc

@@ -13,7 +13,9 @@ namespace v1 = ::tidemark::block::v1;
 
 InstanceStream::InstanceStream(const Front& front, grpc::CallbackServerContext* context,
                                const v1::WatchInstancesRequest& request)
-    : LogStream(front, context), request_(request) {
+    : LogStream(front, context),
+      request_(request),
+      instances_(request.instances().begin(), request.instances().end()) {
   // The position comes first: what changes after it is told by events.
   cursor_ = front.log.position();
   for (v1::Instance& instance : front.instances.List()) {
@@ -34,7 +36,7 @@ InstanceStream::Turn InstanceStream::TakeTurn(v1::WatchInstancesResponse* respon
     return {Turn::Kind::kWrite};
   }
   if (read_.empty()) {
-    auto events = front().log.Read(cursor_, kEventsPerStepMax);
+    auto events = front().log.Read(cursor_, kEventsPerStepMax, instances_);
     if (!events.ok()) return {Turn::Kind::kFinish, events.status()};
     read_.assign(std::make_move_iterator(events->begin()), std::make_move_iterator(events->end()));
   }

@@ -3,6 +3,8 @@
 #define SERVICE_RPC_INSTANCE_STREAM_H_
 
 #include <deque>
+#include <string>
+#include <vector>
 
 #include "service/rpc/log_stream.h"
 #include "tidemark/block/v1/instance.pb.h"
@@ -20,6 +22,7 @@ class InstanceStream final : public LogStream<::tidemark::block::v1::WatchInstan
   bool Passes(const std::string& id) const;
 
   const ::tidemark::block::v1::WatchInstancesRequest request_;
+  const std::vector<std::string> instances_;
 
   // Touched by turns only.
   std::deque<::tidemark::block::v1::Instance>

@@ -17,7 +17,7 @@ absl::StatusOr<JobFollower> JobFollower::Begin(backend::EventLog& log, backend::
 
 absl::StatusOr<JobFollower::Change> JobFollower::Advance() {
   if (read_.empty()) {
-    auto events = log_->Read(entry_.position, kEventsPerStepMax);
+    auto events = log_->Read(entry_.position, kEventsPerStepMax, {job().instance()});
     if (!events.ok()) {
       ASSIGN_OR_RETURN(backend::JobBook::Entry entry, jobs_->Find(job().instance(), job().id()));
       // Another job has the id now; ours is over and its end was missed.

@@ -44,7 +44,7 @@ class JobService final : public v1::JobService::CallbackService {
 
   ServerUnaryReactor* GetJob(CallbackServerContext* context, const v1::GetJobRequest* request,
                              v1::GetJobResponse* response) override {
-    const uint64_t position = front_.log.position();
+    const uint64_t position = front_.log.shown();
     absl::Status status = backend::Validate(*request);
     if (status.ok()) {
       auto entry = front_.jobs.Find(request->instance(), request->id());
@@ -55,19 +55,19 @@ class JobService final : public v1::JobService::CallbackService {
         status = ExplainNoJob(front_, request->instance(), status);
       }
     }
-    return FinishUnary(position, context, status, request->instance());
+    return FinishUnary(front_.log, position, context, status, request->instance());
   }
 
   ServerUnaryReactor* ListJobs(CallbackServerContext* context, const v1::ListJobsRequest* request,
                                v1::ListJobsResponse* response) override {
-    const uint64_t position = front_.log.position();
+    const uint64_t position = front_.log.shown();
     absl::Status status = backend::Validate(*request);
     if (status.ok()) {
       auto page = front_.jobs.List(*request);
       status = page.status();
       if (status.ok()) *response = *std::move(page);
     }
-    return FinishUnary(position, context, status, "");
+    return FinishUnary(front_.log, position, context, status, "");
   }
 
   ServerUnaryReactor* WaitJob(CallbackServerContext* context, const v1::WaitJobRequest* request,

@@ -117,7 +117,7 @@ Pump::Next JobWait::Answer(bool done) {
 }
 
 Pump::Next JobWait::FinishWith(const absl::Status& status) {
-  AddSequence(front_.log.position(), context_);
+  AddSequence(front_.log, front_.log.shown(), context_);
   Finish(ToGrpcStatus(status, request_.instance()));
   return {Pump::Next::Kind::kEnd};
 }

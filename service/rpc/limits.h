@@ -28,17 +28,26 @@ constexpr absl::Duration kClientPingIntervalMin = absl::Seconds(10);
 constexpr size_t kEventsPerStepMax = 256;
 
 constexpr absl::Duration kHeartbeatDefault = absl::Seconds(10);
+// A stream whose newest events do not pass its filters says that it is behind them as soon as it
+// has been silent for this long.
+constexpr absl::Duration kPassedInterval = absl::Milliseconds(100);
 constexpr absl::Duration kProgressIntervalDefault = absl::Milliseconds(100);
 constexpr absl::Duration kWaitMax = absl::Hours(24);
 // No timer of a stream is longer: one that outlives its stream is soon gone.
 constexpr absl::Duration kTimerMax = absl::Seconds(10);
+// A timer that comes so much too late is not replaced by another.
+constexpr absl::Duration kTimerSlack = absl::Milliseconds(1);
 
 // Instances in one response of ListInstances: unless said, and at most.
 constexpr int kInstancesPageDefault = 100;
 constexpr int kInstancesPageMax = 1'000;
 
-// Bytes of an error message and of each value in its details: clients accept 8 KiB of metadata.
-constexpr size_t kErrorMessageBytesMax = 2'048;
+// Clients accept 8 KiB of metadata with a status, and tell something else about it if it is more.
+// So what counts is how it is sent: the message with three bytes for each that is not plain ASCII
+// ("%C3%A9"), and the details, which have the message again, four for three (base64).
+constexpr size_t kErrorMessageEncodedBytesMax = 2'048;
+constexpr size_t kErrorDetailsBytesMax = 3'072;
+// Bytes of each value in the details, and how many.
 constexpr size_t kErrorValueBytesMax = 256;
 constexpr size_t kErrorValuesMax = 8;
 

@@ -78,7 +78,7 @@ class LogStream : public grpc::ServerWriteReactor<Response> {
         this->StartWrite(&response_);
         return {Pump::Next::Kind::kBusy};
       case Turn::Kind::kWriteAndFinish:
-        AddSequence(front_.log.position(), context_);
+        AddSequence(front_.log, front_.log.shown(), context_);
         this->StartWriteAndFinish(&response_, {}, grpc::Status::OK);
         return {Pump::Next::Kind::kEnd};
       case Turn::Kind::kFinish:
@@ -93,7 +93,7 @@ class LogStream : public grpc::ServerWriteReactor<Response> {
   }
 
   void Finish(const absl::Status& status) {
-    AddSequence(front_.log.position(), context_);
+    AddSequence(front_.log, front_.log.shown(), context_);
     grpc::ServerWriteReactor<Response>::Finish(ToGrpcStatus(status));
   }
 

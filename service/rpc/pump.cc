@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/base/clock.h"
 #include "service/rpc/limits.h"
 
 namespace tidemark::rpc {
@@ -62,22 +63,26 @@ bool Pump::Settle(const Next& next) {
 }
 
 void Pump::Wait(const Next& next) {
+  const absl::Duration delay = std::min(std::max(next.delay, absl::Milliseconds(1)), kTimerMax);
+  const absl::Duration due = SystemClock().Elapsed() + delay;
   bool arm_wake = false;
   bool arm_timer = false;
   {
     MutexLock lock(&mutex_);
     if (state_ == State::kEnded) return;
     arm_wake = !std::exchange(wake_armed_, true);
-    if (next.delay < absl::InfiniteDuration()) arm_timer = !std::exchange(timer_armed_, true);
+    // One that is due later cannot be taken back: it comes for nothing. One that is due by then
+    // will do.
+    arm_timer = next.delay < absl::InfiniteDuration() && due + kTimerSlack < timer_due_;
+    if (arm_timer) timer_due_ = due;
   }
   if (arm_timer) {
-    const absl::Duration delay = std::min(std::max(next.delay, absl::Milliseconds(1)), kTimerMax);
-    executor_.PostAfter(delay, [weak = weak_from_this()] {
+    executor_.PostAfter(delay, [weak = weak_from_this(), due] {
       const std::shared_ptr<Pump> pump = weak.lock();
       if (pump == nullptr) return;
       {
         MutexLock lock(&pump->mutex_);
-        pump->timer_armed_ = false;
+        if (pump->timer_due_ == due) pump->timer_due_ = absl::InfiniteDuration();
       }
       pump->Kick();
     });

@@ -66,7 +66,8 @@ class Pump final : public std::enable_shared_from_this<Pump> {
   bool resumed_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t wake_ ABSL_GUARDED_BY(mutex_) = 0;
   bool wake_armed_ ABSL_GUARDED_BY(mutex_) = false;
-  bool timer_armed_ ABSL_GUARDED_BY(mutex_) = false;
+  // When the timer that comes first is due, on SystemClock().Elapsed().
+  absl::Duration timer_due_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
 };
 
 }  // namespace tidemark::rpc

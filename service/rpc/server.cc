@@ -6,11 +6,10 @@
 #include <memory>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "engine/base/error.h"
-#include "engine/base/small_file.h"
+#include "engine/base/mutex.h"
 #include "engine/base/status_macros.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
@@ -18,39 +17,17 @@
 #include "grpcpp/server_builder.h"
 #include "service/rpc/limits.h"
 #include "service/rpc/services.h"
+#include "service/rpc/tls.h"
 
 namespace tidemark::rpc {
 namespace {
 
-using Credentials = std::shared_ptr<grpc::ServerCredentials>;
-
-absl::StatusOr<std::string> ReadPem(absl::string_view flag, const std::string& path) {
-  absl::StatusOr<std::string> text = ReadSmallFile(path, kCertificateBytesMax);
-  if (!text.ok() || !absl::StrContains(*text, "-----BEGIN")) {
-    return Error(Reason::kInvalidField,
-                 absl::StrCat("Cannot use ", flag, " '", path, "': it is not a readable PEM file"),
-                 {{"file", path}});
-  }
-  return text;
-}
-
 // Null without TLS.
-absl::StatusOr<Credentials> TlsCredentials(const ServerOptions& options) {
+absl::StatusOr<std::shared_ptr<Tls>> TlsOf(const ServerOptions& options) {
   if (options.tls_cert.empty() && options.tls_key.empty() && options.tls_client_ca.empty()) {
-    return Credentials();
+    return std::shared_ptr<Tls>();
   }
-  if (options.tls_cert.empty() || options.tls_key.empty()) {
-    return Error(Reason::kInvalidCombination, "TLS needs both --tls_cert and --tls_key");
-  }
-  grpc::SslServerCredentialsOptions tls;
-  ASSIGN_OR_RETURN(const std::string certificate, ReadPem("--tls_cert", options.tls_cert));
-  ASSIGN_OR_RETURN(const std::string key, ReadPem("--tls_key", options.tls_key));
-  tls.pem_key_cert_pairs.push_back({key, certificate});
-  if (!options.tls_client_ca.empty()) {
-    ASSIGN_OR_RETURN(tls.pem_root_certs, ReadPem("--tls_client_ca", options.tls_client_ca));
-    tls.client_certificate_request = GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY;
-  }
-  return grpc::SslServerCredentials(tls);
+  return Tls::Create({options.tls_cert, options.tls_key, options.tls_client_ca});
 }
 
 void SetLimits(grpc::ServerBuilder& builder) {
@@ -99,8 +76,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Front& front,
     return true;
   }();
   (void)plugins;
-  ASSIGN_OR_RETURN(const Credentials tls, TlsCredentials(options));
-  auto server = std::unique_ptr<Server>(new Server);
+  auto server = std::unique_ptr<Server>(new Server(front));
+  ASSIGN_OR_RETURN(server->tls_, TlsOf(options));
+  const Tls* const tls = server->tls_.get();
+  server->credentials_ =
+      tls != nullptr ? server->tls_->Credentials() : grpc::InsecureServerCredentials();
   grpc::ServerBuilder builder;
   SetLimits(builder);
   std::vector<SocketNest> nests;
@@ -117,8 +97,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Front& front,
     ASSIGN_OR_RETURN(const std::vector<std::string> numeric, GuardedTcp(address, tls != nullptr));
     for (const std::string& one : numeric) {
       ports.push_back(std::make_unique<TcpPort>(TcpPort{one}));
-      builder.AddListeningPort(one, tls != nullptr ? tls : grpc::InsecureServerCredentials(),
-                               &ports.back()->port);
+      builder.AddListeningPort(one, server->credentials_, &ports.back()->port);
     }
   }
   server->services_ = MakeServices(front);
@@ -135,6 +114,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Front& front,
     }
     return absl::FailedPreconditionError("Cannot listen: gRPC refused the addresses");
   }
+  server->TellHealth();
   for (SocketNest& nest : nests) RETURN_IF_ERROR(nest.Hatch());
   for (const ListenAddress& address : options.listen) {
     if (!address.is_unix()) continue;
@@ -149,10 +129,37 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Front& front,
   return server;
 }
 
+Server::Server(const Front& front) : log_(front.log) {}
+
 Server::~Server() { Stop(); }
+
+// What the log posted last may still come when the server has gone.
+struct Server::Health {
+  Mutex mutex;
+  grpc::HealthCheckServiceInterface* service ABSL_GUARDED_BY(mutex) = nullptr;
+};
+
+void Server::TellHealth() {
+  health_ = std::make_shared<Health>();
+  {
+    MutexLock lock(&health_->mutex);
+    health_->service = server_->GetHealthCheckService();
+  }
+  const auto tell = [health = health_](const absl::Status& saving) {
+    MutexLock lock(&health->mutex);
+    if (health->service != nullptr) health->service->SetServingStatus(kStateHealth, saving.ok());
+  };
+  log_.OnSavingChange(tell);
+  tell(log_.saving());
+}
 
 void Server::Stop() {
   if (server_ == nullptr) return;
+  log_.OnSavingChange(nullptr);
+  if (health_ != nullptr) {
+    MutexLock lock(&health_->mutex);
+    health_->service = nullptr;
+  }
   // Health checks say so before connections close.
   server_->GetHealthCheckService()->Shutdown();
   server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kShutdownGrace));

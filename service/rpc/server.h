@@ -10,8 +10,13 @@
 #include "grpcpp/server.h"
 #include "service/rpc/front.h"
 #include "service/rpc/listen_address.h"
+#include "service/rpc/tls.h"
 
 namespace tidemark::rpc {
+
+// The name under which the health service says whether the state folder can be written. Under the
+// empty name it says that the service serves, which it does even if not.
+inline constexpr char kStateHealth[] = "tidemark.state";
 
 struct ServerOptions {
   std::vector<ListenAddress> listen;
@@ -36,13 +41,23 @@ class Server {
   // One for each address, as clients write it: "unix:/run/tidemark.sock", "127.0.0.1:50051".
   const std::vector<std::string>& addresses() const { return addresses_; }
 
+  // The certificates that it shows; null without TLS. They may be read anew while it serves.
+  const std::shared_ptr<Tls>& tls() const { return tls_; }
+
   // Takes no more RPCs, waits up to kShutdownGrace for those under way, then cancels them. Returns
   // when all are done; removes the sockets.
   void Stop();
 
  private:
-  Server() = default;
+  struct Health;
+  explicit Server(const Front& front);
+  // Says under kStateHealth whether the log is saved, from now on.
+  void TellHealth();
 
+  backend::EventLog& log_;
+  std::shared_ptr<Tls> tls_;
+  std::shared_ptr<grpc::ServerCredentials> credentials_;
+  std::shared_ptr<Health> health_;
   std::vector<std::unique_ptr<grpc::Service>> services_;
   std::vector<std::string> addresses_;
   std::vector<std::string> socket_paths_;

@@ -195,6 +195,39 @@ TEST_F(TlsTest, WithAClientAuthorityOnlyItsClientsGetIn) {
   EXPECT_FALSE(Call(address, Client("stranger")).ok()) << "signed by somebody else";
 }
 
+TEST_F(TlsTest, FilesAreReadAnewAndOnesThatCannotBeUsedChangeNothing) {
+  const auto server = Listen(world_, "127.0.0.1:0", Options());
+  ASSERT_TRUE(server.ok()) << server.status();
+  const std::string address = (*server)->addresses().at(0);
+  ASSERT_TRUE(Call(address, Client("")).ok());
+  // Signed by an authority that the client does not know; it is asked for only at a handshake.
+  Run("cp stranger.pem server.pem");
+  const absl::Status half = (*server)->tls()->Reload();
+  EXPECT_EQ(half.code(), absl::StatusCode::kInvalidArgument) << "the key is that of another";
+  EXPECT_TRUE(absl::StrContains(half.message(), folder_ / "server.key")) << half;
+  EXPECT_TRUE(Call(address, Client("")).ok());
+  Run("cp stranger.key server.key");
+  EXPECT_TRUE((*server)->tls()->Reload().ok());
+  EXPECT_FALSE(Call(address, Client("")).ok());
+  grpc::SslCredentialsOptions of_other;
+  of_other.pem_root_certs = Text("other_ca.pem");
+  EXPECT_TRUE(Call(address, grpc::SslCredentials(of_other)).ok());
+}
+
+TEST_F(TlsTest, ATlsFileThatHoldsTheWrongThingIsNamed) {
+  for (const auto& [cert, key] :
+       std::vector<std::pair<std::string, std::string>>{{"server.key", "server.key"},
+                                                        {"server.pem", "server.pem"},
+                                                        {"server.pem", "client.key"}}) {
+    ServerOptions options = Options();
+    options.tls_cert = folder_ / cert;
+    options.tls_key = folder_ / key;
+    const absl::Status status = Listen(world_, "127.0.0.1:0", options).status();
+    EXPECT_TRUE(absl::StrContains(status.message(), folder_ / (cert == "server.key" ? cert : key)))
+        << status;
+  }
+}
+
 TEST_F(TlsTest, FilesThatCannotBeUsedAreNamed) {
   ServerOptions missing = Options();
   missing.tls_key = folder_ / "nothing.key";

@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "engine/backend/proto_time.h"
 #include "gmock/gmock.h"
@@ -58,6 +59,12 @@ class Watch {
         event.sequence(), " ", v1::EventKind_Name(event.kind()).substr(11), " ",
         event.has_job_progress() ? event.job_progress().id() : event.job_status_change().id());
   }
+  // The next that is no heartbeat.
+  std::string NextEvent() {
+    std::string next = Next();
+    while (absl::StartsWith(next, "heartbeat")) next = Next();
+    return next;
+  }
   grpc::Status Finish() { return reader_->Finish(); }
   std::string Sequence() const { return SequenceOf(context_); }
 
@@ -93,6 +100,42 @@ TEST(WatchEvents, WithoutACursorItBeginsNow) {
   EXPECT_EQ(watch.Next(), "2 JOB_STATUS_CHANGE j");
 }
 
+TEST(WatchEvents, ACursorOfAnotherLogIsToldAndNotGuessed) {
+  FrontWorld world;
+  for (int i = 0; i < 3; ++i) world.log.Append("", StatusChange("j", v1::JOB_STATUS_RUNNING));
+  v1::WatchEventsRequest request = After(1);
+  request.set_log_id(world.log.id());
+  Watch ours(world, request);
+  EXPECT_EQ(ours.Next(), "heartbeat 1");
+  request.set_log_id("0123456789abcdef0123456789abcdef");
+  Watch foreign(world, request);
+  EXPECT_EQ(foreign.Next(), "end");
+  const grpc::Status status = foreign.Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::OUT_OF_RANGE);
+  EXPECT_EQ(InfoOf(status).reason(), "FOREIGN_LOG");
+  EXPECT_EQ(InfoOf(status).metadata().at("log_id"), world.log.id());
+}
+
+// The interval of the request is an hour: this test ends only because it is not waited for.
+TEST(WatchEvents, AReaderHearsSoonThatItIsPastWhatItDoesNotWantToSee) {
+  FrontWorld world;
+  v1::WatchEventsRequest request;
+  request.add_kinds(v1::EVENT_KIND_BLOCK_JOB_COMPLETED);
+  request.mutable_heartbeat_interval()->set_seconds(3'600);
+  Watch watch(world, request);
+  EXPECT_EQ(watch.Next(), "heartbeat 0");
+  world.log.Append("", StatusChange("j", v1::JOB_STATUS_CREATED));
+  EXPECT_EQ(watch.Next(), "heartbeat 1");
+  constexpr int kFlood = 2'000;
+  for (int i = 0; i < kFlood; ++i) {
+    world.log.Append("", StatusChange("j", v1::JOB_STATUS_RUNNING));
+    std::this_thread::yield();
+  }
+  int heartbeats = 1;
+  while (watch.Next() != absl::StrCat("heartbeat ", kFlood + 1)) ++heartbeats;
+  EXPECT_LT(heartbeats, kFlood / 2) << "a flood of events is none of heartbeats";
+}
+
 TEST(WatchEvents, FiltersByInstanceJobKindAndNode) {
   FrontWorld world;
   world.log.Append("", StatusChange("a", v1::JOB_STATUS_CREATED, "drive0"));     // 1
@@ -105,7 +148,7 @@ TEST(WatchEvents, FiltersByInstanceJobKindAndNode) {
     std::vector<std::string> all;
     watch.Next();
     world.log.Append("", StatusChange("a", v1::JOB_STATUS_NULL));
-    for (std::string next = watch.Next();; next = watch.Next()) {
+    for (std::string next = watch.NextEvent();; next = watch.NextEvent()) {
       all.push_back(next.substr(0, 1));
       if (next[0] >= '4') return all;
     }
@@ -257,6 +300,12 @@ class JobWatch {
     return v1::JobStatus_Name(last_.status()).substr(11);
   }
   const v1::Job& last() const { return last_; }
+  // The next that is no heartbeat.
+  std::string NextEvent() {
+    std::string next = Next();
+    while (absl::StartsWith(next, "heartbeat")) next = Next();
+    return next;
+  }
   grpc::Status Finish() { return reader_->Finish(); }
 
  private:

@@ -100,5 +100,27 @@ TEST_F(HungDaemonTest, ATermSignalSavesHealthyImagesAndEndsADaemonWhoseDiskHangs
             0);
 }
 
+// The first order is being followed, and would be for half a minute.
+TEST_F(HungDaemonTest, ASecondTermSignalEndsAHungStopAtOnceAndSaysWhatIsLost) {
+  disk_->Stall();
+  std::thread hung([this] {
+    Client own(daemon_->address());
+    EXPECT_FALSE(Add(own, "hung", folder_.File("hung/disk")).ok());
+  });
+  disk_->WaitForStalled();
+  daemon_->process().Signal(SIGTERM);
+  // It refuses commands from the moment that it stops.
+  Client client(daemon_->address());
+  while (client.Invoke(QueryNamedBlockNodesRequest()).refusal.ok()) std::this_thread::yield();
+  daemon_->process().Signal(SIGTERM);
+  const auto status = daemon_->process().Wait(kEndTimeout);
+  ASSERT_TRUE(status.has_value()) << "it hangs: " << daemon_->Log();
+  EXPECT_EQ(*status, 1);
+  EXPECT_THAT(daemon_->Log(), testing::HasSubstr("bitmaps not saved"));
+  EXPECT_THAT(daemon_->Log(), testing::Not(testing::HasSubstr("gave up")))
+      << "that takes half a minute";
+  hung.join();
+}
+
 }  // namespace
 }  // namespace tidemark::test

@@ -33,6 +33,12 @@ class FakeBackend final : public Backend {
     answer_ = std::move(answer);
   }
 
+  // Hands over what answers a call, instead of answering it.
+  void SetAsyncAnswer(std::function<void(Done)> answer) {
+    MutexLock lock(&mutex_);
+    async_answer_ = std::move(answer);
+  }
+
   // "blockdev-add" for each call that arrived.
   std::vector<std::string> calls() const {
     MutexLock lock(&mutex_);
@@ -42,11 +48,14 @@ class FakeBackend final : public Backend {
   void Call(const Command& command, const google::protobuf::Message& request,
             google::protobuf::Message* result, Done done) override {
     Answer answer;
+    std::function<void(Done)> async_answer;
     {
       MutexLock lock(&mutex_);
       calls_.push_back(command.qmp_name);
       answer = answer_;
+      async_answer = async_answer_;
     }
+    if (async_answer != nullptr) return async_answer(std::move(done));
     done(answer == nullptr ? absl::OkStatus() : answer(command, request, result));
   }
 
@@ -59,6 +68,7 @@ class FakeBackend final : public Backend {
 
   mutable Mutex mutex_;
   Answer answer_ ABSL_GUARDED_BY(mutex_);
+  std::function<void(Done)> async_answer_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> calls_ ABSL_GUARDED_BY(mutex_);
 };
 
