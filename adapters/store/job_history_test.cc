@@ -98,8 +98,8 @@ TEST_F(JobHistoryTest, EveryInstanceHasItsShareOfResults) {
     }
   }
   const auto known = Known(bounds);
-  EXPECT_THAT(known, ElementsAre("vm1/theirs FAILED NULL", "/j47 FAILED NULL",
-                                 "/j48 FAILED NULL", "/j49 FAILED NULL"));
+  EXPECT_THAT(known, ElementsAre("vm1/theirs FAILED NULL", "/j47 FAILED NULL", "/j48 FAILED NULL",
+                                 "/j49 FAILED NULL"));
 }
 
 TEST_F(JobHistoryTest, EveryInstanceHasItsShareOfEvents) {

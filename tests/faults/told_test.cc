@@ -1,6 +1,7 @@
 // What the service has told is true also for the process that comes after it: a client that acted
 // on a result must not hear later that there was another.
 #include <signal.h>
+#include <sqlite3.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -19,7 +20,6 @@
 namespace tidemark::test {
 namespace {
 
-// Before results waited to be saved, one of five was told otherwise afterwards.
 constexpr int kRounds = 12;
 
 class ToldTest : public ::testing::Test {
@@ -34,9 +34,9 @@ class ToldTest : public ::testing::Test {
     daemon_->Kill();
     Start();
   }
-  void AddDisks() {
-    ASSERT_TRUE(client_->Invoke(Add(NullOptions("disk0", 1 << 20))).ok());
-    ASSERT_TRUE(client_->Invoke(Add(NullOptions("target0", 1 << 20))).ok());
+  void AddDisks(int64_t bytes = 1 << 20) {
+    ASSERT_TRUE(client_->Invoke(Add(NullOptions("disk0", bytes))).ok());
+    ASSERT_TRUE(client_->Invoke(Add(NullOptions("target0", bytes))).ok());
   }
   v1::Job RunJob(const std::string& id) {
     const auto started = client_->Invoke(Backup({.job = id}));
@@ -79,7 +79,9 @@ class ToldTest : public ::testing::Test {
 TEST_F(ToldTest, AResultThatAClientWasToldIsNotTakenBackAfterAKill) {
   for (int round = 0; round < kRounds; ++round) {
     // Also the first job of a new folder.
-    if (round % 2 == 0) ASSERT_EQ(system(("rm -rf " + folder_.File("state")).c_str()), 0);
+    if (round % 2 == 0) {
+      ASSERT_EQ(system(("rm -rf " + folder_.File("state")).c_str()), 0);
+    }
     Start();
     AddDisks();
     const std::string id = absl::StrCat("job", round);
@@ -90,11 +92,31 @@ TEST_F(ToldTest, AResultThatAClientWasToldIsNotTakenBackAfterAKill) {
   }
 }
 
+// Another program holds the database: nothing can be saved until it lets go.
+TEST_F(ToldTest, AResultThatIsNotSavedIsNotToldAsIfItWere) {
+  Start();
+  AddDisks();
+  sqlite3* database = nullptr;
+  ASSERT_EQ(sqlite3_open(folder_.File("state/tidemark.db").c_str(), &database), SQLITE_OK);
+  // The daemon may be saving something just now.
+  sqlite3_busy_timeout(database, 60'000);
+  ASSERT_EQ(sqlite3_exec(database, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr), SQLITE_OK);
+  const v1::Job told = RunJob("job0");
+  EXPECT_EQ(told.outcome(), v1::JOB_OUTCOME_SUCCEEDED);
+  EXPECT_TRUE(told.unsaved());
+  daemon_->Kill();
+  sqlite3_close(database);
+  Start();
+  v1::GetJobRequest request;
+  request.set_id("job0");
+  EXPECT_EQ(client_->Invoke(request).refusal.reason, "JOB_NOT_FOUND") << "as it was marked";
+}
+
 // Whatever a reply says has happened, the next process knows.
 TEST_F(ToldTest, AJobWhoseStartWasAnsweredIsKnownAfterAKill) {
   for (int round = 0; round < kRounds; ++round) {
     Start();
-    AddDisks();
+    AddDisks(int64_t{1} << 34);
     const std::string id = absl::StrCat("job", round);
     ASSERT_TRUE(client_->Invoke(Backup({.job = id, .speed = 1})).ok());
     KillAndStart();
