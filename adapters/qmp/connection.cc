@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -27,7 +28,8 @@ namespace {
 // Ids of three digits.
 constexpr uint64_t kShortIdsMax = 999;
 
-bool IsBlank(absl::string_view line) { return line.find_first_not_of(" \t\r") == line.npos; }
+// Behind a SHUTDOWN these say that the virtual machine stays.
+constexpr absl::string_view kStayEvents[] = {"STOP", "RESUME", "RESET"};
 
 template <class... Visitors>
 struct Overloaded : Visitors... {
@@ -105,6 +107,16 @@ void Connection::Execute(absl::string_view command, Json arguments,
                           {{"outcome", "not-sent"}}),
                     std::move(done));
   }
+}
+
+void Connection::ExecuteOwn(absl::string_view command, Json arguments,
+                            std::function<void(Reply)> done) {
+  if (!is_going_) return Execute(command, std::move(arguments), std::move(done));
+  Refuse(Error(Reason::kConnectionLost,
+               absl::StrCat(command, " is not sent to the monitor ", address_.ToString(),
+                            ", for QEMU is shutting down"),
+               {{"outcome", "not-sent"}}),
+         std::move(done));
 }
 
 // Round and round, for a short id costs QEMU less (CommandLine), and one that has just been
@@ -217,7 +229,7 @@ Connection::Drained Connection::Receive() {
     if (count <= 0) {
       End("peer-closed", count < 0 ? absl::StrCat("failed: ", strerror(errno))
                          : reader_.half_bytes() > 0
-                             ? absl::StrCat("was closed by the peer in the middle of a line, ",
+                             ? absl::StrCat("was closed by the peer in the middle of a value, ",
                                             reader_.half_bytes(), " bytes into it")
                              : "was closed by the peer");
       return Drained::kStopped;
@@ -226,7 +238,7 @@ Connection::Drained Connection::Receive() {
     {
       MutexLock lock(&mutex_);
       // Commands wait for answers; a peer that only tells events is silent all the same.
-      if (waiting_.empty() || reader_.half_bytes() > 0) last_heard_ = SystemClock().Elapsed();
+      if (waiting_.empty()) last_heard_ = SystemClock().Elapsed();
     }
     if (!goes_on) return Drained::kStopped;
     if (static_cast<size_t>(count) < sizeof(bytes)) return Drained::kYes;
@@ -235,16 +247,20 @@ Connection::Drained Connection::Receive() {
 }
 
 bool Connection::Consume(absl::string_view bytes) {
+  const uint64_t count = reader_.count();
   for (;;) {
     const auto line = reader_.Next(&bytes);
     if (!line.ok()) {
       End("garbage", absl::StrCat("sent ", line.status().message()));
       return false;
     }
-    if (!line->has_value()) return true;
+    if (!line->has_value()) {
+      NoteHalfValue(/*is_new=*/reader_.count() != count);
+      return true;
+    }
     if ((*line)->size() > kLoopLineBytesMax) {
       rest_ = std::string(bytes);
-      GiveToWorker(reader_.TakeLine());
+      GiveToWorker(reader_.Take());
       return false;
     }
     HandleLine(**line);
@@ -252,10 +268,21 @@ bool Connection::Consume(absl::string_view bytes) {
   }
 }
 
+void Connection::NoteHalfValue(bool is_new) {
+  MutexLock lock(&mutex_);
+  if (reader_.half_bytes() == 0) {
+    half_since_ = absl::nullopt;
+  } else if (is_new || !half_since_.has_value()) {
+    half_since_ = SystemClock().Elapsed();
+    if (state_ == State::kReady) ArmTick(limits_.silence_max);
+  }
+}
+
 void Connection::GiveToWorker(std::string line) {
   {
     MutexLock lock(&mutex_);
     worker_has_line_ = true;
+    half_since_ = absl::nullopt;
     UpdateInterest();
   }
   workers_.Post([self = shared_from_this(), line = std::move(line)]() mutable {
@@ -285,15 +312,13 @@ void Connection::Resume() {
 // --- Lines ---
 
 void Connection::HandleLine(absl::string_view line) {
-  if (IsBlank(line)) {
-    ++surprise_count_;
-    return;
-  }
   absl::StatusOr<Message> message = ReadMessage(line);
   if (!message.ok()) {
     return End("garbage", absl::StrCat("sent ", message.status().message(), ": ", Shown(line)));
   }
-  if ((state() == State::kGreeting) != absl::holds_alternative<Greeting>(*message)) {
+  // A QEMU that is just starting may tell events before it greets.
+  if (!absl::holds_alternative<Event>(*message) &&
+      (state() == State::kGreeting) != absl::holds_alternative<Greeting>(*message)) {
     return End("garbage", absl::StrCat("sent something else than was its turn: ", Shown(line)));
   }
   if (absl::holds_alternative<Event>(*message) && line.size() > kEventBytesMax) {
@@ -309,8 +334,8 @@ void Connection::HandleLine(absl::string_view line) {
 void Connection::OnEvent(Event event) {
   switch (state()) {
     case State::kReady:
-      if (const auto listener = listener_.lock()) listener->OnEvent(std::move(event.object));
-      return;
+      return Tell(std::move(event));
+    case State::kGreeting:
     case State::kNegotiating:
       if (early_events_.size() >= kEarlyEventsMax) {
         return End("garbage", "sent too many events before it was ready");
@@ -320,6 +345,15 @@ void Connection::OnEvent(Event event) {
     default:
       return;  // Closed by a callback.
   }
+}
+
+void Connection::Tell(Event event) {
+  const std::string& name = *StringMember(event.object, "event");
+  if (name == "SHUTDOWN") is_going_ = true;
+  if (std::find(std::begin(kStayEvents), std::end(kStayEvents), name) != std::end(kStayEvents)) {
+    is_going_ = false;
+  }
+  if (const auto listener = listener_.lock()) listener->OnEvent(std::move(event.object));
 }
 
 void Connection::OnAnswer(Answer answer) {
@@ -357,6 +391,7 @@ void Connection::Tick() {
   // What has come but was not seen yet is no silence, even if this whole process was stopped.
   Receive();
   bool is_silent = false;
+  bool is_half = false;
   {
     MutexLock lock(&mutex_);
     tick_ = 0;
@@ -365,18 +400,22 @@ void Connection::Tick() {
     // This process was stopped, or is slow: what has come may not all be read yet.
     const bool is_late = now - tick_due_ > kTickLateMax;
     if (worker_has_line_ || is_late) last_heard_ = now;
-    const absl::Duration limit =
-        waiting_.empty() ? limits_.keepalive_interval : limits_.silence_max;
-    const absl::Duration left = last_heard_ + limit - now;
+    if (half_since_.has_value() && is_late) half_since_ = now;
+    is_half = half_since_.has_value();
+    const bool is_idle = waiting_.empty() && !is_half;
+    const absl::Duration since = is_half ? *half_since_ : last_heard_;
+    const absl::Duration limit = is_idle ? limits_.keepalive_interval : limits_.silence_max;
+    const absl::Duration left = since + limit - now;
     if (left > absl::ZeroDuration()) return ArmTick(std::min(left, limits_.keepalive_interval));
-    is_silent = !waiting_.empty();
+    is_silent = !is_idle;
     if (!is_silent) ArmTick(limits_.keepalive_interval);
   }
-  if (!is_silent) {
+  if (is_silent) {
+    End("silent", absl::StrCat(is_half ? "has not finished a value for " : "answered nothing for ",
+                               absl::FormatDuration(limits_.silence_max),
+                               is_half ? "" : " while commands waited"));
+  } else if (!is_going_) {
     Send("query-version", Json(), [](const Reply&) {});
-  } else {
-    End("silent", absl::StrCat("answered nothing for ", absl::FormatDuration(limits_.silence_max),
-                               " while commands waited"));
   }
 }
 
@@ -423,7 +462,7 @@ void Connection::Finish() {
   if (tick != 0) loop_.Cancel(tick);
   if (watch != 0) loop_.Unwatch(watch);
   if (socket >= 0) close(socket);
-  reader_ = LineReader();
+  reader_ = ValueReader();
   std::string().swap(rest_);
 
   std::vector<Waiting> in_order;

@@ -25,11 +25,11 @@
 #include "adapters/qmp/io_loop.h"
 #include "adapters/qmp/json.h"
 #include "adapters/qmp/limits.h"
-#include "adapters/qmp/line_reader.h"
 #include "adapters/qmp/message.h"
 #include "adapters/qmp/monitor_address.h"
 #include "adapters/qmp/peer_process.h"
 #include "adapters/qmp/send_buffer.h"
+#include "adapters/qmp/value_reader.h"
 #include "engine/base/executor.h"
 #include "engine/base/mutex.h"
 
@@ -41,7 +41,8 @@ struct ConnectionLimits {
   absl::Duration connect_max = kConnectMax;
   // From connected to ready: greeting and capabilities.
   absl::Duration handshake_max = kHandshakeMax;
-  // While a command waits: how long the monitor may send nothing at all.
+  // While a command waits: how long the monitor may send nothing at all. At any time: how long one
+  // value may take from its first byte to its last, for a half one is no sign of life.
   absl::Duration silence_max = kSilenceMax;
   // A monitor that has sent nothing for so long, with no command waiting, is asked something cheap,
   // so that silence_max finds one that is stalled.
@@ -64,7 +65,8 @@ class Connection final : public std::enable_shared_from_this<Connection> {
     //   busy         not greeted in time, or not even accepted: another client may hold the monitor
     //   timeout      connect or capabilities took too long
     //   garbage      the peer does not speak QMP, or broke its rules
-    //   silent       nothing was answered for silence_max while a command waited
+    //   silent       nothing was answered for silence_max while a command waited, or one value took
+    //                as long
     //   peer-closed  the peer closed the socket, or the socket failed
     //   local        closed by the last reference going away
     virtual void OnClosed(const absl::Status& why) = 0;
@@ -94,6 +96,11 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   // What was not sent is told beside the order of the wire: perhaps while another callback runs,
   // and after OnClosed if the command came too late for it.
   void Execute(absl::string_view command, Json arguments, std::function<void(Reply)> done);
+
+  // The same for what no client has asked for. A QEMU that has said SHUTDOWN is left in peace until
+  // it says that it stays after all (-no-shutdown), for it may crash over a query while it goes: as
+  // if the connection were lost, "not-sent".
+  void ExecuteOwn(absl::string_view command, Json arguments, std::function<void(Reply)> done);
 
   // Ends the connection soon, for the reason given. Lines that have not been told are dropped.
   // The first Close wins; later ones have no effect.
@@ -153,6 +160,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   // On the loop, or on the worker that has a line.
   void HandleLine(absl::string_view line);
   void OnEvent(Event event);
+  void Tell(Event event);
   void OnAnswer(Answer answer);
 
   // Any thread.
@@ -164,6 +172,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
 
   // On the loop: time limits and the end.
   void ArmTick(absl::Duration delay) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void NoteHalfValue(bool is_new);
   void Tick();
   void Finish();
 
@@ -177,11 +186,13 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   const std::weak_ptr<Listener> listener_;
   const ConnectionLimits limits_;
 
-  // Synchronises itself.
+  // Synchronise themselves.
   std::atomic<uint64_t> surprise_count_ = 0;
+  // It has said SHUTDOWN.
+  std::atomic<bool> is_going_ = false;
 
   // Of the loop.
-  LineReader reader_;
+  ValueReader reader_;
   // What was received behind a line that a worker has.
   std::string rest_;
   std::vector<SocketAddress> targets_;
@@ -205,9 +216,11 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   bool worker_has_line_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<uint64_t, Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
-  // When the peer last did what is expected of it: answered a command, was in the middle of a line,
-  // said anything while no command waited, or had not been sent one yet.
+  // When the peer last did what is expected of it: answered a command, said anything while no
+  // command waited, or had not been sent one yet.
   absl::Duration last_heard_ ABSL_GUARDED_BY(mutex_);
+  // When it began the value that is not complete.
+  absl::optional<absl::Duration> half_since_ ABSL_GUARDED_BY(mutex_);
   IoLoop::TimerId tick_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Duration tick_due_ ABSL_GUARDED_BY(mutex_);
 };

@@ -130,7 +130,7 @@ void Connection::OnNegotiated(const Reply& reply) {
     MutexLock lock(&mutex_);
     if (state_ != State::kNegotiating) return;
     state_ = State::kReady;
-    ArmTick(limits_.keepalive_interval);
+    ArmTick(half_since_.has_value() ? limits_.silence_max : limits_.keepalive_interval);
   }
   if (const auto listener = listener_.lock()) listener->OnReady(greeting_);
   for (Event& event : std::exchange(early_events_, {})) OnEvent(std::move(event));

@@ -112,9 +112,11 @@ TEST_F(ConnectionHostileTest, APeerThatSpeaksAnotherProtocolIsClosed) {
   EXPECT_THAT(WhyClosed(), HasSubstr("220 mail.example"));
 }
 
-TEST_F(ConnectionHostileTest, AnEventBeforeTheGreetingIsGarbage) {
+TEST_F(ConnectionHostileTest, EndlessEventsBeforeTheGreetingAreGarbage) {
   FakeMonitor monitor(path_, "{\"event\": \"E\"}\n");
   Open();
+  ASSERT_TRUE(monitor.WaitForClients(1));
+  while (monitor.SendEvent("E", Json::object())) continue;
   EXPECT_EQ(recorder_->Cause(), "garbage");
   EXPECT_THAT(recorder_->story(), ElementsAre("closed"));
 }
@@ -175,7 +177,7 @@ TEST_F(ConnectionHostileTest, ALineBeyondTheLimitEndsTheConnection) {
   size_t sent = 0;
   while (monitor.SendBytes(piece)) sent += piece.size();
   EXPECT_EQ(recorder_->Cause(), "garbage");
-  EXPECT_THAT(WhyClosed(), HasSubstr("a line of more than"));
+  EXPECT_THAT(WhyClosed(), HasSubstr("a value of more than"));
   EXPECT_LE(sent, kLineBytesMax + 2 * piece.size());
 }
 
@@ -186,7 +188,7 @@ TEST_F(ConnectionHostileTest, RepliesForNobodyAreCountedAndDoNoHarm) {
   monitor.SendBytes("{\"error\": {\"class\": \"C\", \"desc\": \"d\"}, \"id\": -1}\n");
   Execute("query-version");
   EXPECT_TRUE(recorder_->ReplyOf("query-version").ok());
-  EXPECT_EQ(connection_->surprise_count(), 4U);
+  EXPECT_EQ(connection_->surprise_count(), 3U);
 }
 
 TEST_F(ConnectionHostileTest, AReplyThatComesTwiceEndsItsCommandOnce) {
@@ -224,7 +226,7 @@ TEST_F(ConnectionHostileTest, WhatWasSentBeforeTheCloseIsStillTold) {
   monitor.SendBytes("{\"event\": \"HALF");
   monitor.Hangup();
   EXPECT_EQ(recorder_->Cause(), "peer-closed");
-  EXPECT_THAT(WhyClosed(), HasSubstr("in the middle of a line, 15 bytes"));
+  EXPECT_THAT(WhyClosed(), HasSubstr("in the middle of a value, 15 bytes"));
   EXPECT_THAT(recorder_->story(), ElementsAre("ready", "event LAST", "closed"));
 }
 
@@ -321,6 +323,35 @@ TEST_F(ConnectionHostileTest, AnEventThatNoQemuSendsIsDropped) {
   ASSERT_TRUE(monitor.SendEvent("SMALL", Json::object()));
   EXPECT_TRUE(recorder_->WaitFor("event SMALL"));
   EXPECT_EQ(recorder_->events().size(), 1u);
+}
+
+// Sends a value that has no end, byte by byte, for as long as somebody takes it.
+void Drip(FakeMonitor* monitor) {
+  if (!monitor->SendBytes("{\"event\": \"")) return;
+  while (monitor->SendBytes("x")) std::this_thread::yield();
+}
+
+TEST_F(ConnectionHostileTest, AHalfValueIsNoSignOfLife) {
+  FakeMonitor monitor(path_);
+  monitor.Hold("slow");
+  ConnectionLimits limits;
+  limits.silence_max = kShort;
+  OpenReady(limits);
+  Execute("slow");
+  monitor.WaitForCommand("slow");
+  Drip(&monitor);
+  EXPECT_EQ(recorder_->Cause(), "silent");
+  EXPECT_EQ(OutcomeOf("slow"), "unknown");
+}
+
+TEST_F(ConnectionHostileTest, AHalfValueHasATimeLimitWithoutAnyCommand) {
+  FakeMonitor monitor(path_);
+  ConnectionLimits limits;
+  limits.silence_max = kShort;
+  OpenReady(limits);
+  Drip(&monitor);
+  EXPECT_EQ(recorder_->Cause(), "silent");
+  EXPECT_THAT(WhyClosed(), HasSubstr("has not finished a value"));
 }
 
 TEST_F(ConnectionHostileTest, ASilentPeerIsNoticedWhenIdleToo) {

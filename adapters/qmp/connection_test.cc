@@ -135,6 +135,49 @@ TEST_F(ConnectionTest, EventsThatComeBeforeReadinessAreToldAfterIt) {
   EXPECT_THAT(recorder_->story(), ElementsAre("ready", "event EARLY"));
 }
 
+TEST_F(ConnectionTest, EventsThatComeBeforeTheGreetingAreToldAfterReadiness) {
+  FakeMonitor starting(folder_.File("starting"),
+                       "{\"event\": \"EARLY\"}\r\n" + FakeMonitor::DefaultGreeting());
+  connection_ = Connection::Open(loop_, workers_, AddressOf(starting.path()), recorder_);
+  ASSERT_TRUE(recorder_->WaitFor("event EARLY"));
+  EXPECT_THAT(recorder_->story(), ElementsAre("ready", "event EARLY"));
+  connection_->Close(absl::OkStatus());
+  EXPECT_TRUE(recorder_->WaitFor("closed"));
+}
+
+// As QEMU does with pretty=on.
+TEST_F(ConnectionTest, AValueMayBeSpreadOverLines) {
+  const std::string greeting = Json::parse(FakeMonitor::DefaultGreeting()).dump(4) + "\r\n";
+  FakeMonitor pretty(folder_.File("pretty"), greeting);
+  pretty.Hold("query-name");
+  connection_ = Connection::Open(loop_, workers_, AddressOf(pretty.path()), recorder_);
+  ASSERT_TRUE(recorder_->WaitForReady());
+  Execute("query-name");
+  Json reply = {{"return", {{"name", "vm"}}}, {"id", pretty.WaitForCommand("query-name")["id"]}};
+  ASSERT_TRUE(pretty.SendBytes(reply.dump(4) + "\r\n"));
+  EXPECT_EQ(recorder_->ReplyOf("query-name").value, (Json{{"name", "vm"}}));
+  EXPECT_EQ(connection_->surprise_count(), 0u);
+  connection_->Close(absl::OkStatus());
+  EXPECT_TRUE(recorder_->WaitFor("closed"));
+}
+
+TEST_F(ConnectionTest, AQemuThatGoesIsAskedNothingThatNobodyWants) {
+  const auto execute_own = [&](const std::string& name) {
+    connection_->ExecuteOwn("query-version", Json(), recorder_->Note(name));
+    return recorder_->ReplyOf(name);
+  };
+  OpenReady();
+  EXPECT_TRUE(execute_own("before").ok());
+  ASSERT_TRUE(monitor_.SendEvent("SHUTDOWN", {{"guest", false}}));
+  ASSERT_TRUE(recorder_->WaitFor("event SHUTDOWN"));
+  EXPECT_EQ(MetadataOf(execute_own("while it goes").status, "outcome"), "not-sent");
+  Settle();  // What a client wants is sent.
+  // It was -no-shutdown.
+  ASSERT_TRUE(monitor_.SendEvent("STOP", Json::object()));
+  ASSERT_TRUE(recorder_->WaitFor("event STOP"));
+  EXPECT_TRUE(execute_own("after").ok());
+}
+
 TEST_F(ConnectionTest, AReplyOfTwelveMegabytesKeepsItsPlaceAmongTheOthers) {
   Json big = Json::array();
   for (int i = 0; i < 12'000; ++i) big.push_back(std::string(1000, 'x'));

@@ -79,12 +79,20 @@ class InstancesTest : public ::testing::Test {
   // Waits for the next event, behind those waited for before, that makes `condition` true of `id`.
   template <typename Condition>
   v1::Instance WaitUntil(const std::string& id, Condition condition) {
+    return WaitForEvent(id,
+                        [&](const backend::Event& event) {
+                          return condition(event.instance_state_change().instance());
+                        })
+        .instance_state_change()
+        .instance();
+  }
+  template <typename Condition>
+  backend::Event WaitForEvent(const std::string& id, Condition condition) {
     for (;;) {
       const auto events = log_.Read(seen_);
       for (const auto& event : *events) {
         seen_ = event->sequence();
-        const v1::Instance& instance = event->instance_state_change().instance();
-        if (event->instance() == id && condition(instance)) return instance;
+        if (event->instance() == id && condition(*event)) return *event;
       }
       auto woken = std::make_shared<Notification>();
       log_.WakeAfter(seen_, [woken] { woken->Notify(); });
@@ -160,6 +168,22 @@ TEST_F(InstancesTest, AChangedRunStateIsTold) {
   monitor.Answer("query-status", Json{{"running", false}, {"status", "io-error"}});
   ASSERT_TRUE(monitor.SendEvent("STOP", Json::object()));
   WaitUntil("vm", [](const v1::Instance& vm) { return vm.run_state() == v1::RUN_STATE_IO_ERROR; });
+}
+
+TEST_F(InstancesTest, OneThatGoesIsNotAskedForItsRunState) {
+  FakeMonitor monitor(folder_.File("vm.qmp"));
+  Prepare(monitor);
+  ASSERT_TRUE(Start().ok());
+  ASSERT_TRUE(Create("vm", monitor.path()).ok());
+  WaitFor("vm", v1::INSTANCE_STATE_READY);
+  monitor.WaitForCommand("query-status");
+  ASSERT_TRUE(monitor.SendEvent("SHUTDOWN", {{"guest", true}, {"reason", "guest-shutdown"}}));
+  // When the next one is told, a question would have been sent.
+  ASSERT_TRUE(monitor.SendEvent("DEVICE_DELETED", {{"path", "/x"}}));
+  WaitForEvent("vm", [](const backend::Event& event) { return event.has_device_deleted(); });
+  monitor.Hangup();
+  ASSERT_TRUE(monitor.WaitForEnds(1));
+  EXPECT_EQ(monitor.CountOf("query-status"), 1);
 }
 
 TEST_F(InstancesTest, ALostConnectionIsMadeAgain) {

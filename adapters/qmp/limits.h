@@ -8,10 +8,10 @@
 
 namespace tidemark::qmp {
 
-// One line of a monitor. The largest seen, query-named-block-nodes of a host's longest chains, has
-// some 10 MiB.
+// One value that a monitor sends. The largest seen, query-named-block-nodes of a host's longest
+// chains, has some 10 MiB.
 inline constexpr size_t kLineBytesMax = size_t{64} << 20;
-// Lines up to this are parsed on the I/O thread, in well under a millisecond; longer ones by a
+// Values up to this are parsed on the I/O thread, in well under a millisecond; longer ones by a
 // worker.
 inline constexpr size_t kLoopLineBytesMax = size_t{64} << 10;
 // What one call receives, and in how many calls, before the I/O thread turns to the next monitor.
@@ -30,7 +30,8 @@ inline constexpr size_t kJsonValuesMax = size_t{2} << 20;
 // One event; the largest that QEMU has are a few hundred bytes and names. It is kept for every
 // watcher.
 inline constexpr size_t kEventBytesMax = size_t{64} << 10;
-// Events that came before the monitor had taken qmp_capabilities: QEMU sends none or a few.
+// Events that came before the monitor had greeted, or taken qmp_capabilities: QEMU sends none or a
+// few.
 inline constexpr size_t kEarlyEventsMax = 256;
 
 // How much of a peer's or client's text a message shows.

@@ -161,10 +161,10 @@ void MonitoredInstance::AskWhoItIs(const std::shared_ptr<Connection>& connection
 }
 
 void MonitoredInstance::AskRunState(const std::shared_ptr<Connection>& connection) {
-  connection->Execute("query-status", nullptr,
-                      [weak = weak_from_this(), connection](const Reply& reply) {
-                        if (const auto self = weak.lock()) self->OnRunState(connection, reply);
-                      });
+  connection->ExecuteOwn("query-status", nullptr,
+                         [weak = weak_from_this(), connection](const Reply& reply) {
+                           if (const auto self = weak.lock()) self->OnRunState(connection, reply);
+                         });
 }
 
 void MonitoredInstance::OnRunState(const std::shared_ptr<Connection>& connection,

@@ -8,7 +8,7 @@
 
 #include <utility>
 
-#include "adapters/qmp/line_reader.h"
+#include "adapters/qmp/value_reader.h"
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 
@@ -195,7 +195,7 @@ void FakeMonitor::Run() {
 }
 
 void FakeMonitor::Serve(int client) {
-  LineReader reader;
+  ValueReader reader;
   char buffer[65536];
   for (;;) {
     {
