@@ -100,16 +100,21 @@ Meaning MeaningOf(absl::string_view text) {
   return meaning;
 }
 
-absl::Status StatusOf(absl::string_view error_class, absl::string_view message,
-                      const Meaning& meaning) {
-  absl::Status status = Error(meaning.reason, message);
-  // No name of QEMU's holds a NUL, which metadata cannot.
-  const auto clean = [](absl::string_view value) {
-    return absl::StrReplaceAll(value.substr(0, kErrorNameBytesMax),
-                               {{absl::string_view("\0", 1), "?"}});
+// `said`: QEMU has said it. No name of QEMU's holds a NUL, which metadata cannot.
+absl::Status StatusOf(absl::string_view error_class, absl::string_view text, bool said,
+                      absl::string_view message, const Meaning& meaning) {
+  const auto clean = [](absl::string_view value, size_t bytes_max) {
+    return absl::StrReplaceAll(value.substr(0, bytes_max), {{absl::string_view("\0", 1), "?"}});
   };
-  for (const auto& [key, value] : meaning.holes) status = WithMetadata(status, key, clean(value));
-  return error_class.empty() ? status : WithMetadata(status, "qmp_class", clean(error_class));
+  absl::Status status = Error(meaning.reason, message);
+  if (!error_class.empty()) {
+    status = WithMetadata(status, "qmp_class", clean(error_class, kErrorNameBytesMax));
+  }
+  if (said) status = WithMetadata(status, "qmp_desc", clean(text, kErrorTextBytesMax));
+  for (const auto& [key, value] : meaning.holes) {
+    status = WithMetadata(status, key, clean(value, kErrorNameBytesMax));
+  }
+  return status;
 }
 
 // --- The request ---
@@ -221,12 +226,11 @@ bool Has(const Holes& holes, absl::string_view key) {
 
 }  // namespace
 
-absl::Status FromQemu(absl::string_view error_class, absl::string_view text) {
-  return StatusOf(error_class, absl::StrCat("QEMU refused: ", text), MeaningOf(text));
-}
+namespace {
 
-absl::Status FromQemu(absl::string_view error_class, absl::string_view text,
-                      absl::string_view command, const Message& request) {
+// `who`: how the message begins.
+absl::Status OfRequest(absl::string_view who, absl::string_view error_class, absl::string_view text,
+                       bool said, absl::string_view command, const Message& request) {
   Meaning meaning = MeaningOf(text);
   std::vector<std::string> names;
   Holes keys;
@@ -239,10 +243,40 @@ absl::Status FromQemu(absl::string_view error_class, absl::string_view text,
   for (auto& [key, value] : keys) {
     if (!Has(meaning.holes, key)) meaning.holes.emplace_back(key, std::move(value));
   }
-  return StatusOf(error_class,
-                  absl::StrCat("QEMU refused ", command, names.empty() ? "" : " (",
+  return StatusOf(error_class, text, said,
+                  absl::StrCat(who, " ", command, names.empty() ? "" : " (",
                                absl::StrJoin(names, ", "), names.empty() ? "" : ")", ": ", text),
                   meaning);
+}
+
+}  // namespace
+
+absl::Status FromQemu(absl::string_view error_class, absl::string_view text) {
+  return StatusOf(error_class, text, /*said=*/true, absl::StrCat("QEMU refused: ", text),
+                  MeaningOf(text));
+}
+
+absl::Status FromQemu(absl::string_view error_class, absl::string_view text,
+                      absl::string_view command, const Message& request) {
+  return OfRequest("QEMU refused", error_class, text, /*said=*/true, command, request);
+}
+
+absl::Status AsQemuWould(absl::string_view error_class, absl::string_view text,
+                         absl::string_view command, const Message& request) {
+  return OfRequest("Refused without QEMU, which would say the same:", error_class, text,
+                   /*said=*/false, command, request);
+}
+
+absl::Status OfInactive(const absl::Status& refusal) {
+  absl::Status status =
+      Error(Reason::kMachineState,
+            absl::StrCat(refusal.message(),
+                         "; the virtual machine is being or has been migrated, and "
+                         "its images are inactive"));
+  const absl::optional<ErrorDetails> details = DetailsOf(refusal);
+  if (!details.has_value()) return status;
+  for (const auto& [key, value] : details->metadata) status = WithMetadata(status, key, value);
+  return status;
 }
 
 Reason ReasonOfText(absl::string_view text) { return MeaningOf(text).reason; }

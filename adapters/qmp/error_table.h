@@ -14,7 +14,8 @@
 namespace tidemark::qmp {
 
 // What a client is told of QEMU's {"class", "desc"}. The message is QEMU's text; the metadata holds
-// what the text names ("node", "bitmap", "job", "field", ...) and "qmp_class". Never OK.
+// "qmp_class", "qmp_desc" (the text, word by word) and what the text names ("node", "bitmap",
+// "job", "field", ...). Never OK.
 absl::Status FromQemu(absl::string_view error_class, absl::string_view text);
 
 // The same, of the answer to `request`, the arguments of `command` (QMP's name). The message also
@@ -23,6 +24,15 @@ absl::Status FromQemu(absl::string_view error_class, absl::string_view text);
 // export if the text does not name it. QEMU says "Job not found"; a client wants to know which.
 absl::Status FromQemu(absl::string_view error_class, absl::string_view text,
                       absl::string_view command, const google::protobuf::Message& request);
+
+// What is refused without QEMU, in the words and for the reason that QEMU would have. The message
+// says that QEMU was not asked; there is no "qmp_desc".
+absl::Status AsQemuWould(absl::string_view error_class, absl::string_view text,
+                         absl::string_view command, const google::protobuf::Message& request);
+
+// Of a refusal that QEMU gave only because the images of the virtual machine are inactive, without
+// knowing it: says so, and why (kMachineState).
+absl::Status OfInactive(const absl::Status& refusal);
 
 // Why a job failed, by the text that QEMU keeps with it: "No space left on device".
 Reason ReasonOfText(absl::string_view text);

@@ -174,6 +174,37 @@ const Case kCases[] = {
      Reason::kFieldUnsupported,
      {{"field", "discard_source"}}},
     {"Parameter 'speed' expects a non-negative value", Reason::kInvalidField, {{"field", "speed"}}},
+    {"Device 'drive0' has no medium", Reason::kDeviceState, {{"device", "drive0"}}},
+    {"Could not create node: Inactive 'disk0' can't be a file child of active '#block097'",
+     Reason::kMachineState,
+     {{"node", "disk0"}}},
+    {"Permission 'write, resize' unavailable on inactive node", Reason::kMachineState, {}},
+    {"Cannot change 'backing' link from 'disk0' to 'base0'",
+     Reason::kNodeBusy,
+     {{"node", "disk0"}}},
+    {"Cannot change frozen 'backing' link from 'disk0' to 'base0'",
+     Reason::kNodeBusy,
+     {{"node", "disk0"}}},
+    {"Cannot freeze 'file' link to 'disk0'", Reason::kNodeBusy, {{"node", "disk0"}}},
+    {"Cannot replace implicit backing child of disk0", Reason::kNodeBusy, {{"node", "disk0"}}},
+    {"Option 'lazy-refcounts' cannot be reset to its default value",
+     Reason::kInvalidField,
+     {{"field", "lazy_refcounts"}}},
+    {"Block format 'nbd' used by node 'disk0' does not support reopening files",
+     Reason::kNodeLacksFeature,
+     {{"node", "disk0"}, {"driver", "nbd"}}},
+    {"l2-cache-size may not exceed cache-size",
+     Reason::kInvalidCombination,
+     {{"field", "l2_cache_size"}}},
+    {"L2 cache size too big", Reason::kInvalidField, {{"field", "l2_cache_size"}}},
+    {"'/x/pipe' is not a regular file", Reason::kInvalidField, {{"filename", "/x/pipe"}}},
+    {"There already is a FUSE export on '/x/disk'",
+     Reason::kExportExists,
+     {{"filename", "/x/disk"}}},
+    {"offset(9223372036854775296) exceeds maximum(9223372035781033984)", Reason::kInvalidField, {}},
+    {"/x/disk.qcow2: Error: Trying to create an image with the same filename as the backing file",
+     Reason::kInvalidCombination,
+     {{"field", "snapshot_file"}}},
     {"Invalid parameter type for 'node-name', expected: string",
      Reason::kInvalidField,
      {{"field", "node_name"}}},
@@ -193,6 +224,26 @@ TEST(ErrorTableTest, EveryTextHasTheReasonThatTheNativeEngineGives) {
 TEST(ErrorTableTest, QemusClassIsTold) {
   EXPECT_THAT(MetadataOf(FromQemu("DeviceNotFound", "Device 'd' not found")),
               IsSupersetOf(Metadata{{"qmp_class", "DeviceNotFound"}, {"node", "d"}}));
+}
+
+TEST(ErrorTableTest, QemusWordsAreKeptAsTheyAre) {
+  const std::string text = "Could not open 'b: \"c\"': Image is not in qcow2 format\nand more";
+  EXPECT_THAT(MetadataOf(FromQemu("GenericError", text)), Contains(Pair("qmp_desc", text)));
+  v1::JobPauseRequest pause;
+  pause.set_id("job9");
+  EXPECT_THAT(MetadataOf(FromQemu("GenericError", "Never heard of", "job-pause", pause)),
+              IsSupersetOf(Metadata{{"qmp_desc", "Never heard of"}, {"job", "job9"}}));
+}
+
+TEST(ErrorTableTest, WhatQemuWasNotAskedSaysSo) {
+  v1::JobPauseRequest pause;
+  pause.set_id("job9");
+  const absl::Status status = AsQemuWould("GenericError", "Job not found", "job-pause", pause);
+  EXPECT_EQ(DetailsOf(status)->reason, Reason::kJobNotFound);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("without QEMU"));
+  EXPECT_THAT(MetadataOf(status),
+              IsSupersetOf(Metadata{{"qmp_class", "GenericError"}, {"job", "job9"}}));
+  EXPECT_THAT(MetadataOf(status), Not(Contains(Pair("qmp_desc", ::testing::_))));
 }
 
 TEST(ErrorTableTest, AnUnknownTextIsQemusOwn) {

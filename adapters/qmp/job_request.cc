@@ -1,10 +1,13 @@
 #include "adapters/qmp/job_request.h"
 
 #include <functional>
+#include <map>
+#include <string>
 #include <utility>
 
 #include "engine/backend/limits.h"
 #include "qmp/options.pb.h"
+#include "tidemark/block/v1/snapshot.pb.h"
 
 namespace tidemark::qmp {
 namespace {
@@ -63,6 +66,16 @@ v1::Job JobOf(const Message& message, v1::JobType type, absl::string_view instan
   return job;
 }
 
+bool HasJobId(const Message& message) {
+  for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
+    const FieldDescriptor& field = *message.GetDescriptor()->field(i);
+    if (field.options().GetExtension(::qmp::job_id)) {
+      return !message.GetReflection()->GetString(message, &field).empty();
+    }
+  }
+  return false;
+}
+
 // Calls `visit` for the request and every message in it. What came through validation is not
 // nested deeper than kRequestDepthMax.
 template <typename MessageType, typename Visit>
@@ -100,6 +113,46 @@ std::vector<v1::Job> JobsStartedBy(const Message& request, absl::string_view ins
     if (type != v1::JOB_TYPE_UNSPECIFIED) jobs.push_back(JobOf(message, type, instance));
   });
   return jobs;
+}
+
+bool LacksJobId(const Message& request) {
+  bool lacks = false;
+  ForEachMessage<const Message>(request, [&](const Message& message) {
+    lacks |= TypeStartedBy(message) != v1::JOB_TYPE_UNSPECIFIED && !HasJobId(message);
+  });
+  return lacks;
+}
+
+void NameAfterDrives(const Message& request, const GraphView& graph, std::vector<v1::Job>* jobs) {
+  // A snapshot in the same transaction hands its drive on to the overlay.
+  std::map<std::string, std::string> drives = graph.Drives();
+  const auto node_of = [&](const std::string& name) {
+    for (const auto& [node, drive] : drives) {
+      if (drive == name) return node;
+    }
+    return name;
+  };
+  const auto hand_on = [&](const std::string& node, const std::string& overlay) {
+    const auto drive = drives.extract(node_of(node));
+    if (!drive.empty()) drives[overlay] = drive.mapped();
+  };
+  size_t next = 0;
+  ForEachMessage<const Message>(request, [&](const Message& message) {
+    if (message.GetDescriptor() == v1::BlockdevSnapshotRequest::descriptor()) {
+      const auto& snapshot = static_cast<const v1::BlockdevSnapshotRequest&>(message);
+      return hand_on(snapshot.node(), snapshot.overlay());
+    }
+    if (message.GetDescriptor() == v1::BlockdevSnapshotSyncRequest::descriptor()) {
+      const auto& snapshot = static_cast<const v1::BlockdevSnapshotSyncRequest&>(message);
+      return hand_on(snapshot.device().empty() ? snapshot.node_name() : snapshot.device(),
+                     snapshot.snapshot_node_name());
+    }
+    if (TypeStartedBy(message) == v1::JOB_TYPE_UNSPECIFIED) return;
+    v1::Job& job = (*jobs)[next++];
+    if (HasJobId(message) || job.node_names().empty()) return;
+    const auto drive = drives.find(node_of(job.node_names(0)));
+    if (drive != drives.end()) job.set_id(drive->second);
+  });
 }
 
 void KeepResults(Message* request) {

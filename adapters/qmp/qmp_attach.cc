@@ -110,26 +110,26 @@ void QmpBackend::AskForJobs(
     std::function<void(const v1::QueryJobsResponse&, const v1::QueryBlockJobsResponse&)> answered) {
   auto jobs = std::make_shared<absl::StatusOr<v1::QueryJobsResponse>>(v1::QueryJobsResponse());
   auto is_held = std::make_shared<bool>(false);
-  connection->Execute("query-jobs", nullptr,
-                      [self = shared_from_this(), jobs, is_held](Reply reply) {
-                        // The second was refused before it could be sent.
-                        if (std::exchange(*is_held, true)) return;
-                        self->Hold();
-                        absl::Status status = StatusOf(reply);
-                        if (status.ok())
-                          status = FromJson(reply.value, Strictness::kReply, &**jobs);
-                        if (!status.ok()) *jobs = status;
-                      });
-  connection->Execute("query-block-jobs", nullptr,
-                      [self = shared_from_this(), jobs, is_held, failed, answered](Reply reply) {
-                        v1::QueryBlockJobsResponse block_jobs;
-                        if (!std::exchange(*is_held, true)) self->Hold();
-                        absl::Status status = jobs->status();
-                        if (status.ok()) status = StatusOf(reply);
-                        if (status.ok())
-                          status = FromJson(reply.value, Strictness::kReply, &block_jobs);
-                        status.ok() ? answered(**jobs, block_jobs) : failed(std::move(status));
-                      });
+  connection->ExecuteOwn("query-jobs", nullptr,
+                         [self = shared_from_this(), jobs, is_held](Reply reply) {
+                           // The second was refused before it could be sent.
+                           if (std::exchange(*is_held, true)) return;
+                           self->Hold();
+                           absl::Status status = StatusOf(reply);
+                           if (status.ok())
+                             status = FromJson(reply.value, Strictness::kReply, &**jobs);
+                           if (!status.ok()) *jobs = status;
+                         });
+  connection->ExecuteOwn("query-block-jobs", nullptr,
+                         [self = shared_from_this(), jobs, is_held, failed, answered](Reply reply) {
+                           v1::QueryBlockJobsResponse block_jobs;
+                           if (!std::exchange(*is_held, true)) self->Hold();
+                           absl::Status status = jobs->status();
+                           if (status.ok()) status = StatusOf(reply);
+                           if (status.ok())
+                             status = FromJson(reply.value, Strictness::kReply, &block_jobs);
+                           status.ok() ? answered(**jobs, block_jobs) : failed(std::move(status));
+                         });
 }
 
 void QmpBackend::Detach(const absl::Status& why, bool is_local) {
@@ -162,6 +162,7 @@ void QmpBackend::Detach(const absl::Status& why, bool is_local) {
     leaving_.clear();
   }
   for (const PendingPtr& call : calls) {
+    if (call->is_stored && !call->jobs.empty()) keeper_->Discard(call->intent, call->jobs);
     call->done(WithMetadata(refusal, "instance", instance_));
   }
   if (has_ended) EndAll();

@@ -1,6 +1,6 @@
-// Requests. A request goes straight to the socket from the caller's thread; only one that starts a
-// job takes a detour, over a worker that stores what was asked for, and later requests of the same
-// kind wait behind it.
+// Requests. A request goes straight to the socket from the caller's thread. Only one that starts a
+// job takes a detour, over a worker that stores what was asked for, and one that QEMU may not
+// survive, over questions to it; later requests that change the graph wait behind these.
 //
 // What comes in is handled as it comes, one line after the other. Where one line cannot be told
 // before QEMU has answered a question about it, everything behind it is held until then.
@@ -114,6 +114,8 @@ void QmpBackend::Call(const backend::Command& command, const google::protobuf::M
   call->result = result;
   call->done = std::move(done);
   call->jobs = JobsStartedBy(request, instance_);
+  call->is_named = !LacksJobId(request) || dialect->schema->FindCommand(kGraphQuery) == nullptr;
+  call->precaution = Precaution::For(command, request, *dialect->schema);
   if (PauseVerbOf(command.qmp_name) != PauseVerb::kNone) call->paused_job = JobOfVerb(request);
   if (command.kind == backend::CommandKind::kJobVerb && AnswerAsGone(*call)) return;
   if (IsDismissal(command.qmp_name)) call->dismissed_job = JobOfVerb(request);
@@ -141,10 +143,10 @@ bool QmpBackend::RefuseAsUnfinished(const Pending& call) {
   if (job == v1::JOB_STATUS_UNSPECIFIED || job == v1::JOB_STATUS_CONCLUDED) return false;
   const std::string state = ValueName(*v1::JobStatus_descriptor()->FindValueByNumber(job));
   const absl::Status status =
-      FromQemu("GenericError",
-               absl::StrCat("Job '", call.dismissed_job, "' in state '", state,
-                            "' cannot accept command verb 'dismiss'"),
-               call.command->qmp_name, *call.request);
+      AsQemuWould("GenericError",
+                  absl::StrCat("Job '", call.dismissed_job, "' in state '", state,
+                               "' cannot accept command verb 'dismiss'"),
+                  call.command->qmp_name, *call.request);
   call.done(WithMetadata(status, "instance", instance_));
   return true;
 }
@@ -179,132 +181,11 @@ bool QmpBackend::AnswerAsGone(const Pending& call) {
   const bool is_block_verb = absl::StartsWith(call.command->qmp_name, "block-job-");
   const absl::Status status =
       is_block_verb
-          ? FromQemu("DeviceNotActive", absl::StrCat("Block job '", id, "' not found"),
-                     call.command->qmp_name, *call.request)
-          : FromQemu("GenericError", "Job not found", call.command->qmp_name, *call.request);
+          ? AsQemuWould("DeviceNotActive", absl::StrCat("Block job '", id, "' not found"),
+                        call.command->qmp_name, *call.request)
+          : AsQemuWould("GenericError", "Job not found", call.command->qmp_name, *call.request);
   call.done(WithMetadata(status, "instance", instance_));
   return true;
-}
-
-void QmpBackend::Submit(PendingPtr call) {
-  absl::Status status;
-  {
-    MutexLock lock(&mutex_);
-    status = NotReady();
-    if (status.ok()) {
-      if (WaitsForId(call)) return;
-      const bool must_be_stored = !call->jobs.empty() && context_.store != nullptr;
-      const bool waits = call->command->kind == backend::CommandKind::kGraph && !queue_.empty();
-      if (!must_be_stored && !waits) return Send(call);
-      if (queue_.size() < kCommandsWaitingMax) {
-        context_.loop.RunAfter(kSavedWaitMax,
-                               [weak = weak_from_this(), waiting = std::weak_ptr<Pending>(call),
-                                count = ++call->queued_count] {
-                                 const auto self = weak.lock();
-                                 const auto call = waiting.lock();
-                                 if (self == nullptr || call == nullptr) return;
-                                 self->GiveUpStoring(call, count);
-                               });
-        queue_.push_back(std::move(call));
-        if (queue_.size() == 1) PostStore();
-        return;
-      }
-      status = Error(Reason::kLimitReached,
-                     absl::StrCat("cannot run ", call->command->qmp_name, " on '", instance_,
-                                  "': ", queue_.size(), " commands wait already"),
-                     {{"outcome", "not-sent"}});
-    }
-  }
-  call->done(WithMetadata(status, "instance", instance_));
-}
-
-// Until the job that has its id, and is about to go, is gone; but not for ever, for that waits for
-// a disk.
-bool QmpBackend::WaitsForId(const PendingPtr& call) {
-  for (const v1::Job& job : call->jobs) {
-    const std::string& id = job.id();
-    if (!keeper_->IsLeaving(id) && dismissing_.count(id) == 0) continue;
-    leaving_[id].push_back(call);
-    context_.loop.RunAfter(kSavedWaitMax,
-                           [weak = weak_from_this(), id, waiting = std::weak_ptr<Pending>(call)] {
-                             const auto self = weak.lock();
-                             const auto call = waiting.lock();
-                             if (self != nullptr && call != nullptr) self->GiveUpWaiting(id, call);
-                           });
-    return true;
-  }
-  return false;
-}
-
-void QmpBackend::GiveUpWaiting(const std::string& id, const PendingPtr& call) {
-  {
-    MutexLock lock(&mutex_);
-    const auto found = leaving_.find(id);
-    if (found == leaving_.end() || std::erase(found->second, call) == 0) return;
-    if (found->second.empty()) leaving_.erase(found);
-  }
-  const absl::Status status =
-      FromQemu("GenericError", absl::StrCat("Job ID '", id, "' already in use"),
-               call->command->qmp_name, *call->request);
-  call->done(WithMetadata(status, "instance", instance_));
-}
-
-// The disk is slow: its own store may be at work still, and then finds it gone.
-void QmpBackend::GiveUpStoring(const PendingPtr& call, int queued_count) {
-  {
-    MutexLock lock(&mutex_);
-    const bool is_front = !queue_.empty() && queue_.front() == call;
-    if (call->queued_count != queued_count || std::erase(queue_, call) == 0) return;
-    if (is_front) SendToNextStored();
-  }
-  call->done(Error(Reason::kIoError,
-                   absl::StrCat(call->command->qmp_name, " was not sent to '", instance_,
-                                "': jobs cannot be recorded for now"),
-                   {{"instance", instance_}, {"outcome", "not-sent"}}));
-}
-
-void QmpBackend::PostStore() {
-  context_.storing.Post([self = shared_from_this()] { self->StoreFront(); });
-}
-
-// Stores the jobs of the first call in the queue, and sends it and all behind it up to the next
-// that must be stored.
-void QmpBackend::StoreFront() {
-  PendingPtr front;
-  {
-    MutexLock lock(&mutex_);
-    if (queue_.empty()) return;  // Detached meanwhile.
-    front = queue_.front();
-  }
-  const absl::Status stored = keeper_->Store(front->intent, front->jobs);
-  bool is_detached = false;
-  bool waits = false;
-  {
-    MutexLock lock(&mutex_);
-    is_detached = queue_.empty() || queue_.front() != front;
-    // An id that was taken has become free meanwhile.
-    if (!is_detached && stored.ok() && !keeper_->IsStored(front->intent, front->jobs)) {
-      return PostStore();
-    }
-    if (!is_detached) queue_.pop_front();
-    waits = !is_detached && stored.ok() && WaitsForId(front);
-    if (!is_detached && stored.ok() && !waits) Send(front);
-    if (!is_detached) SendToNextStored();
-  }
-  if (is_detached || waits || !stored.ok()) keeper_->Discard(front->intent, front->jobs);
-  if (!is_detached && !stored.ok()) {
-    front->done(Annotate(
-        stored, absl::StrCat("The job cannot be recorded before it starts on '", instance_, "'")));
-  }
-}
-
-// What waited in the queue only to keep the order.
-void QmpBackend::SendToNextStored() {
-  while (!queue_.empty() && queue_.front()->jobs.empty()) {
-    Send(queue_.front());
-    queue_.pop_front();
-  }
-  if (!queue_.empty()) PostStore();
 }
 
 void QmpBackend::Send(const PendingPtr& call) {
@@ -343,16 +224,32 @@ void QmpBackend::Finish(const PendingPtr& call, Reply reply) {
     keeper_->SetPauseWanted(call->paused_job, call->pause_wanted_before);
   }
   if (reply.error.has_value()) {
-    status = FromQemu(reply.error->error_class, reply.error->desc, call->command->qmp_name,
-                      *call->request);
+    FinishRefused(call, *reply.error);
+  } else {
+    call->done(status.ok() ? status : WithMetadata(status, "instance", instance_));
   }
-  call->done(status.ok() ? status : WithMetadata(status, "instance", instance_));
   if (call->dismissed_job.empty()) return;
   {
     MutexLock lock(&mutex_);
     dismissing_.erase(dismissing_.find(call->dismissed_job));
   }
   OnJobGone(call->dismissed_job);  // Or not: who waits for it finds out.
+}
+
+void QmpBackend::FinishRefused(const PendingPtr& call, const QmpError& error) {
+  const absl::Status status =
+      WithMetadata(FromQemu(error.error_class, error.desc, call->command->qmp_name, *call->request),
+                   "instance", instance_);
+  std::shared_ptr<Connection> connection;
+  if (HasReason(status, Reason::kNodeReadOnly)) {
+    MutexLock lock(&mutex_);
+    if (dialect_ != nullptr && TellsInactiveByRunState(*dialect_->schema)) connection = connection_;
+  }
+  if (connection == nullptr) return call->done(status);
+  // To this QEMU an inactive node is a read-only one.
+  connection->ExecuteOwn("query-status", nullptr, [call, status](const Reply& reply) {
+    call->done(reply.ok() && IsInactiveRunState(reply.value) ? OfInactive(status) : status);
+  });
 }
 
 void QmpBackend::OnJobGone(const std::string& id) {
@@ -371,16 +268,16 @@ void QmpBackend::Dismiss(const std::string& id, JobKeeper::Generation generation
   MutexLock lock(&mutex_);
   // Found again when the connection is back; or its id is another job's by now.
   if (state_ == State::kDetached || !keeper_->IsLeaving(id, generation)) return;
-  connection_->Execute("job-dismiss", Json{{"id", id}},
-                       [weak = weak_from_this(), id, generation](const Reply& reply) {
-                         const auto self = weak.lock();
-                         // Not sent, for too much waits to be sent. A broken connection comes back
-                         // to it by itself.
-                         if (self == nullptr || reply.status.ok()) return;
-                         self->context_.loop.RunAfter(kDismissAgain, [weak, id, generation] {
-                           if (const auto later = weak.lock()) later->Dismiss(id, generation);
-                         });
-                       });
+  connection_->ExecuteOwn("job-dismiss", Json{{"id", id}},
+                          [weak = weak_from_this(), id, generation](const Reply& reply) {
+                            const auto self = weak.lock();
+                            // Not sent, for too much waits to be sent. A broken connection comes
+                            // back to it by itself.
+                            if (self == nullptr || reply.status.ok()) return;
+                            self->context_.loop.RunAfter(kDismissAgain, [weak, id, generation] {
+                              if (const auto later = weak.lock()) later->Dismiss(id, generation);
+                            });
+                          });
 }
 
 void QmpBackend::OnEvent(Json event) {
@@ -452,15 +349,16 @@ void QmpBackend::Handle(const Json& json) {
     MutexLock lock(&mutex_);
     connection = connection_;
   }
-  connection->Execute("query-jobs", nullptr,
-                      [self = shared_from_this(), event = **std::move(event)](Reply reply) mutable {
-                        v1::QueryJobsResponse jobs;
-                        if (reply.ok() && FromJson(reply.value, Strictness::kReply, &jobs).ok()) {
-                          self->keeper_->SetResult(jobs, event.job_status_change().id());
-                        }
-                        self->Tell(std::move(event));
-                        self->Release();
-                      });
+  connection->ExecuteOwn(
+      "query-jobs", nullptr,
+      [self = shared_from_this(), event = **std::move(event)](Reply reply) mutable {
+        v1::QueryJobsResponse jobs;
+        if (reply.ok() && FromJson(reply.value, Strictness::kReply, &jobs).ok()) {
+          self->keeper_->SetResult(jobs, event.job_status_change().id());
+        }
+        self->Tell(std::move(event));
+        self->Release();
+      });
 }
 
 void QmpBackend::Tell(backend::Event event) {

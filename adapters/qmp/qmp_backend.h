@@ -23,6 +23,7 @@
 #include "adapters/qmp/export_keeper.h"
 #include "adapters/qmp/io_loop.h"
 #include "adapters/qmp/job_keeper.h"
+#include "adapters/qmp/precaution.h"
 #include "engine/backend/backend.h"
 #include "engine/backend/event_log.h"
 #include "engine/backend/job_book.h"
@@ -99,6 +100,14 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
     JobKeeper::Intent intent = 0;
     // Of one that dismisses a job.
     std::string dismissed_job;
+    // Its jobs have the ids that QEMU will give them.
+    bool is_named = true;
+    // Its jobs are stored.
+    bool is_stored = false;
+    // What must be asked before it is sent.
+    absl::optional<Precaution> precaution;
+    // It is the first in the queue, and QEMU has been asked.
+    bool is_asking = false;
     // How often it has come into the queue.
     int queued_count = 0;
   };
@@ -113,11 +122,16 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   bool WaitsForId(const PendingPtr& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void GiveUpWaiting(const std::string& id, const PendingPtr& call);
   void GiveUpStoring(const PendingPtr& call, int queued_count);
-  void SendToNextStored() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AskForNames(const PendingPtr& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnNamed(const PendingPtr& call, const Reply& graph);
+  void Ask(const PendingPtr& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnAnswered(const PendingPtr& call, const Precaution::Answers& answers);
   void Send(const PendingPtr& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void StoreFront();
   void PostStore() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Finish(const PendingPtr& call, Reply reply);
+  void FinishRefused(const PendingPtr& call, const QmpError& error);
   absl::Status NotReady() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // What comes in.
@@ -166,7 +180,8 @@ class QmpBackend final : public backend::Backend, public std::enable_shared_from
   // The present connection is to another process than the books are of.
   bool is_another_qemu_ ABSL_GUARDED_BY(mutex_) = false;
   std::shared_ptr<const Dialect> dialect_ ABSL_GUARDED_BY(mutex_);
-  // Calls that wait until the jobs of the first are stored, in the order called.
+  // Calls that wait until the jobs of the first are stored, and what must be known before it is
+  // sent, in the order called.
   std::deque<PendingPtr> queue_ ABSL_GUARDED_BY(mutex_);
   // Calls that start a job whose id is about to be free, by that id.
   std::map<std::string, std::vector<PendingPtr>> leaving_ ABSL_GUARDED_BY(mutex_);

@@ -24,8 +24,8 @@ constexpr Difference kDifferences[] = {
     {"BackupRefusals.WhatOnlyQemuKnowsIsRefusedByName", "Qemu100",
      "QEMU 10.0 knows the field, unlike 7.2 and the native engine"},
     {"ResizeScenarios.ANodeAboveAResizedFileFollowsWithItsBitmaps", "Qemu",
-     "QEMU leaves the bitmaps above a resized file behind, and 10.0 also the size of the nodes; a "
-     "backup by such a bitmap ends 7.2"},
+     "QEMU leaves the bitmaps above a resized file behind, and their next use ends it; the bridge "
+     "refuses the resize"},
     {"ResizeScenarios.NoImageIsMadeInAFileThatANodeShows", "Qemu",
      "QEMU makes an image in a file whatever shows it, and leaves the bitmaps above behind"},
     {"ServiceScenarios.StoppingLeavesNoSocketBehind", "Qemu",

@@ -29,12 +29,36 @@ std::vector<std::string> MachineWorld::EngineCommand() {
 
 std::string SecondMonitor(const TempFolder& folder) { return folder.File("second.sock"); }
 
-std::vector<Backend> Machines() {
+std::vector<std::string> WaitingMachineWorld::EngineCommand() {
+  std::vector<std::string> command = MachineWorld::EngineCommand();
+  command.insert(command.end(), {"-incoming", "defer"});
+  return command;
+}
+
+std::vector<std::string> DriveMachineWorld::EngineCommand() {
+  std::vector<std::string> command = MachineWorld::EngineCommand();
+  command.insert(command.end(),
+                 {"-drive", "if=none,id=drive0,node-name=plate0,driver=null-co,size=8M"});
+  return command;
+}
+
+namespace {
+
+template <class Made>
+std::vector<Backend> OfEveryVersion() {
   std::vector<Backend> machines;
   for (const QemuBuild& qemu : QemuBuild::All()) {
-    machines.push_back({qemu.name(), WorldOf<MachineWorld>(qemu), qemu.Missing(kProgram)});
+    machines.push_back({qemu.name(), WorldOf<Made>(qemu), qemu.Missing(kProgram)});
   }
   return machines;
 }
+
+}  // namespace
+
+std::vector<Backend> Machines() { return OfEveryVersion<MachineWorld>(); }
+
+std::vector<Backend> WaitingMachines() { return OfEveryVersion<WaitingMachineWorld>(); }
+
+std::vector<Backend> DriveMachines() { return OfEveryVersion<DriveMachineWorld>(); }
 
 }  // namespace tidemark::test

@@ -10,9 +10,27 @@
 
 namespace tidemark::test {
 
-class MachineWorld final : public QemuWorld {
+class MachineWorld : public QemuWorld {
  public:
   using QemuWorld::QemuWorld;
+
+ protected:
+  std::vector<std::string> EngineCommand() override;
+};
+
+// One that waits to be migrated here: its images are another's as yet.
+class WaitingMachineWorld final : public MachineWorld {
+ public:
+  using MachineWorld::MachineWorld;
+
+ protected:
+  std::vector<std::string> EngineCommand() override;
+};
+
+// One with a drive "drive0" in QEMU's old manner, which shows an empty disk, node "plate0".
+class DriveMachineWorld final : public MachineWorld {
+ public:
+  using MachineWorld::MachineWorld;
 
  protected:
   std::vector<std::string> EngineCommand() override;
@@ -24,6 +42,8 @@ std::string SecondMonitor(const TempFolder& folder);
 // The virtual machines of every version. Commands that only they have are refused elsewhere:
 // unsupported_scenarios_test.cc tells that.
 std::vector<Backend> Machines();
+std::vector<Backend> WaitingMachines();
+std::vector<Backend> DriveMachines();
 
 }  // namespace tidemark::test
 

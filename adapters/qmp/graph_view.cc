@@ -1,0 +1,127 @@
+#include "adapters/qmp/graph_view.h"
+
+#include <algorithm>
+#include <iterator>
+
+namespace tidemark::qmp {
+namespace {
+
+// Formats that keep the size of the disk in their own header.
+constexpr absl::string_view kSizedDrivers[] = {
+    "bochs", "cloop", "dmg", "parallels", "qcow", "qcow2", "qed", "vdi", "vhdx", "vmdk", "vpc"};
+
+uint64_t IdOf(const Json& object, const char* member) {
+  const Json* const id = Member(object, member);
+  return id != nullptr && id->is_number_unsigned() ? id->get<uint64_t>() : 0;
+}
+
+std::string TextOf(const Json& object, const char* member) {
+  const Json::string_t* const text = StringMember(object, member);
+  return text == nullptr ? "" : *text;
+}
+
+const Json& ListOf(const Json& object, const char* member) {
+  static const Json* const empty = new Json(Json::array());
+  const Json* const list = Member(object, member);
+  return list != nullptr && list->is_array() ? *list : *empty;
+}
+
+}  // namespace
+
+GraphView::GraphView(const Json& graph, const Json& nodes) {
+  if (nodes.is_array()) {
+    for (const Json& node : nodes) records_[TextOf(node, "node-name")] = &node;
+  }
+  std::map<uint64_t, std::string> backends;
+  for (const Json& node : ListOf(graph, "nodes")) {
+    const uint64_t id = IdOf(node, "id");
+    const std::string type = TextOf(node, "type");
+    const std::string name = TextOf(node, "name");
+    if (type == "block-backend") backends[id] = name;
+    if (type != "block-driver") continue;
+    ids_[name] = id;
+    names_[id] = name;
+  }
+  for (const Json& edge : ListOf(graph, "edges")) {
+    const uint64_t parent = IdOf(edge, "parent");
+    const uint64_t child = IdOf(edge, "child");
+    const auto backend = backends.find(parent);
+    if (backend == backends.end()) {
+      parents_.emplace(child, Edge{parent, TextOf(edge, "name")});
+    } else if (!backend->second.empty()) {
+      devices_[backend->second] = child;
+    }
+  }
+}
+
+std::string GraphView::Resolve(const std::string& name) const {
+  const auto device = devices_.find(name);
+  if (device != devices_.end()) {
+    const auto node = names_.find(device->second);
+    return node == names_.end() ? "" : node->second;
+  }
+  return records_.contains(name) || ids_.contains(name) ? name : "";
+}
+
+std::map<std::string, std::string> GraphView::Drives() const {
+  std::map<std::string, std::string> drives;
+  for (const auto& [drive, id] : devices_) {
+    const auto node = names_.find(id);
+    if (node != names_.end()) drives[node->second] = drive;
+  }
+  return drives;
+}
+
+const Json* GraphView::Node(const std::string& name) const {
+  const auto found = records_.find(name);
+  return found == records_.end() ? nullptr : found->second;
+}
+
+bool GraphView::IsInactive(const std::string& name) const {
+  const Json* const node = Node(name);
+  const Json* const active = node == nullptr ? nullptr : Member(*node, "active");
+  return active != nullptr && *active == false;
+}
+
+bool GraphView::ImageHasBitmap(const std::string& name, const std::string& bitmap) const {
+  const Json* found = Node(name);
+  for (const char* const member : {"image", "format-specific", "data"}) {
+    if (found != nullptr) found = Member(*found, member);
+  }
+  if (found == nullptr) return false;
+  const Json& bitmaps = ListOf(*found, "bitmaps");
+  return std::any_of(bitmaps.begin(), bitmaps.end(),
+                     [&](const Json& stored) { return TextOf(stored, "name") == bitmap; });
+}
+
+bool GraphView::HasOwnSize(const std::string& name) const {
+  const Json* const node = Node(name);
+  return node != nullptr && std::find(std::begin(kSizedDrivers), std::end(kSizedDrivers),
+                                      TextOf(*node, "drv")) != std::end(kSizedDrivers);
+}
+
+std::string GraphView::MarkedNodeOfItsSize(const std::string& name) const {
+  const auto start = ids_.find(name);
+  if (start == ids_.end()) return "";
+  std::vector<uint64_t> open = {start->second};
+  std::set<uint64_t> seen = {start->second};
+  while (!open.empty()) {
+    const uint64_t child = open.back();
+    open.pop_back();
+    const auto [begin, end] = parents_.equal_range(child);
+    for (auto it = begin; it != end; ++it) {
+      const Edge& edge = it->second;
+      const auto parent = names_.find(edge.parent);
+      if (edge.name == "backing" || parent == names_.end() || HasOwnSize(parent->second) ||
+          !seen.insert(edge.parent).second) {
+        continue;
+      }
+      const Json* const record = Node(parent->second);
+      if (record != nullptr && !ListOf(*record, "dirty-bitmaps").empty()) return parent->second;
+      open.push_back(edge.parent);
+    }
+  }
+  return "";
+}
+
+}  // namespace tidemark::qmp

@@ -1,0 +1,58 @@
+// QEMU's nodes as its queries tell them, for those who must know what lies where. Plain values; any
+// thread.
+#ifndef ADAPTERS_QMP_GRAPH_VIEW_H_
+#define ADAPTERS_QMP_GRAPH_VIEW_H_
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "adapters/qmp/json.h"
+
+namespace tidemark::qmp {
+
+inline constexpr char kGraphQuery[] = "x-debug-query-block-graph";
+
+class GraphView {
+ public:
+  // What kGraphQuery and query-named-block-nodes returned. What is not of the form
+  // that QEMU's documents give is left out.
+  GraphView(const Json& graph, const Json& nodes);
+
+  // The name of the node that a command means by `name`: that of a device's node, or its own. Empty
+  // if there is neither.
+  std::string Resolve(const std::string& name) const;
+
+  // The names of drives, by the node that each shows.
+  std::map<std::string, std::string> Drives() const;
+
+  // The record of the node; null if there is none.
+  const Json* Node(const std::string& name) const;
+  // Of a QEMU that tells it (10.0 and later): the node is inactive.
+  bool IsInactive(const std::string& name) const;
+  // The image itself, as far as it can be read now, keeps a bitmap of that name.
+  bool ImageHasBitmap(const std::string& name, const std::string& bitmap) const;
+  // A node that has bitmaps and the size of this one, on which it stands; empty if there is none.
+  std::string MarkedNodeOfItsSize(const std::string& name) const;
+
+ private:
+  struct Edge {
+    uint64_t parent = 0;
+    std::string name;
+  };
+  bool HasOwnSize(const std::string& name) const;
+
+  std::map<std::string, const Json*> records_;
+  std::map<std::string, uint64_t> ids_;
+  std::map<uint64_t, std::string> names_;
+  // By device name, the node in it.
+  std::map<std::string, uint64_t> devices_;
+  // By child.
+  std::multimap<uint64_t, Edge> parents_;
+};
+
+}  // namespace tidemark::qmp
+
+#endif  // ADAPTERS_QMP_GRAPH_VIEW_H_
