@@ -93,7 +93,7 @@ void JobKeeper::TellEnd(Record* record, const JobInfo& info, bool is_block_job) 
       FillFigures(job, event.mutable_block_job_cancelled());
     } else {
       FillFigures(job, event.mutable_block_job_completed());
-      event.mutable_block_job_completed()->set_error(info.error());
+      if (failed) event.mutable_block_job_completed()->set_error(info.error());
     }
     record->end_told = true;
     TellFound(std::move(event));

@@ -79,7 +79,9 @@ void FillJobInfo(const job::JobSnapshot& snapshot, block::v1::JobInfo* info) {
   info->set_status(ToProto(snapshot.status));
   info->set_current_progress(snapshot.progress.current_bytes);
   info->set_total_progress(snapshot.progress.total_bytes);
-  if (snapshot.status == job::JobStatus::kConcluded) info->set_error(ErrorText(snapshot.error));
+  if (snapshot.status == job::JobStatus::kConcluded && !snapshot.error.ok()) {
+    info->set_error(ErrorText(snapshot.error));
+  }
 }
 
 void FillBlockJobInfo(const job::JobSnapshot& snapshot, block::v1::BlockJobInfo* info) {
@@ -95,7 +97,9 @@ void FillBlockJobInfo(const job::JobSnapshot& snapshot, block::v1::BlockJobInfo*
   info->set_status(ToProto(snapshot.status));
   info->set_auto_finalize(snapshot.auto_finalize);
   info->set_auto_dismiss(snapshot.auto_dismiss);
-  if (snapshot.status == job::JobStatus::kConcluded) info->set_error(ErrorText(snapshot.error));
+  if (snapshot.status == job::JobStatus::kConcluded && !snapshot.error.ok()) {
+    info->set_error(ErrorText(snapshot.error));
+  }
   if (snapshot.actively_synced.has_value()) info->set_actively_synced(*snapshot.actively_synced);
 }
 

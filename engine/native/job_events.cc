@@ -97,7 +97,7 @@ void JobEvents::OnCompleted(const job::JobSnapshot& job) {
   Event event;
   event.set_kind(block::v1::EVENT_KIND_BLOCK_JOB_COMPLETED);
   FillBlockJob(job, event.mutable_block_job_completed());
-  event.mutable_block_job_completed()->set_error(ErrorText(job.error));
+  if (!job.error.ok()) event.mutable_block_job_completed()->set_error(ErrorText(job.error));
   log_.Append(kInstance, std::move(event));
 }
 

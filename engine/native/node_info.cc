@@ -31,7 +31,7 @@ void FillBitmap(const graph::BitmapInfo& bitmap, block::v1::BlockDirtyInfo* info
   info->set_recording(bitmap.recording);
   info->set_busy(bitmap.busy);
   info->set_persistent(bitmap.persistent);
-  info->set_inconsistent(bitmap.inconsistent);
+  if (bitmap.inconsistent) info->set_inconsistent(true);
 }
 
 // Bytes on disk of what the node keeps itself: without its backing images.
@@ -66,22 +66,27 @@ void FillQcow2(Qcow2Driver& driver, block::v1::ImageInfo* info) {
   const qcow2::Header header = driver.image().header();
   info->set_dirty_flag((header.incompatible_features & qcow2::incompatible_feature::kDirty) != 0);
   info->set_cluster_size(header.geometry.cluster_bytes());
-  info->set_backing_filename(header.backing_file);
   if (!header.backing_file.empty()) {
+    info->set_backing_filename(header.backing_file);
     const absl::StatusOr<std::string> path =
         ResolveBackingFile(header.backing_file, driver.filename());
     if (path.ok()) info->set_full_backing_filename(*path);
   }
-  info->set_backing_filename_format(header.backing_format.value_or(""));
+  if (header.backing_format.has_value()) {
+    info->set_backing_filename_format(*header.backing_format);
+  }
   for (const qcow2::Snapshot& snapshot : driver.snapshots()) {
     FillSnapshot(snapshot, info->add_snapshots());
   }
   auto* specific = info->mutable_format_specific()->mutable_qcow2();
   specific->set_compat(header.version == 2 ? "0.10" : "1.1");
-  specific->set_lazy_refcounts(
-      (header.compatible_features & qcow2::compatible_feature::kLazyRefcounts) != 0);
-  specific->set_corrupt((header.incompatible_features & qcow2::incompatible_feature::kCorrupt) !=
-                        0);
+  if (header.version > 2) {
+    specific->set_lazy_refcounts(
+        (header.compatible_features & qcow2::compatible_feature::kLazyRefcounts) != 0);
+    specific->set_corrupt((header.incompatible_features & qcow2::incompatible_feature::kCorrupt) !=
+                          0);
+    specific->set_extended_l2(false);
+  }
   specific->set_refcount_bits(header.geometry.refcount_bits());
   for (const qcow2::StoredBitmap& bitmap : driver.stored_bitmaps()) {
     FillStoredBitmap(bitmap, specific->add_bitmaps());

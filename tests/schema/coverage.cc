@@ -115,7 +115,8 @@ void Coverage::AddCommand(const std::string& name) {
   if (IsDeprecated(found->second) && command->deprecated.empty()) {
     Differs(item, "QEMU calls it deprecated, the protos do not");
   }
-  Arguments(found->second["arg-type"], *command->method->input_type());
+  Arguments(found->second["arg-type"], *command->method->input_type(),
+            name == "blockdev-reopen" ? Direction::kReopened : Direction::kToQemu);
   Returned(found->second["ret-type"], *command->method->output_type());
 }
 
@@ -155,10 +156,9 @@ void Coverage::AddWhatIsUnknown() {
   }
 }
 
-void Coverage::Arguments(const std::string& type, const Descriptor& request) {
+void Coverage::Arguments(const std::string& type, const Descriptor& request, Direction direction) {
   const FieldDescriptor* const whole = Whole(request);
-  Object(schema_.Type(type), whole == nullptr ? request : *whole->message_type(),
-         Direction::kToQemu);
+  Object(schema_.Type(type), whole == nullptr ? request : *whole->message_type(), direction);
 }
 
 void Coverage::Returned(const std::string& type, const Descriptor& response) {
@@ -228,8 +228,13 @@ void Coverage::Member(const Json& member, const Descriptor& message, Direction d
 
 void Coverage::Presence(const std::string& item, const Json& member, const FieldDescriptor& field,
                         Direction direction) {
-  if (direction == Direction::kFromQemu) return;
   const bool is_optional = member.contains("default");
+  // An enumeration says by UNSPECIFIED, and a list by being empty, that it is not there.
+  const bool tells = field.has_presence() || field.is_repeated() || field.enum_type() != nullptr;
+  if (direction != Direction::kToQemu && is_optional && !tells) {
+    Differs(item, "QEMU tells absent from zero, false and \"\", the protos do not");
+  }
+  if (direction == Direction::kFromQemu) return;
   const bool is_required = field.options().GetExtension(qmp::required);
   if (!is_optional && !is_required) Differs(item, "QEMU requires it, the protos do not");
   if (is_optional && is_required) Differs(item, "the protos require it, QEMU does not");

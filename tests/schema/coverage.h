@@ -47,9 +47,11 @@ class Coverage {
   const Findings& findings() const { return findings_; }
 
  private:
-  enum class Direction { kToQemu, kFromQemu };
+  // kReopened: to QEMU, which holds what is said against what was said before.
+  enum class Direction { kToQemu, kReopened, kFromQemu };
 
-  void Arguments(const std::string& type, const google::protobuf::Descriptor& request);
+  void Arguments(const std::string& type, const google::protobuf::Descriptor& request,
+                 Direction direction);
   void Returned(const std::string& type, const google::protobuf::Descriptor& response);
   void Object(const Json& type, const google::protobuf::Descriptor& message, Direction direction);
   void Member(const Json& member, const google::protobuf::Descriptor& message, Direction direction);

@@ -65,6 +65,7 @@ constexpr Exception kExceptions[] = {
     {Exception::kDifferent, "member BlockJobInfo.type", "7.2 has the same words as free text"},
     {Exception::kDifferent, "member BlockdevCreateOptionsLUKS.file",
      "7.2 requires it and says so itself; since 9.0 there may be a detached header instead"},
+    {Exception::kDifferent, "member BlockdevOptions.node-name", "no node has an empty name"},
     {Exception::kUnknown, "member SecretKeyringProperties.loaded", kLoaded},
     {Exception::kUnknown, "member SecretProperties.loaded", kLoaded},
     {Exception::kUnknown, "member TlsCredsAnonProperties.loaded", kLoaded},
