@@ -45,6 +45,7 @@ GraphView::GraphView(const Json& graph, const Json& nodes) {
   for (const Json& edge : ListOf(graph, "edges")) {
     const uint64_t parent = IdOf(edge, "parent");
     const uint64_t child = IdOf(edge, "child");
+    used_.insert(child);
     const auto backend = backends.find(parent);
     if (backend == backends.end()) {
       parents_.emplace(child, Edge{parent, TextOf(edge, "name")});
@@ -70,6 +71,11 @@ std::map<std::string, std::string> GraphView::Drives() const {
     if (node != names_.end()) drives[node->second] = drive;
   }
   return drives;
+}
+
+bool GraphView::IsUsed(const std::string& name) const {
+  const auto id = ids_.find(name);
+  return id != ids_.end() && used_.contains(id->second);
 }
 
 const Json* GraphView::Node(const std::string& name) const {

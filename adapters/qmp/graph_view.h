@@ -28,6 +28,9 @@ class GraphView {
   // The names of drives, by the node that each shows.
   std::map<std::string, std::string> Drives() const;
 
+  // Another node or a device stands on the node.
+  bool IsUsed(const std::string& name) const;
+
   // The record of the node; null if there is none.
   const Json* Node(const std::string& name) const;
   // Of a QEMU that tells it (10.0 and later): the node is inactive.
@@ -49,6 +52,7 @@ class GraphView {
   std::map<uint64_t, std::string> names_;
   // By device name, the node in it.
   std::map<std::string, uint64_t> devices_;
+  std::set<uint64_t> used_;
   // By child.
   std::multimap<uint64_t, Edge> parents_;
 };

@@ -143,7 +143,10 @@ class Planner {
     } else if (const auto* const create = As<v1::BlockdevCreateRequest>(message)) {
       std::vector<std::string> names;
       CollectReferences(create->options(), &names);
-      for (const std::string& name : names) PlanResize(name);
+      for (const std::string& name : names) {
+        PlanResize(name);
+        if (create->options().has_vhdx()) PlanVhdx(name);
+      }
     } else if (const auto* const change = As<v1::ChangeBackingFileRequest>(message)) {
       const std::string name = change->image_node_name();
       PlanInactive(name, [command = &command_, name](const GraphView&, bool is_inactive) {
@@ -181,6 +184,18 @@ class Planner {
                                  "resize '",
                                  marked, "' instead"),
                     {{"node", name}, {"parent", marked}});
+    };
+    PlanInactive(name, judge, /*always=*/true);
+  }
+
+  // QEMU makes a VHDX image only in a node that nobody else has.
+  void PlanVhdx(const std::string& name) {
+    const auto judge = [command = &command_, name](const GraphView& graph, bool) {
+      if (!graph.IsUsed(graph.Resolve(name))) return absl::OkStatus();
+      return Refuse(*command, Reason::kNodeBusy,
+                    absl::StrCat("node '", name,
+                                 "' is in use, and QEMU ends when it makes a VHDX image in such"),
+                    {{"node", name}});
     };
     PlanInactive(name, judge, /*always=*/true);
   }

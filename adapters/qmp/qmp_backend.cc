@@ -114,7 +114,8 @@ void QmpBackend::Call(const backend::Command& command, const google::protobuf::M
   call->result = result;
   call->done = std::move(done);
   call->jobs = JobsStartedBy(request, instance_);
-  call->is_named = !LacksJobId(request) || dialect->schema->FindCommand(kGraphQuery) == nullptr;
+  call->is_named = call->jobs.empty() || !LacksJobId(request) ||
+                   dialect->schema->FindCommand(kGraphQuery) == nullptr;
   call->precaution = Precaution::For(command, request, *dialect->schema);
   if (PauseVerbOf(command.qmp_name) != PauseVerb::kNone) call->paused_job = JobOfVerb(request);
   if (command.kind == backend::CommandKind::kJobVerb && AnswerAsGone(*call)) return;

@@ -94,6 +94,13 @@ TEST_P(ResizeBelow, AFileBelowBitmapsKeepsItsSize) {
   operate().Do(Resize("file0", 2 * kDiskBytes));
 }
 
+TEST_P(ResizeBelow, NoVhdxImageIsMadeInANodeThatIsInUse) {
+  ExpectRefused(
+      Parse<v1::BlockdevCreateRequest>(
+          "job_id: 'create0' options { vhdx { file { reference: 'file0' } size: 65536 } }"),
+      v1::ERROR_REASON_NODE_BUSY, {"file0"});
+}
+
 TEST_P(ResizeBelow, ABackupByABitmapThatIsLeftBehind) {
   operate().Do(BitmapAdd("disk0", "b0"));
   operate().Do(Add(NullOptions("target0", 2 * kDiskBytes)));
