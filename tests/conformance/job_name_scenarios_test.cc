@@ -70,14 +70,5 @@ TEST_P(JobNameScenarios, ANodeThatNoDriveShowsGivesNoName) {
   ExpectRefused(BackupWithoutId("disk0"), v1::ERROR_REASON_INVALID_FIELD, {});
 }
 
-// A job that is about to go has its name for as long.
-TEST_P(JobNameScenarios, OneAfterTheOther) {
-  AddTarget();
-  for (int i = 0; i < 5; ++i) {
-    operate().Do(BackupWithoutId(i % 2 == 0 ? "plate0" : "drive0"));
-    operate().Finish("drive0");
-  }
-}
-
 }  // namespace
 }  // namespace tidemark::test
