@@ -136,7 +136,7 @@ void Operator::ChangeBitmap() {
       request.set_name(name);
       if (!machine.Call<BlockDirtyBitmapClearResponse>(request).ok()) return;
       model.Clear(machine.now());
-      last_good_.erase(name);
+      BreakChain(name);
       return;
     }
     case 1: {
@@ -145,7 +145,7 @@ void Operator::ChangeBitmap() {
       request.set_name(name);
       if (!machine.Call<BlockDirtyBitmapDisableResponse>(request).ok()) return;
       model.Disable(from);
-      last_good_.erase(name);
+      BreakChain(name);
       return;
     }
     case 2: {
@@ -172,7 +172,7 @@ void Operator::ChangeBitmap() {
       // Also if it is refused by a disk that fails: what is left of it then is not promised.
       (void)machine.Call<BlockDirtyBitmapRemoveResponse>(request);
       disk_.bitmaps.erase(name);
-      last_good_.erase(name);
+      BreakChain(name);
       return;
     }
   }

@@ -65,6 +65,8 @@ class Operator {
   // Looks at backups that have ended.
   void Judge();
   void JudgeOne(Backup& backup);
+  // No backup there is holds all that the bitmap does not say was changed since.
+  void BreakChain(const std::string& bitmap);
   void HandBitmapOver(const Backup& backup, bool well);
   void JudgeBitmaps(const std::string& after);
   void JudgeFileBitmaps(const std::string& after);

@@ -58,15 +58,20 @@ void Operator::JudgeOne(Backup& backup) {
   }
 }
 
+void Operator::BreakChain(const std::string& bitmap) {
+  last_good_.erase(bitmap);
+  // Nor is a full backup that is still under way a base for what the bitmap says from now on.
+  for (Backup& backup : backups_) {
+    if (backup.begins_chain == bitmap) backup.begins_chain.clear();
+  }
+}
+
 void Operator::HandBitmapOver(const Backup& backup, bool well) {
   BitmapModel& model = disk_.bitmaps.at(backup.bitmap);
   if (well && MayHandOver(backup.bitmap_mode)) {
     model.Clear(backup.to);
-    if (backup.whole && model.enabled()) {
-      last_good_[backup.bitmap] = backup.path;
-    } else {
-      last_good_.erase(backup.bitmap);
-    }
+    BreakChain(backup.bitmap);
+    if (backup.whole && model.enabled()) last_good_[backup.bitmap] = backup.path;
     return;
   }
   if (well || backup.bitmap_mode != BITMAP_SYNC_MODE_ALWAYS) return;
@@ -91,7 +96,7 @@ void Operator::HandBitmapOver(const Backup& backup, bool well) {
                         " no longer says what it did not copy for good: ", wrong));
     }
   }
-  last_good_.erase(backup.bitmap);
+  BreakChain(backup.bitmap);
   model.Clear(backup.to);
   model.Merge(left);
 }
