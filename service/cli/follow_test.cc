@@ -102,7 +102,7 @@ TEST_F(FollowTest, ACountEndsIt) {
   flags.count = 1;
   flags.json = true;
   EXPECT_EQ(RunEvents(MakeSession(flags)), kExitDone);
-  EXPECT_EQ(output_.str(), "{\"sequence\":8,\"recovered\":false}\n");
+  EXPECT_EQ(output_.str(), "{\"sequence\":8,\"recovered\":false,\"unsaved\":false}\n");
 }
 
 TEST_F(FollowTest, AWatchGoesOnUntilTheJobsEnd) {

@@ -80,8 +80,8 @@ TEST_P(ResizeScenarios, AWindowOnAFileForbidsToResizeIt) {
   v1::BlockdevOptions window = RawOver("disk0", "file0");
   window.mutable_raw()->set_offset(kMiB);
   operate().Do(Add(window));
-  operate().Do(BitmapAdd("disk0", "b0"));
   ExpectRefused(Resize("file0", 2 * kDiskBytes), kConflict, {"file0", "disk0"});
+  operate().Do(BitmapAdd("disk0", "b0"));
   // The window itself may, without a size of its own.
   operate().Do(Resize("disk0", 2 * kDiskBytes));
   EXPECT_EQ(SizeOf("file0"), 2 * kDiskBytes + kMiB);
