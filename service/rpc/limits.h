@@ -48,7 +48,7 @@ constexpr int kInstancesPageMax = 1'000;
 constexpr size_t kErrorMessageEncodedBytesMax = 2'048;
 constexpr size_t kErrorDetailsBytesMax = 3'072;
 // Bytes of each value in the details, and how many.
-constexpr size_t kErrorValueBytesMax = 1'024;
+constexpr size_t kErrorValueBytesMax = 512;
 constexpr size_t kErrorValuesMax = 8;
 
 // How long answers and last events may take to reach their clients when the service stops; a client
