@@ -20,8 +20,7 @@ namespace tidemark {
 class TaskShares {
  public:
   // `run` has a task run at once on a thread that may block; at most `running_max` do at a time.
-  // `post_after` is what an owner's PostAfter does before its task waits for its turn. Both work
-  // until the last owner is gone, and all tasks must have run before this is destroyed.
+  // It works until the last owner is gone, and all tasks must have run before this is destroyed.
   using Run = std::function<void(Task)>;
   TaskShares(int running_max, int share_max, Run run);
   ~TaskShares();

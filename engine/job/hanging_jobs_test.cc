@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
 #include "engine/base/budget.h"
 #include "engine/base/clock.h"
 #include "engine/base/executor.h"
@@ -124,6 +125,17 @@ class HangingJobsTest : public ::testing::Test {
       scheduler_->Start(options.id);
     });
   }
+  // Backups "hangs0" and so on to targets that hold `verb` (absent: everything).
+  std::vector<std::shared_ptr<SlowStorage>> StartHanging(
+      int count, absl::optional<storage::Verb> verb = absl::nullopt) {
+    std::vector<std::shared_ptr<SlowStorage>> targets;
+    for (int i = 0; i < count; ++i) {
+      targets.push_back(MakeDisk('t'));
+      targets.back()->Hold(verb);
+      StartBackup(absl::StrCat("hangs", i), MakeDisk('s'), targets.back());
+    }
+    return targets;
+  }
   void ExpectAnotherSucceeds(const std::string& id = "healthy") {
     StartBackup(id, MakeDisk('a'), MakeDisk('b'));
     EXPECT_EQ(endings_.Await(id), absl::OkStatus());
@@ -157,12 +169,7 @@ class HangingJobsTest : public ::testing::Test {
 };
 
 TEST_F(HangingJobsTest, TargetsThatHangHoldUpNobodyElse) {
-  std::vector<std::shared_ptr<SlowStorage>> targets;
-  for (int i = 0; i < kHanging; ++i) {
-    targets.push_back(MakeDisk('t'));
-    targets.back()->Hold();
-    StartBackup(absl::StrCat("hangs", i), MakeDisk('s'), targets.back());
-  }
+  const auto targets = StartHanging(kHanging);
   for (const auto& target : targets) target->AwaitHeld(1);
   ExpectAnotherSucceeds();
   EXPECT_EQ(endings_.count(), 1u);
@@ -185,12 +192,7 @@ TEST_F(HangingJobsTest, SourcesThatHangHoldUpNobodyElse) {
 }
 
 TEST_F(HangingJobsTest, JobsThatHangTakeNoTurns) {
-  std::vector<std::shared_ptr<SlowStorage>> targets;
-  for (int i = 0; i < 8; ++i) {
-    targets.push_back(MakeDisk('t'));
-    targets.back()->Hold(storage::Verb::kWrite);
-    StartBackup(absl::StrCat("hangs", i), MakeDisk('s'), targets.back());
-  }
+  const auto targets = StartHanging(8, storage::Verb::kWrite);
   // All that can be done until something is let go: the reads end, the writes stand.
   for (const auto& target : targets) target->AwaitHeld(4);
   EXPECT_LE(CountTurns(), 8);
@@ -199,12 +201,7 @@ TEST_F(HangingJobsTest, JobsThatHangTakeNoTurns) {
 TEST_F(HangingJobsTest, NorDoThoseThatHaveNoMemoryToGoOn) {
   Budget nothing(1);
   memory_ = &nothing;
-  std::vector<std::shared_ptr<SlowStorage>> targets;
-  for (int i = 0; i < 8; ++i) {
-    targets.push_back(MakeDisk('t'));
-    targets.back()->Hold(storage::Verb::kWrite);
-    StartBackup(absl::StrCat("hangs", i), MakeDisk('s'), targets.back());
-  }
+  const auto targets = StartHanging(8, storage::Verb::kWrite);
   for (const auto& target : targets) target->AwaitHeld(1);
   EXPECT_LE(CountTurns(), 8);
   for (const auto& target : targets) target->Release();
@@ -214,12 +211,7 @@ TEST_F(HangingJobsTest, NorDoThoseThatHaveNoMemoryToGoOn) {
 }
 
 TEST_F(HangingJobsTest, JobsThatAreCancelledWhileTheyHangHoldUpNobodyElse) {
-  std::vector<std::shared_ptr<SlowStorage>> targets;
-  for (int i = 0; i < kHanging; ++i) {
-    targets.push_back(MakeDisk('t'));
-    targets.back()->Hold();
-    StartBackup(absl::StrCat("hangs", i), MakeDisk('s'), targets.back());
-  }
+  const auto targets = StartHanging(kHanging);
   for (const auto& target : targets) target->AwaitHeld(1);
   OnEngine([this] {
     for (int i = 0; i < kHanging; ++i) {

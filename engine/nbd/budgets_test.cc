@@ -8,32 +8,19 @@
 #include <string>
 #include <vector>
 
-#include "engine/base/notification.h"
 #include "engine/nbd/protocol.h"
 #include "engine/nbd/server.h"
 #include "engine/nbd/testing/folder.h"
 #include "engine/nbd/testing/guest.h"
 #include "engine/nbd/testing/raw_client.h"
 #include "engine/storage/memory_storage.h"
+#include "engine/storage/slow_storage.h"
 
 namespace tidemark::nbd {
 namespace {
 
 constexpr uint32_t kMiB = 1024 * 1024;
 constexpr uint64_t kDiskBytes = 8 * kMiB;
-
-// Counts the reads that run, and holds them up until it is opened.
-class HeldStorage final : public storage::ForwardingStorage {
- public:
-  using ForwardingStorage::ForwardingStorage;
-  absl::Status Read(uint64_t offset_bytes, storage::Bytes buffer) override {
-    ++reading;
-    opened.Wait();
-    return ForwardingStorage::Read(offset_bytes, buffer);
-  }
-  std::atomic<int> reading = 0;
-  Notification opened;
-};
 
 class BudgetsTest : public testing::Test {
  protected:
@@ -126,7 +113,8 @@ TEST_F(BudgetsTest, SmallRequestsNeedNoBudget) {
 }
 
 TEST_F(BudgetsTest, HelpersAreBoundedForAllConnectionsAndEachStillServes) {
-  const auto held = std::make_shared<HeldStorage>(disk_);
+  const auto held = std::make_shared<storage::SlowStorage>(disk_);
+  held->Hold(storage::Verb::kRead);
   disk_ = held;
   Start(64 * kMiB, 3, absl::InfiniteDuration());
   std::vector<std::unique_ptr<RawClient>> clients;
@@ -135,17 +123,18 @@ TEST_F(BudgetsTest, HelpersAreBoundedForAllConnectionsAndEachStillServes) {
     for (int k = 0; k < 8; ++k) ASSERT_TRUE(clients.back()->Send(ReadRequest(4096)));
   }
   // One thread a connection, and three between them: the watch has sent all the help there is.
-  while (held->reading < 6 + 3) absl::SleepFor(absl::Milliseconds(1));
+  held->AwaitHeld(6 + 3);
   EXPECT_EQ(helpers_->taken(), 3u);
-  EXPECT_EQ(held->reading, 6 + 3);
-  held->opened.Notify();
+  EXPECT_EQ(held->held_count(), 6 + 3);
+  held->Release();
   for (const auto& client : clients) {
     EXPECT_TRUE(client->Receive(8 * (kSimpleReplyHeaderBytes + 4096)).has_value());
   }
 }
 
 TEST_F(BudgetsTest, AnIdleHelperGoesWhereThereIsNone) {
-  const auto held = std::make_shared<HeldStorage>(disk_);
+  const auto held = std::make_shared<storage::SlowStorage>(disk_);
+  held->Hold(storage::Verb::kRead);
   disk_ = held;
   Start(64 * kMiB, 1, absl::InfiniteDuration());
   const auto first = Connect();
@@ -154,7 +143,7 @@ TEST_F(BudgetsTest, AnIdleHelperGoesWhereThereIsNone) {
   const auto second = Connect();
   for (int k = 0; k < 4; ++k) ASSERT_TRUE(second->Send(ReadRequest(4096)));
   while (!helpers_->contended()) absl::SleepFor(absl::Milliseconds(1));
-  held->opened.Notify();
+  held->Release();
   // Who had the helper has nothing more for it to do, and gives it back.
   while (helpers_->contended() && helpers_->taken() > 0) absl::SleepFor(absl::Milliseconds(1));
   EXPECT_TRUE(first->Receive(4 * (kSimpleReplyHeaderBytes + 4096)).has_value());
