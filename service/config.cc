@@ -112,7 +112,7 @@ std::vector<Flag> Flags(Config* config) {
        /*is_switch=*/true},
       {"memory_max",
        [config](const std::string& value) {
-         return SetBytes("memory_max", value, native::kMemoryBytesMin, &config->memory_bytes_max);
+         return SetBytes("memory_max", value, kMemoryMaxLeast, &config->memory_bytes_max);
        }},
       {"instance_dir",
        [config](std::string value) {
@@ -217,12 +217,16 @@ What it may touch
                         can make it look like anything. What an image that was recognised so
                         names itself (a backing file) is not opened in either case. Native engine
                         only.
-  --memory_max BYTES    What the data of NBD requests and the buffers of backups may take, all of
-                        them together (K, M and G stand for powers of 1024; at least 128M). Who
-                        needs more waits its turn; a client that takes no data while others wait
-                        is dropped. Three quarters of it; bitmaps that are there grow as
-                        guests write, but none is added once all take the last quarter.
-                        Default: 512M. Native engine only.
+  --memory_max BYTES    What the service may take for its clients, all of them together (K, M and G
+                        stand for powers of 1024; at least 128M): a quarter each for the data of
+                        NBD requests, the buffers of backups, bitmaps, and gRPC (requests, streams,
+                        replies that nobody reads). A request of NBD and a backup that need more
+                        wait their turn, and an NBD client that takes no data while others wait is
+                        dropped; a gRPC call or stream is refused (LIMIT_REACHED), sooner for a
+                        client that has much under way than for others; bitmaps that are there
+                        grow as guests write, but none is added.
+                        Default: an eighth of the machine's memory (or of the container's limit),
+                        from 256M to 1G.
   --state_dir FOLDER    Where the service keeps events, the results of jobs and the virtual
                         machines that clients registered, so that all of it goes on after a
                         restart. Made if it is missing. Default: nothing is kept; events are then

@@ -9,7 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "adapters/qmp/limits.h"
-#include "engine/native/budgets.h"
+#include "service/memory_shares.h"
 #include "service/rpc/listen_address.h"
 #include "service/shared/default_socket.h"
 
@@ -23,7 +23,7 @@ struct Config {
   std::string state_dir;
   std::vector<std::string> image_roots;
   bool probe_formats = false;
-  uint64_t memory_bytes_max = native::kMemoryBytesDefault;
+  uint64_t memory_bytes_max = DefaultMemoryMax();
   std::string tls_cert;
   std::string tls_key;
   std::string tls_client_ca;

@@ -50,7 +50,7 @@ TEST(Config, AValueFollowsItsFlagOrAnEqualsSign) {
 }
 
 TEST(Config, MemoryIsGivenInBytesOrPowersOf1024) {
-  EXPECT_EQ(Parse({})->memory_bytes_max, uint64_t{512} << 20);
+  EXPECT_EQ(Parse({})->memory_bytes_max, DefaultMemoryMax());
   EXPECT_EQ(Parse({"--memory_max=134217728"})->memory_bytes_max, uint64_t{128} << 20);
   EXPECT_EQ(Parse({"--memory_max", "3G"})->memory_bytes_max, uint64_t{3} << 30);
   for (const std::string value : {"", "M", "127M", "lots", "1.5G", "-1", "99999999999G"}) {

@@ -32,8 +32,11 @@
 #include "service/dispatch/dispatcher.h"
 #include "service/dispatch/router.h"
 #include "service/heap.h"
+#include "service/memory_shares.h"
 #include "service/orphan_jobs.h"
+#include "service/rpc/admission.h"
 #include "service/rpc/front.h"
+#include "service/rpc/limits.h"
 #include "service/rpc/server.h"
 #include "service/rpc/stream_set.h"
 #include "service/shared/default_socket.h"
@@ -151,7 +154,8 @@ absl::StatusOr<std::unique_ptr<rpc::Server>> Start(const Config& config, const r
   }
   MakeDefaultFolder(config);
   return rpc::Server::Start(front,
-                            {config.listen, config.tls_cert, config.tls_key, config.tls_client_ca});
+                            {config.listen, config.tls_cert, config.tls_key, config.tls_client_ca,
+                             MemoryShares(config.memory_bytes_max).transport});
 }
 
 void PrintAddresses(const rpc::Server& server) {
@@ -220,11 +224,12 @@ absl::Status Serve(const Config& config, Signals& signals, StopRequest& stop) {
   TellStarted(log);
   backend::JobBook jobs(log, std::exchange(history, {}));
   EndOrphanJobs(log, jobs, [](const std::string& instance) { return !instance.empty(); });
+  const MemoryShares memory(config.memory_bytes_max);
   const auto native = std::make_shared<native::NativeBackend>(
       native::NativeBackend::Options{.version = kVersion,
                                      .policy = paths,
                                      .probe_formats = config.probe_formats,
-                                     .memory_bytes = config.memory_bytes_max},
+                                     .memory_bytes = memory.engine},
       &log, &SystemClock());
   qmp::DialectCache dialects;
   // The loop outlives those that post to it.
@@ -239,9 +244,10 @@ absl::Status Serve(const Config& config, Signals& signals, StopRequest& stop) {
       books);
   const EveryEngine router(native, instances);
   dispatch::Dispatcher dispatcher(router, log, paths, executor);
-  rpc::StreamSet streams;
-  const rpc::Front front{router,  instances,     log,      jobs,    dispatcher,
-                         streams, SystemClock(), executor, kVersion};
+  rpc::Admission calls("call", {rpc::kCallsMax, memory.calls});
+  rpc::StreamSet streams({rpc::kStreamsMax, memory.streams});
+  const rpc::Front front{router, instances, log,           jobs,     dispatcher,
+                         calls,  streams,   SystemClock(), executor, kVersion};
 
   std::atomic<Stage> stage = Stage::kServing;
   signals.SetUnsaved([&stage, &log] { return Unsaved(stage, log); });

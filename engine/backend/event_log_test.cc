@@ -294,6 +294,10 @@ TEST(EventLogThreads, ConcurrentAppendsGetDistinctSequencesAndReadersSeeThemAll)
   EXPECT_EQ(seen.size(), static_cast<size_t>(kThreads * kEventsPerThread));
 }
 
+auto Is(const std::string& wanted) {
+  return [wanted](const std::string& node) { return node == wanted; };
+}
+
 // WatchEvents filters by node: an event that names one must be found by it.
 TEST(EventSubject, EveryEventWithANodeIsFoundByIt) {
   int with_node = 0;
@@ -305,14 +309,14 @@ TEST(EventSubject, EveryEventWithANodeIsFoundByIt) {
     v1::Event event;
     auto* const payload = event.GetReflection()->MutableMessage(&event, type.field(i));
     payload->GetReflection()->SetString(payload, name, "disk0");
-    EXPECT_TRUE(NamesNode(event, "disk0")) << type.field(i)->name();
-    EXPECT_FALSE(NamesNode(event, "disk1")) << type.field(i)->name();
+    EXPECT_TRUE(NamesNode(event, Is("disk0"))) << type.field(i)->name();
+    EXPECT_FALSE(NamesNode(event, Is("disk1"))) << type.field(i)->name();
     ++with_node;
   }
   EXPECT_GE(with_node, 5);
   v1::Event quorum;
   quorum.mutable_quorum_failure()->set_reference("disk0");
-  EXPECT_TRUE(NamesNode(quorum, "disk0"));
+  EXPECT_TRUE(NamesNode(quorum, Is("disk0")));
 }
 
 }  // namespace

@@ -7,9 +7,10 @@ namespace {
 
 namespace v1 = ::tidemark::block::v1;
 
-bool Contains(const google::protobuf::RepeatedPtrField<std::string>& names,
-              absl::string_view name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
+using IsWanted = absl::FunctionRef<bool(const std::string& node_name)>;
+
+bool AnyOf(const google::protobuf::RepeatedPtrField<std::string>& names, IsWanted is_wanted) {
+  return std::any_of(names.begin(), names.end(), is_wanted);
 }
 
 }  // namespace
@@ -41,24 +42,24 @@ absl::string_view JobIdOf(const v1::Event& event) {
   }
 }
 
-bool NamesNode(const v1::Event& event, absl::string_view node_name) {
+bool NamesNode(const v1::Event& event, IsWanted is_wanted) {
   switch (event.payload_case()) {
     case v1::Event::kJobStatusChange:
-      return Contains(event.job_status_change().node_names(), node_name);
+      return AnyOf(event.job_status_change().node_names(), is_wanted);
     case v1::Event::kJobProgress:
-      return Contains(event.job_progress().node_names(), node_name);
+      return AnyOf(event.job_progress().node_names(), is_wanted);
     case v1::Event::kBlockExportDeleted:
-      return event.block_export_deleted().node_name() == node_name;
+      return is_wanted(event.block_export_deleted().node_name());
     case v1::Event::kBlockImageCorrupted:
-      return event.block_image_corrupted().node_name() == node_name;
+      return is_wanted(event.block_image_corrupted().node_name());
     case v1::Event::kBlockIoError:
-      return event.block_io_error().node_name() == node_name;
+      return is_wanted(event.block_io_error().node_name());
     case v1::Event::kBlockWriteThreshold:
-      return event.block_write_threshold().node_name() == node_name;
+      return is_wanted(event.block_write_threshold().node_name());
     case v1::Event::kQuorumFailure:
-      return event.quorum_failure().reference() == node_name;
+      return is_wanted(event.quorum_failure().reference());
     case v1::Event::kQuorumReportBad:
-      return event.quorum_report_bad().node_name() == node_name;
+      return is_wanted(event.quorum_report_bad().node_name());
     default:
       return false;
   }

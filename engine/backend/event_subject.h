@@ -2,6 +2,9 @@
 #ifndef ENGINE_BACKEND_EVENT_SUBJECT_H_
 #define ENGINE_BACKEND_EVENT_SUBJECT_H_
 
+#include <string>
+
+#include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
 #include "tidemark/block/v1/event.pb.h"
 
@@ -16,8 +19,9 @@ inline constexpr int kPayloadOffset = 20;
 // The job; empty for an event of none. Points into `event`.
 absl::string_view JobIdOf(const ::tidemark::block::v1::Event& event);
 
-// Whether the event itself names `node_name`.
-bool NamesNode(const ::tidemark::block::v1::Event& event, absl::string_view node_name);
+// Whether the event itself names a node that is wanted.
+bool NamesNode(const ::tidemark::block::v1::Event& event,
+               absl::FunctionRef<bool(const std::string& node_name)> is_wanted);
 
 }  // namespace tidemark::backend
 

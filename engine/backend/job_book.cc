@@ -145,7 +145,7 @@ class JobBook::Core : public std::enable_shared_from_this<JobBook::Core> {
   }
 
   bool WorksOn(absl::string_view instance, absl::string_view id, uint64_t sequence,
-               const google::protobuf::RepeatedPtrField<std::string>& node_names) {
+               absl::FunctionRef<bool(const std::string& node_name)> is_wanted) {
     MutexLock lock(&mutex_);
     CatchUp();
     // The newest job of this id that had begun by then.
@@ -154,11 +154,7 @@ class JobBook::Core : public std::enable_shared_from_this<JobBook::Core> {
     for (auto job = jobs_.upper_bound(std::min(sequence, newest->second)); job != jobs_.begin();) {
       const v1::Job& candidate = (--job)->second.job();
       if (candidate.id() != id || candidate.instance() != instance) continue;
-      return std::any_of(candidate.node_names().begin(), candidate.node_names().end(),
-                         [&node_names](const std::string& node) {
-                           return std::find(node_names.begin(), node_names.end(), node) !=
-                                  node_names.end();
-                         });
+      return std::any_of(candidate.node_names().begin(), candidate.node_names().end(), is_wanted);
     }
     return false;
   }
@@ -279,8 +275,8 @@ std::vector<v1::Job> JobBook::Remaining(absl::string_view instance) const {
   return core_->Remaining(instance);
 }
 bool JobBook::WorksOn(absl::string_view instance, absl::string_view id, uint64_t sequence,
-                      const google::protobuf::RepeatedPtrField<std::string>& node_names) const {
-  return core_->WorksOn(instance, id, sequence, node_names);
+                      absl::FunctionRef<bool(const std::string& node_name)> is_wanted) const {
+  return core_->WorksOn(instance, id, sequence, is_wanted);
 }
 absl::StatusOr<v1::ListJobsResponse> JobBook::List(const v1::ListJobsRequest& request) const {
   return core_->List(request);

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "engine/backend/event_log.h"
@@ -48,10 +49,10 @@ class JobBook {
   // readers are not shown yet.
   std::vector<::tidemark::block::v1::Job> Remaining(absl::string_view instance) const;
 
-  // Whether the job that had this id when event `sequence` happened works on one of `node_names`,
-  // as far as known.
+  // Whether the job that had this id when event `sequence` happened works on a node that is wanted,
+  // as far as known. `is_wanted` must not call the book.
   bool WorksOn(absl::string_view instance, absl::string_view id, uint64_t sequence,
-               const google::protobuf::RepeatedPtrField<std::string>& node_names) const;
+               absl::FunctionRef<bool(const std::string& node_name)> is_wanted) const;
 
   // One page, newest jobs first, as ListJobsRequest says. INVALID_ARGUMENT: a token not of this
   // request.

@@ -241,8 +241,7 @@ TEST_F(JobBookTest, NodesOfAJobAreFoundForOldEventsOfTheSameId) {
   Append("job_status_change { id: 'j' status: JOB_STATUS_CREATED node_names: 'first' }");
   Append("job_status_change { id: 'j' status: JOB_STATUS_NULL }");
   Append("job_status_change { id: 'j' status: JOB_STATUS_CREATED node_names: 'second' }");
-  google::protobuf::RepeatedPtrField<std::string> first;
-  *first.Add() = "first";
+  const auto first = [](const std::string& node) { return node == "first"; };
   EXPECT_TRUE(book_.WorksOn("", "j", 1, first));
   EXPECT_TRUE(book_.WorksOn("", "j", 2, first));
   EXPECT_FALSE(book_.WorksOn("", "j", 3, first));

@@ -3,6 +3,7 @@
 #define ENGINE_BACKEND_LIMITS_H_
 
 #include <cstddef>
+#include <cstdint>
 
 #include "absl/time/time.h"
 
@@ -43,6 +44,8 @@ constexpr size_t kEndedJobsMax = 10'000;
 // How deep messages may be nested, and how many values one request may hold in all.
 constexpr int kRequestDepthMax = 64;
 constexpr size_t kRequestValuesMax = 100'000;
+// Elements of a list in a request whose field does not say how many it may have.
+constexpr uint32_t kRequestItemsMax = 1'024;
 
 }  // namespace tidemark::backend
 

@@ -13,6 +13,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/types/span.h"
+#include "engine/backend/limits.h"
 #include "engine/backend/message_walk.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
@@ -162,15 +163,15 @@ absl::Status CheckForms(const pb::Message& message, absl::string_view path, bool
   const pb::Descriptor& type = *message.GetDescriptor();
   for (int i = 0; i < type.field_count(); ++i) {
     const FieldDescriptor& field = *type.field(i);
-    if (!field.is_repeated() || !field.options().HasExtension(qmp::check)) continue;
+    if (!field.is_repeated()) continue;
     const qmp::Check& check = field.options().GetExtension(qmp::check);
+    const uint32_t max_items = check.has_max_items() ? check.max_items() : kRequestItemsMax;
     const uint32_t size = message.GetReflection()->FieldSize(message, &field);
-    if (size < check.min_items() || (check.has_max_items() && size > check.max_items())) {
-      return InvalidField(
-          Join(path, field.name()),
-          absl::StrCat("has ", size, " elements, but must have at ",
-                       size < check.min_items() ? "least " : "most ",
-                       size < check.min_items() ? check.min_items() : check.max_items()));
+    if (size < check.min_items() || size > max_items) {
+      return InvalidField(Join(path, field.name()),
+                          absl::StrCat("has ", size, " elements, but must have at ",
+                                       size < check.min_items() ? "least " : "most ",
+                                       size < check.min_items() ? check.min_items() : max_items));
     }
   }
   return ForEachValue(message, path, [](const Value& value, const std::string& name) {

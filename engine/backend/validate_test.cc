@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "engine/backend/limits.h"
 #include "engine/base/error.h"
 #include "gmock/gmock.h"
 #include "google/protobuf/text_format.h"
@@ -238,6 +239,24 @@ TEST(Validate, TheNumberOfValuesIsBounded) {
   v1::ListJobsRequest request;
   for (int i = 0; i < 200'000; ++i) request.add_node_names("n");
   EXPECT_EQ(Validate(request).code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST(Validate, AListIsBoundedWhereItsFieldDoesNotSayHow) {
+  v1::WatchEventsRequest request;
+  for (uint32_t i = 0; i < kRequestItemsMax; ++i) request.add_job_ids("j");
+  EXPECT_EQ(Validate(request), absl::OkStatus());
+  request.add_job_ids("j");
+  const absl::Status status = Validate(request);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "Field 'job_ids' has 1025 elements, but must have at most 1024");
+}
+
+TEST(Validate, ATransactionMayHaveThousandsOfActions) {
+  v1::TransactionRequest request;
+  for (int i = 0; i < 4'096; ++i) request.add_actions()->mutable_abort();
+  EXPECT_EQ(Validate(request), absl::OkStatus());
+  request.add_actions()->mutable_abort();
+  EXPECT_EQ(Validate(request).code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST(CheckEngine, RefusesAFieldOfTheOtherEngine) {

@@ -12,17 +12,16 @@
 namespace tidemark::native {
 
 // The least that can be worked with: one request of the largest kind for NBD, and as much for
-// copies.
-inline constexpr uint64_t kMemoryBytesMin = uint64_t{128} << 20;
-inline constexpr uint64_t kMemoryBytesDefault = uint64_t{512} << 20;
+// copies and for bitmaps.
+inline constexpr uint64_t kMemoryBytesMin = uint64_t{96} << 20;
+inline constexpr uint64_t kMemoryBytesDefault = uint64_t{384} << 20;
 
 struct Budgets {
-  // Three eighths for the data of NBD requests, as much for the buffers of copies, and the rest for
-  // bitmaps.
+  // A third each for the data of NBD requests, the buffers of copies, and bitmaps.
   explicit Budgets(uint64_t memory_bytes)
-      : nbd_memory(std::max(memory_bytes, kMemoryBytesMin) / 8 * 3),
-        copy_memory(std::max(memory_bytes, kMemoryBytesMin) / 8 * 3),
-        bitmap_bytes_max(std::max(memory_bytes, kMemoryBytesMin) / 4) {}
+      : nbd_memory(std::max(memory_bytes, kMemoryBytesMin) / 3),
+        copy_memory(std::max(memory_bytes, kMemoryBytesMin) / 3),
+        bitmap_bytes_max(std::max(memory_bytes, kMemoryBytesMin) / 3) {}
 
   Budget nbd_memory;
   Budget nbd_helpers{nbd::kServerHelpersMax};

@@ -112,13 +112,4 @@ void AddSequence(const backend::EventLog& log, uint64_t sequence,
   context->AddTrailingMetadata(kLogKey, log.id());
 }
 
-grpc::ServerUnaryReactor* FinishUnary(const backend::EventLog& log, uint64_t position,
-                                      grpc::CallbackServerContext* context,
-                                      const absl::Status& status, absl::string_view instance) {
-  AddSequence(log, position, context);
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(status, instance));
-  return reactor;
-}
-
 }  // namespace tidemark::rpc

@@ -8,7 +8,6 @@
 #include "absl/strings/string_view.h"
 #include "engine/backend/event_log.h"
 #include "grpcpp/server_context.h"
-#include "grpcpp/support/server_callback.h"
 #include "grpcpp/support/status.h"
 
 namespace tidemark::rpc {
@@ -25,11 +24,6 @@ grpc::Status ToGrpcStatus(const absl::Status& status, absl::string_view instance
 
 // `sequence` is one that readers of `log` are shown.
 void AddSequence(const backend::EventLog& log, uint64_t sequence, grpc::ServerContextBase* context);
-
-// Answers a unary call now, with what was true at `position` of the log, or later.
-grpc::ServerUnaryReactor* FinishUnary(const backend::EventLog& log, uint64_t position,
-                                      grpc::CallbackServerContext* context,
-                                      const absl::Status& status, absl::string_view instance);
 
 }  // namespace tidemark::rpc
 

@@ -8,7 +8,6 @@
 #include "engine/backend/proto_time.h"
 #include "engine/backend/validate.h"
 #include "engine/base/error.h"
-#include "service/rpc/filter.h"
 #include "service/rpc/limits.h"
 
 namespace tidemark::rpc {
@@ -18,25 +17,28 @@ namespace v1 = ::tidemark::block::v1;
 EventStream::EventStream(const Front& front, grpc::CallbackServerContext* context,
                          const v1::WatchEventsRequest& request)
     : LogStream(front, context),
-      request_(request),
       instances_(request.instances().begin(), request.instances().end()),
+      passing_instances_(request.instances()),
+      job_ids_(request.job_ids()),
+      node_names_(request.node_names()),
+      kinds_(request.kinds()),
       last_sent_(front.clock.Elapsed()) {
-  absl::Status status = backend::Validate(request_);
-  heartbeat_interval_ = request_.has_heartbeat_interval()
-                            ? backend::FromProto(request_.heartbeat_interval())
+  absl::Status status = backend::Validate(request);
+  heartbeat_interval_ = request.has_heartbeat_interval()
+                            ? backend::FromProto(request.heartbeat_interval())
                             : kHeartbeatDefault;
-  cursor_ = request_.has_after() ? request_.after() : front.log.shown();
-  if (status.ok()) status = CheckLog();
+  cursor_ = request.has_after() ? request.after() : front.log.shown();
+  if (status.ok()) status = CheckLog(request);
   if (status.ok()) status = front.log.Read(cursor_, 0, instances_).status();
-  Start(std::move(status));
+  Start(std::move(status), request);
 }
 
-absl::Status EventStream::CheckLog() const {
+absl::Status EventStream::CheckLog(const v1::WatchEventsRequest& request) const {
   const std::string& id = front().log.id();
-  if (request_.log_id().empty() || request_.log_id() == id) return absl::OkStatus();
+  if (request.log_id().empty() || request.log_id() == id) return absl::OkStatus();
   return Error(Reason::kForeignLog,
-               absl::StrCat("Sequence ", request_.after(), " is of the event log '",
-                            request_.log_id(), "', but this service keeps '", id, "' now"),
+               absl::StrCat("Sequence ", request.after(), " is of the event log '",
+                            request.log_id(), "', but this service keeps '", id, "' now"),
                {{"log_id", id}});
 }
 
@@ -75,17 +77,13 @@ EventStream::Turn EventStream::TakeTurn(v1::WatchEventsResponse* response) {
 }
 
 bool EventStream::Passes(const backend::Event& event) const {
-  if (!EmptyOrHas(request_.instances(), event.instance())) return false;
-  if (!EmptyOrHas(request_.kinds(), event.kind())) return false;
+  if (!passing_instances_.Passes(event.instance()) || !kinds_.Passes(event.kind())) return false;
   const absl::string_view job = backend::JobIdOf(event);
-  if (!EmptyOrHas(request_.job_ids(), job)) return false;
-  if (request_.node_names().empty()) return true;
-  const auto names_node = [&event](const std::string& node) {
-    return backend::NamesNode(event, node);
-  };
-  return std::any_of(request_.node_names().begin(), request_.node_names().end(), names_node) ||
-         (!job.empty() &&
-          front().jobs.WorksOn(event.instance(), job, event.sequence(), request_.node_names()));
+  if (!job_ids_.Passes(job)) return false;
+  if (node_names_.empty()) return true;
+  const auto is_wanted = [this](const std::string& node) { return node_names_.Passes(node); };
+  return backend::NamesNode(event, is_wanted) ||
+         (!job.empty() && front().jobs.WorksOn(event.instance(), job, event.sequence(), is_wanted));
 }
 
 void EventStream::FillHeartbeat(v1::WatchEventsResponse* response) {

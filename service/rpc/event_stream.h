@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "service/rpc/filter.h"
 #include "service/rpc/log_stream.h"
 #include "tidemark/block/v1/event.pb.h"
 
@@ -24,12 +25,16 @@ class EventStream final : public LogStream<::tidemark::block::v1::WatchEventsRes
  private:
   Turn TakeTurn(::tidemark::block::v1::WatchEventsResponse* response) override;
   // OK unless the cursor is of another log.
-  absl::Status CheckLog() const;
+  absl::Status CheckLog(const ::tidemark::block::v1::WatchEventsRequest& request) const;
   bool Passes(const backend::Event& event) const;
   void FillHeartbeat(::tidemark::block::v1::WatchEventsResponse* response);
 
-  const ::tidemark::block::v1::WatchEventsRequest request_;
+  // Constant.
   const std::vector<std::string> instances_;
+  const Filter<std::string> passing_instances_;
+  const Filter<std::string> job_ids_;
+  const Filter<std::string> node_names_;
+  const Filter<int> kinds_;
   absl::Duration heartbeat_interval_;
 
   // Touched by turns only.

@@ -11,6 +11,7 @@
 #include "engine/base/executor.h"
 #include "service/dispatch/dispatcher.h"
 #include "service/dispatch/router.h"
+#include "service/rpc/admission.h"
 #include "service/rpc/stream_set.h"
 
 namespace tidemark::rpc {
@@ -21,6 +22,7 @@ struct Front {
   backend::EventLog& log;
   backend::JobBook& jobs;
   const dispatch::Dispatcher& dispatcher;
+  Admission& calls;
   StreamSet& streams;
   Clock& clock;
   Executor& executor;

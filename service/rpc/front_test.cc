@@ -4,10 +4,13 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "engine/backend/command.h"
 #include "engine/base/error.h"
+#include "engine/base/mutex.h"
 #include "engine/base/notification.h"
 #include "gmock/gmock.h"
 #include "grpcpp/generic/generic_stub.h"
@@ -191,6 +194,54 @@ TEST(Front, ARequestThatIsTooLargeIsRefused) {
   const grpc::Status status = CallRaw(world, "/tidemark.block.v1.NodeService/BlockdevDel",
                                       std::string(kRequestBytesMax + 1, '\0'));
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+}
+
+TEST(Front, OneClientHasHalfOfTheCallsThatMayBeUnderWay) {
+  FrontWorld world({}, {}, {100, 1 << 20}, {4, 1 << 20});
+  Mutex mutex;
+  std::vector<backend::Backend::Done> waiting;
+  const auto arrived = [&] {
+    MutexLock lock(&mutex);
+    return waiting.size();
+  };
+  world.fake->SetAsyncAnswer([&](backend::Backend::Done done) {
+    MutexLock lock(&mutex);
+    waiting.push_back(std::move(done));
+  });
+  const auto stub = v1::NodeService::NewStub(world.channel);
+  const auto query = [&stub] {
+    grpc::ClientContext context;
+    v1::QueryNamedBlockNodesResponse response;
+    return stub->QueryNamedBlockNodes(&context, {}, &response);
+  };
+  std::thread first([&] { EXPECT_TRUE(query().ok()); });
+  std::thread second([&] { EXPECT_TRUE(query().ok()); });
+  EXPECT_TRUE(Eventually([&] { return arrived() == 2; }));
+  const grpc::Status refused = query();
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(InfoOf(refused).reason(), "LIMIT_REACHED") << refused.error_message();
+  for (const auto& done : waiting) done(absl::OkStatus());
+  first.join();
+  second.join();
+  world.fake->SetAsyncAnswer(nullptr);
+  EXPECT_TRUE(Eventually([&] { return query().ok(); })) << "what has ended takes no room";
+}
+
+TEST(Front, AReplyForWhichThereIsNoMemoryIsRefusedWithItsSize) {
+  FrontWorld world({}, {}, {100, 1 << 20}, {100, 256 << 10});
+  world.fake->SetAnswer([](const auto&, const auto&, google::protobuf::Message* response) {
+    auto* const nodes = dynamic_cast<v1::QueryNamedBlockNodesResponse*>(response);
+    nodes->add_nodes()->set_file(std::string(200 << 10, 'f'));
+    return absl::OkStatus();
+  });
+  const auto stub = v1::NodeService::NewStub(world.channel);
+  grpc::ClientContext context;
+  v1::QueryNamedBlockNodesResponse response;
+  const grpc::Status status = stub->QueryNamedBlockNodes(&context, {}, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(InfoOf(status).reason(), "LIMIT_REACHED");
+  EXPECT_THAT(status.error_message(), testing::HasSubstr("2048")) << "the size of the reply";
+  EXPECT_TRUE(Eventually([&] { return world.calls.bytes() == 0; }));
 }
 
 TEST(Front, BytesThatAreNoMessageAreRefused) {

@@ -45,10 +45,12 @@ class Folder {
 
 struct FrontWorld {
   explicit FrontWorld(backend::EventLogOptions options = {}, PathPolicy policy = {},
-                      size_t streams_max = kStreamsMax)
+                      Admission::Limits streams_limits = {kStreamsMax, 16 << 20},
+                      Admission::Limits calls_limits = {kCallsMax, 256 << 20})
       : paths(std::move(policy)),
         log(SystemClock(), executor, std::move(options)),
-        streams(streams_max) {
+        calls("call", calls_limits),
+        streams(streams_limits) {
     router.Set("", fake);
     ServerOptions server_options;
     server_options.listen.push_back(*ParseListenAddress("unix:" + folder / "s"));
@@ -71,8 +73,10 @@ struct FrontWorld {
   dispatch::MapRouter router;
   backend::FakeRegistry registry{log};
   dispatch::Dispatcher dispatcher{router, log, paths, executor};
+  Admission calls;
   StreamSet streams;
-  Front front{router, registry, log, jobs, dispatcher, streams, SystemClock(), executor, "1.2.3"};
+  Front front{router, registry, log,           jobs,     dispatcher,
+              calls,  streams,  SystemClock(), executor, "1.2.3"};
   std::shared_ptr<backend::FakeBackend> fake = std::make_shared<backend::FakeBackend>();
   std::unique_ptr<Server> server;
   std::shared_ptr<grpc::Channel> channel;

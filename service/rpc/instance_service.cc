@@ -7,11 +7,12 @@
 #include "absl/strings/str_cat.h"
 #include "engine/backend/validate.h"
 #include "engine/base/error.h"
+#include "engine/base/status_macros.h"
 #include "service/dispatch/capabilities_response.h"
-#include "service/rpc/error_status.h"
 #include "service/rpc/filter.h"
 #include "service/rpc/instance_stream.h"
 #include "service/rpc/limits.h"
+#include "service/rpc/unary_call.h"
 
 namespace tidemark::rpc {
 
@@ -22,13 +23,11 @@ using grpc::ServerUnaryReactor;
 namespace {
 
 // Once readers of the log are shown all that has happened by now.
-void FinishWhenShown(backend::EventLog& log, CallbackServerContext* context,
-                     ServerUnaryReactor* reactor, const grpc::Status& status) {
+void AnswerWhenShown(backend::EventLog& log, UnaryCall* call, const absl::Status& status,
+                     const std::string& instance) {
   const uint64_t position = log.position();
-  log.RunWhenShown(position, [&log, position, context, reactor, status] {
-    AddSequence(log, position, context);
-    reactor->Finish(status);
-  });
+  log.RunWhenShown(
+      position, [position, call, status, instance] { call->Answer(status, position, instance); });
 }
 
 }  // namespace
@@ -36,64 +35,70 @@ void FinishWhenShown(backend::EventLog& log, CallbackServerContext* context,
 ServerUnaryReactor* InstanceService::CreateInstance(CallbackServerContext* context,
                                                     const v1::CreateInstanceRequest* request,
                                                     v1::CreateInstanceResponse* response) {
+  auto* const call = new UnaryCall(front_, context, *request, response);
+  if (!call->is_admitted()) return call;
   const uint64_t position = front_.log.shown();
   if (absl::Status valid = backend::Validate(*request); !valid.ok()) {
-    return FinishUnary(front_.log, position, context, valid, request->id());
+    call->Answer(valid, position, request->id());
+    return call;
   }
-  ServerUnaryReactor* const reactor = context->DefaultReactor();
   response->set_event_sequence(front_.log.position());
-  front_.instances.Create(*request, [this, context, request, response,
-                                     reactor](absl::StatusOr<v1::Instance> instance) {
-    if (instance.ok()) *response->mutable_instance() = *std::move(instance);
-    FinishWhenShown(front_.log, context, reactor, ToGrpcStatus(instance.status(), request->id()));
-  });
-  return reactor;
+  front_.instances.Create(*request,
+                          [this, request, response, call](absl::StatusOr<v1::Instance> instance) {
+                            if (instance.ok()) *response->mutable_instance() = *std::move(instance);
+                            AnswerWhenShown(front_.log, call, instance.status(), request->id());
+                          });
+  return call;
 }
 
 ServerUnaryReactor* InstanceService::DeleteInstance(CallbackServerContext* context,
                                                     const v1::DeleteInstanceRequest* request,
                                                     v1::DeleteInstanceResponse* response) {
+  auto* const call = new UnaryCall(front_, context, *request, response);
+  if (!call->is_admitted()) return call;
   const uint64_t position = front_.log.shown();
   if (absl::Status valid = backend::Validate(*request); !valid.ok()) {
-    return FinishUnary(front_.log, position, context, valid, request->id());
+    call->Answer(valid, position, request->id());
+    return call;
   }
-  ServerUnaryReactor* const reactor = context->DefaultReactor();
   response->set_event_sequence(front_.log.position());
-  front_.instances.Delete(
-      request->id(), [this, context, request, reactor](const absl::Status& status) {
-        FinishWhenShown(front_.log, context, reactor, ToGrpcStatus(status, request->id()));
-      });
-  return reactor;
+  front_.instances.Delete(request->id(), [this, request, call](const absl::Status& status) {
+    AnswerWhenShown(front_.log, call, status, request->id());
+  });
+  return call;
 }
 
 ServerUnaryReactor* InstanceService::GetInstance(CallbackServerContext* context,
                                                  const v1::GetInstanceRequest* request,
                                                  v1::GetInstanceResponse* response) {
-  const uint64_t position = front_.log.shown();
-  absl::Status status = backend::Validate(*request);
-  if (status.ok()) {
+  return AnswerNow(front_, context, *request, response, request->id(), [&]() {
+    absl::Status status = backend::Validate(*request);
+    if (!status.ok()) return status;
     auto instance = front_.instances.Get(request->id());
-    status = instance.status();
-    if (status.ok()) *response->mutable_instance() = *std::move(instance);
-  }
-  return FinishUnary(front_.log, position, context, status, request->id());
+    if (instance.ok()) *response->mutable_instance() = *std::move(instance);
+    return instance.status();
+  });
 }
 
-// The token of a page is the name of the last instance before it.
 ServerUnaryReactor* InstanceService::ListInstances(CallbackServerContext* context,
                                                    const v1::ListInstancesRequest* request,
                                                    v1::ListInstancesResponse* response) {
-  const uint64_t position = front_.log.shown();
-  if (absl::Status valid = backend::Validate(*request); !valid.ok()) {
-    return FinishUnary(front_.log, position, context, valid, "");
-  }
-  const int page_size = request->page_size() == 0
-                            ? kInstancesPageDefault
-                            : std::min(request->page_size(), kInstancesPageMax);
+  return AnswerNow(front_, context, *request, response, "", [&]() {
+    absl::Status status = backend::Validate(*request);
+    if (status.ok()) FillPage(*request, response);
+    return status;
+  });
+}
+
+// The token of a page is the name of the last instance before it.
+void InstanceService::FillPage(const v1::ListInstancesRequest& request,
+                               v1::ListInstancesResponse* response) const {
+  const int page_size = request.page_size() == 0 ? kInstancesPageDefault
+                                                 : std::min(request.page_size(), kInstancesPageMax);
+  const Filter<std::string> ids(request.instances());
   for (v1::Instance& instance : front_.instances.List()) {
-    if (instance.id() <= request->page_token() ||
-        !EmptyOrHas(request->instances(), instance.id()) ||
-        !EmptyOrHas(request->states(), instance.state())) {
+    if (instance.id() <= request.page_token() || !ids.Passes(instance.id()) ||
+        !EmptyOrHas(request.states(), instance.state())) {
       continue;
     }
     if (response->instances_size() == page_size) {
@@ -102,7 +107,6 @@ ServerUnaryReactor* InstanceService::ListInstances(CallbackServerContext* contex
     }
     *response->add_instances() = std::move(instance);
   }
-  return FinishUnary(front_.log, position, context, absl::OkStatus(), "");
 }
 
 grpc::ServerWriteReactor<v1::WatchInstancesResponse>* InstanceService::WatchInstances(
@@ -113,29 +117,32 @@ grpc::ServerWriteReactor<v1::WatchInstancesResponse>* InstanceService::WatchInst
 ServerUnaryReactor* InstanceService::GetCapabilities(CallbackServerContext* context,
                                                      const v1::GetCapabilitiesRequest* request,
                                                      v1::GetCapabilitiesResponse* response) {
-  const uint64_t position = front_.log.shown();
-  absl::Status status = backend::Validate(*request);
-  const auto backend = front_.router.Find(request->instance());
-  if (status.ok() && backend == nullptr) status = dispatch::UnknownInstance(request->instance());
-  const auto capabilities = status.ok() ? backend->capabilities() : nullptr;
-  if (status.ok() && capabilities == nullptr) {
-    const auto known = front_.instances.Get(request->instance());
+  return AnswerNow(front_, context, *request, response, request->instance(),
+                   [&]() { return FillCapabilities(*request, response); });
+}
+
+absl::Status InstanceService::FillCapabilities(const v1::GetCapabilitiesRequest& request,
+                                               v1::GetCapabilitiesResponse* response) const {
+  RETURN_IF_ERROR(backend::Validate(request));
+  const auto backend = front_.router.Find(request.instance());
+  if (backend == nullptr) return dispatch::UnknownInstance(request.instance());
+  const auto capabilities = backend->capabilities();
+  if (capabilities == nullptr) {
+    const auto known = front_.instances.Get(request.instance());
     const std::string why = known.ok() && !known->error().empty() ? ": " + known->error() : "";
     const bool is_unusable = known.ok() && known->state() == v1::INSTANCE_STATE_FAILED;
-    status = Error(is_unusable ? Reason::kInstanceUnusable : Reason::kInstanceUnreachable,
-                   absl::StrCat("Instance '", request->instance(),
-                                "' has not been reached yet, so what it can do is not known", why),
-                   {{"instance", request->instance()}});
+    return Error(is_unusable ? Reason::kInstanceUnusable : Reason::kInstanceUnreachable,
+                 absl::StrCat("Instance '", request.instance(),
+                              "' has not been reached yet, so what it can do is not known", why),
+                 {{"instance", request.instance()}});
   }
-  if (status.ok()) {
-    dispatch::FillCapabilities(*capabilities, front_.version, response);
-    response->mutable_limits()->set_request_bytes(kRequestBytesMax);
-    response->mutable_limits()->set_streams(kStreamsMax);
-    response->set_log_id(front_.log.id());
-    response->mutable_state_folder()->set_present(front_.log.is_kept());
-    response->mutable_state_folder()->set_error(std::string(front_.log.saving().message()));
-  }
-  return FinishUnary(front_.log, position, context, status, request->instance());
+  dispatch::FillCapabilities(*capabilities, front_.version, response);
+  response->mutable_limits()->set_request_bytes(kRequestBytesMax);
+  response->mutable_limits()->set_streams(kStreamsMax);
+  response->set_log_id(front_.log.id());
+  response->mutable_state_folder()->set_present(front_.log.is_kept());
+  response->mutable_state_folder()->set_error(std::string(front_.log.saving().message()));
+  return absl::OkStatus();
 }
 
 }  // namespace tidemark::rpc

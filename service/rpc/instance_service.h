@@ -3,6 +3,7 @@
 #ifndef SERVICE_RPC_INSTANCE_SERVICE_H_
 #define SERVICE_RPC_INSTANCE_SERVICE_H_
 
+#include "absl/status/status.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
 #include "service/rpc/front.h"
@@ -40,6 +41,11 @@ class InstanceService final : public ::tidemark::block::v1::InstanceService::Cal
       ::tidemark::block::v1::GetCapabilitiesResponse* response) override;
 
  private:
+  void FillPage(const ::tidemark::block::v1::ListInstancesRequest& request,
+                ::tidemark::block::v1::ListInstancesResponse* response) const;
+  absl::Status FillCapabilities(const ::tidemark::block::v1::GetCapabilitiesRequest& request,
+                                ::tidemark::block::v1::GetCapabilitiesResponse* response) const;
+
   const Front& front_;
 };
 

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "engine/backend/validate.h"
-#include "service/rpc/filter.h"
 #include "service/rpc/limits.h"
 
 namespace tidemark::rpc {
@@ -14,14 +13,14 @@ namespace v1 = ::tidemark::block::v1;
 InstanceStream::InstanceStream(const Front& front, grpc::CallbackServerContext* context,
                                const v1::WatchInstancesRequest& request)
     : LogStream(front, context),
-      request_(request),
-      instances_(request.instances().begin(), request.instances().end()) {
+      instances_(request.instances().begin(), request.instances().end()),
+      passing_(request.instances()) {
   // The position comes first: what changes after it is told by events.
   cursor_ = front.log.position();
   for (v1::Instance& instance : front.instances.List()) {
-    if (Passes(instance.id())) first_.push_back(std::move(instance));
+    if (passing_.Passes(instance.id())) first_.push_back(std::move(instance));
   }
-  Start(backend::Validate(request_));
+  Start(backend::Validate(request), request);
 }
 
 InstanceStream::Turn InstanceStream::TakeTurn(v1::WatchInstancesResponse* response) {
@@ -45,7 +44,7 @@ InstanceStream::Turn InstanceStream::TakeTurn(v1::WatchInstancesResponse* respon
     const backend::EventPtr event = std::move(read_.front());
     read_.pop_front();
     cursor_ = event->sequence();
-    if (!event->has_instance_state_change() || !Passes(event->instance())) continue;
+    if (!event->has_instance_state_change() || !passing_.Passes(event->instance())) continue;
     *response->mutable_instance() = event->instance_state_change().instance();
     response->set_event_sequence(cursor_);
     return {Turn::Kind::kWrite};
@@ -53,10 +52,6 @@ InstanceStream::Turn InstanceStream::TakeTurn(v1::WatchInstancesResponse* respon
   if (had_any) return {Turn::Kind::kAgain};
   if (front().streams.ending()) return {Turn::Kind::kFinish, Ending()};
   return {Turn::Kind::kWait, absl::OkStatus(), cursor_};
-}
-
-bool InstanceStream::Passes(const std::string& id) const {
-  return EmptyOrHas(request_.instances(), id);
 }
 
 }  // namespace tidemark::rpc

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "service/rpc/filter.h"
 #include "service/rpc/log_stream.h"
 #include "tidemark/block/v1/instance.pb.h"
 
@@ -19,10 +20,10 @@ class InstanceStream final : public LogStream<::tidemark::block::v1::WatchInstan
 
  private:
   Turn TakeTurn(::tidemark::block::v1::WatchInstancesResponse* response) override;
-  bool Passes(const std::string& id) const;
 
-  const ::tidemark::block::v1::WatchInstancesRequest request_;
+  // Constant.
   const std::vector<std::string> instances_;
+  const Filter<std::string> passing_;
 
   // Touched by turns only.
   std::deque<::tidemark::block::v1::Instance>

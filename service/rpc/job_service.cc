@@ -1,12 +1,13 @@
 // Commands that start and steer jobs; and how clients follow them.
 
 #include <memory>
+#include <utility>
 
 #include "engine/backend/validate.h"
-#include "service/rpc/error_status.h"
 #include "service/rpc/forward.h"
 #include "service/rpc/job_stream.h"
 #include "service/rpc/services.h"
+#include "service/rpc/unary_call.h"
 #include "tidemark/block/v1/job.grpc.pb.h"
 
 namespace tidemark::rpc {
@@ -44,30 +45,25 @@ class JobService final : public v1::JobService::CallbackService {
 
   ServerUnaryReactor* GetJob(CallbackServerContext* context, const v1::GetJobRequest* request,
                              v1::GetJobResponse* response) override {
-    const uint64_t position = front_.log.shown();
-    absl::Status status = backend::Validate(*request);
-    if (status.ok()) {
+    return AnswerNow(front_, context, *request, response, request->instance(), [&]() {
+      absl::Status status = backend::Validate(*request);
+      if (!status.ok()) return status;
       auto entry = front_.jobs.Find(request->instance(), request->id());
-      status = entry.status();
-      if (status.ok()) {
-        *response->mutable_job() = entry->view.job();
-      } else {
-        status = ExplainNoJob(front_, request->instance(), status);
-      }
-    }
-    return FinishUnary(front_.log, position, context, status, request->instance());
+      if (!entry.ok()) return ExplainNoJob(front_, request->instance(), entry.status());
+      *response->mutable_job() = entry->view.job();
+      return absl::OkStatus();
+    });
   }
 
   ServerUnaryReactor* ListJobs(CallbackServerContext* context, const v1::ListJobsRequest* request,
                                v1::ListJobsResponse* response) override {
-    const uint64_t position = front_.log.shown();
-    absl::Status status = backend::Validate(*request);
-    if (status.ok()) {
+    return AnswerNow(front_, context, *request, response, "", [&]() {
+      absl::Status status = backend::Validate(*request);
+      if (!status.ok()) return status;
       auto page = front_.jobs.List(*request);
-      status = page.status();
-      if (status.ok()) *response = *std::move(page);
-    }
-    return FinishUnary(front_.log, position, context, status, "");
+      if (page.ok()) *response = *std::move(page);
+      return page.status();
+    });
   }
 
   ServerUnaryReactor* WaitJob(CallbackServerContext* context, const v1::WaitJobRequest* request,

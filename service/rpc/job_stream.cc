@@ -5,8 +5,10 @@
 
 #include "engine/backend/proto_time.h"
 #include "engine/backend/validate.h"
+#include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "service/rpc/limits.h"
+#include "service/rpc/peer.h"
 
 namespace tidemark::rpc {
 namespace {
@@ -38,7 +40,7 @@ JobStream::JobStream(const Front& front, grpc::CallbackServerContext* context,
                            : kProgressIntervalDefault;
   absl::StatusOr<JobFollower> follower = Follow(front, request);
   if (follower.ok()) follower_ = *std::move(follower);
-  Start(follower.status());
+  Start(follower.status(), request);
 }
 
 JobStream::Turn JobStream::TakeTurn(v1::WatchJobResponse* response) {
@@ -77,7 +79,7 @@ JobWait::JobWait(const Front& front, grpc::CallbackServerContext* context,
   if (status.ok()) {
     follower_ = *std::move(follower);
     // From here on a service that stops may run Step.
-    status = front_.streams.Add(pump_);
+    status = front_.streams.Add(pump_, PeerKey(*context), request.SpaceUsedLong());
   }
   if (!status.ok()) {
     pump_->Stop();

@@ -3,6 +3,7 @@
 #define SERVICE_RPC_LIMITS_H_
 
 #include <cstddef>
+#include <cstdint>
 
 #include "absl/time/time.h"
 
@@ -14,8 +15,13 @@ constexpr int kRequestBytesMax = 4 << 20;
 constexpr int kResponseBytesMax = 64 << 20;
 // RPCs under way at once on one connection.
 constexpr int kConcurrentRpcsPerConnectionMax = 1'000;
-// Streams and waits (WatchEvents, WatchInstances, WatchJob, WaitJob) at once over all connections.
+// Streams and waits (WatchEvents, WatchInstances, WatchJob, WaitJob) at once, of all clients.
 constexpr size_t kStreamsMax = 4'000;
+// Calls with one reply at once, of all clients.
+constexpr size_t kCallsMax = 20'000;
+// What a call or stream takes besides what its client sent and is sent. Replies are counted beyond
+// it, so that one to a command that changed something never fails for want of memory.
+constexpr size_t kCallBytes = 4 << 10;
 
 // A connection that says nothing for this long is asked whether it lives, and closed without an
 // answer.
@@ -23,6 +29,15 @@ constexpr absl::Duration kKeepaliveTime = absl::Seconds(60);
 constexpr absl::Duration kKeepaliveTimeout = absl::Seconds(20);
 // Clients that ask more often than this are told to go away.
 constexpr absl::Duration kClientPingIntervalMin = absl::Seconds(10);
+
+// A connection without a call is closed after the first of these. One that is older than the second
+// takes no more calls, and those under way have the third to end: what a client has left half-said
+// is gone by then. Clients connect again by themselves.
+constexpr absl::Duration kConnectionIdleMax = absl::Minutes(30);
+constexpr absl::Duration kConnectionAgeMax = absl::Hours(24);
+constexpr absl::Duration kConnectionAgeGrace = absl::Hours(1);
+// What gRPC may hold unless said: see ServerOptions.
+constexpr uint64_t kTransportBytesDefault = 64 << 20;
 
 // Events that a stream takes from the log at a time, and looks at before it lets others run.
 constexpr size_t kEventsPerStepMax = 256;

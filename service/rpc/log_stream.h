@@ -8,10 +8,13 @@
 #include <memory>
 
 #include "absl/status/status.h"
+#include "engine/base/error.h"
+#include "google/protobuf/message.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
 #include "service/rpc/error_status.h"
 #include "service/rpc/front.h"
+#include "service/rpc/peer.h"
 #include "service/rpc/pump.h"
 
 namespace tidemark::rpc {
@@ -44,9 +47,12 @@ class LogStream : public grpc::ServerWriteReactor<Response> {
         pump_(std::make_shared<Pump>(front.log, front.executor, [this] { return Step(); })) {}
   ~LogStream() override = default;
 
-  // Begins; with an error, ends at once. The last thing a constructor calls.
-  void Start(absl::Status status) {
-    if (status.ok()) status = front_.streams.Add(pump_);
+  // Begins; with an error, ends at once. The last thing a constructor calls. Of `request` the
+  // stream keeps a copy, or what it needs.
+  void Start(absl::Status status, const google::protobuf::Message& request) {
+    if (status.ok()) {
+      status = front_.streams.Add(pump_, PeerKey(*context_), 2 * request.SpaceUsedLong());
+    }
     if (status.ok()) {
       pump_->Kick();
     } else {

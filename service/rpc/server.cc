@@ -13,6 +13,7 @@
 #include "engine/base/status_macros.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/resource_quota.h"
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server_builder.h"
 #include "service/rpc/limits.h"
@@ -30,7 +31,10 @@ absl::StatusOr<std::shared_ptr<Tls>> TlsOf(const ServerOptions& options) {
   return Tls::Create({options.tls_cert, options.tls_key, options.tls_client_ca});
 }
 
-void SetLimits(grpc::ServerBuilder& builder) {
+void SetLimits(uint64_t transport_bytes_max, grpc::ServerBuilder& builder) {
+  grpc::ResourceQuota quota("tidemarkd");
+  quota.Resize(transport_bytes_max);
+  builder.SetResourceQuota(quota);
   builder.SetMaxReceiveMessageSize(kRequestBytesMax);
   builder.SetMaxSendMessageSize(kResponseBytesMax);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kConcurrentRpcsPerConnectionMax);
@@ -39,6 +43,10 @@ void SetLimits(grpc::ServerBuilder& builder) {
   };
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, milliseconds(kKeepaliveTime));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, milliseconds(kKeepaliveTimeout));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, milliseconds(kConnectionIdleMax));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, milliseconds(kConnectionAgeMax));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS,
+                             milliseconds(kConnectionAgeGrace));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              milliseconds(kClientPingIntervalMin));
@@ -82,7 +90,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Front& front,
   server->credentials_ =
       tls != nullptr ? server->tls_->Credentials() : grpc::InsecureServerCredentials();
   grpc::ServerBuilder builder;
-  SetLimits(builder);
+  SetLimits(options.transport_bytes_max, builder);
   std::vector<SocketNest> nests;
   std::vector<std::unique_ptr<TcpPort>> ports;
   for (const ListenAddress& address : options.listen) {

@@ -2,6 +2,7 @@
 #ifndef SERVICE_RPC_SERVER_H_
 #define SERVICE_RPC_SERVER_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "grpcpp/server.h"
 #include "service/rpc/front.h"
+#include "service/rpc/limits.h"
 #include "service/rpc/listen_address.h"
 #include "service/rpc/tls.h"
 
@@ -25,6 +27,9 @@ struct ServerOptions {
   std::string tls_cert;
   std::string tls_key;
   std::string tls_client_ca;
+  // What gRPC may hold for connections and requests that are still coming in. Beyond it connections
+  // without a call and then calls are given up.
+  uint64_t transport_bytes_max = kTransportBytesDefault;
 };
 
 // Made and ended by one thread that may block.

@@ -4,14 +4,16 @@
 #define SERVICE_RPC_STREAM_SET_H_
 
 #include <atomic>
+#include <cstdint>
+#include <map>
 #include <memory>
-#include <set>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
-#include "engine/base/error.h"
+#include "absl/strings/string_view.h"
 #include "engine/base/mutex.h"
+#include "service/rpc/admission.h"
 #include "service/rpc/limits.h"
 #include "service/rpc/pump.h"
 
@@ -19,16 +21,15 @@ namespace tidemark::rpc {
 
 class StreamSet {
  public:
-  explicit StreamSet(size_t streams_max = kStreamsMax) : streams_max_(streams_max) {}
+  explicit StreamSet(Admission::Limits limits) : admission_("stream", limits) {}
 
-  // RESOURCE_EXHAUSTED (kLimitReached) if there are too many.
-  absl::Status Add(const std::shared_ptr<Pump>& pump) {
+  // A stream of `peer`, which holds `bytes` of memory besides what each has. RESOURCE_EXHAUSTED
+  // (kLimitReached) if there are too many, of this peer or of all.
+  absl::Status Add(const std::shared_ptr<Pump>& pump, absl::string_view peer, uint64_t bytes) {
+    auto ticket = admission_.Enter(peer, kCallBytes + bytes);
+    if (!ticket.ok()) return ticket.status();
     MutexLock lock(&mutex_);
-    if (pumps_.size() >= streams_max_) {
-      return Error(Reason::kLimitReached, absl::StrCat("There are ", streams_max_,
-                                                       " streams already, which is the limit"));
-    }
-    pumps_.insert(pump);
+    pumps_.emplace(pump, *std::move(ticket));
     return absl::OkStatus();
   }
 
@@ -43,7 +44,7 @@ class StreamSet {
     std::vector<std::shared_ptr<Pump>> pumps;
     {
       MutexLock lock(&mutex_);
-      pumps.assign(pumps_.begin(), pumps_.end());
+      for (const auto& entry : pumps_) pumps.push_back(entry.first);
     }
     for (const auto& pump : pumps) pump->Kick();
   }
@@ -57,11 +58,11 @@ class StreamSet {
   }
 
  private:
-  const size_t streams_max_;
+  Admission admission_;
   std::atomic<bool> ending_{false};
 
   mutable Mutex mutex_;
-  std::set<std::shared_ptr<Pump>> pumps_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::shared_ptr<Pump>, Admission::Ticket> pumps_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace tidemark::rpc

@@ -260,14 +260,21 @@ TEST(WatchEvents, AClientThatDisappearsWhileBehindLeavesNothingBehind) {
 }
 
 TEST(WatchEvents, StreamsAreBounded) {
-  FrontWorld world({}, {}, 2);
-  Watch first(world, {});
-  Watch second(world, {});
+  FrontWorld world({}, {}, {4, 1 << 20});
+  Watch first(world, {}), second(world, {});
   EXPECT_EQ(first.Next(), "heartbeat 0");
   EXPECT_EQ(second.Next(), "heartbeat 0");
   Watch third(world, {});
   EXPECT_EQ(third.Next(), "end");
-  EXPECT_EQ(InfoOf(third.Finish()).reason(), "LIMIT_REACHED");
+  EXPECT_EQ(InfoOf(third.Finish()).reason(), "LIMIT_REACHED") << "half of four is for others";
+}
+
+TEST(WatchEvents, StreamsWithLongFiltersAreBoundedByTheirMemory) {
+  FrontWorld world({}, {}, {100, 800 << 10});
+  v1::WatchEventsRequest request;
+  for (int i = 0; i < 1'000; ++i) request.add_job_ids(absl::StrCat(std::string(100, 'j'), i));
+  Watch first(world, request);
+  EXPECT_EQ(first.Next() + Watch(world, request).Next(), "heartbeat 0end");
 }
 
 TEST(WatchEvents, WhenTheServiceStopsTheStreamTellsAllAndEnds) {

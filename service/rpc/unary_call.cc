@@ -1,0 +1,32 @@
+#include "service/rpc/unary_call.h"
+
+#include <utility>
+
+#include "service/rpc/error_status.h"
+#include "service/rpc/limits.h"
+#include "service/rpc/peer.h"
+
+namespace tidemark::rpc {
+
+UnaryCall::UnaryCall(const Front& front, grpc::CallbackServerContext* context,
+                     const google::protobuf::Message& request, google::protobuf::Message* response)
+    : front_(front), context_(context), response_(response) {
+  auto ticket = front.calls.Enter(PeerKey(*context), kCallBytes + request.SpaceUsedLong());
+  if (ticket.ok()) {
+    ticket_ = *std::move(ticket);
+    is_admitted_ = true;
+  } else {
+    Answer(ticket.status(), front.log.shown(), "");
+  }
+}
+
+void UnaryCall::Answer(absl::Status status, uint64_t position, absl::string_view instance) {
+  if (status.ok()) {
+    const size_t bytes = response_->ByteSizeLong();
+    if (bytes > kCallBytes) status = ticket_.Grow(bytes);
+  }
+  AddSequence(front_.log, position, context_);
+  Finish(ToGrpcStatus(status, instance));
+}
+
+}  // namespace tidemark::rpc
