@@ -1,0 +1,105 @@
+// What clients can make the service hold: there is a bound for all of them together, whoever
+// reaches it is refused, and the others go on.
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "gmock/gmock.h"
+#include "grpcpp/channel.h"
+#include "grpcpp/client_context.h"
+#include "gtest/gtest.h"
+#include "tests/faults/half_requests.h"
+#include "tests/support/client.h"
+#include "tests/support/daemon.h"
+#include "tests/support/proc_file.h"
+#include "tests/support/temp_folder.h"
+#include "tidemark/block/v1/event.grpc.pb.h"
+
+namespace tidemark::test {
+namespace {
+
+using namespace block::v1;  // NOLINT: a test about requests.
+
+// The least that --memory_max may be, of which gRPC has an eighth for what is still coming in.
+constexpr char kMemoryMax[] = "--memory_max=128M";
+constexpr int64_t kMemoryMaxKib = 128 << 10;
+
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kMemoryIsOurs = false;  // What is freed is kept for a while.
+#else
+constexpr bool kMemoryIsOurs = true;
+#endif
+
+class MemoryTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    daemon_ = std::make_unique<Daemon>(&folder_, std::vector<std::string>{kMemoryMax});
+    ASSERT_TRUE(daemon_->started()) << daemon_->Log();
+  }
+
+  // Whether a client that does nothing wrong is served; its first connections may be given up with
+  // those of others.
+  bool IsServed() {
+    Client client(daemon_->address());
+    return client.WaitUntilServing(absl::Seconds(60));
+  }
+
+  int64_t ResidentKibNow() { return ResidentKib(daemon_->process().pid()); }
+
+  TempFolder folder_;
+  std::unique_ptr<Daemon> daemon_;
+};
+
+TEST_F(MemoryTest, RequestsThatAreNeverSentToTheirEndAreGivenUp) {
+  constexpr int kConnections = 100;
+  constexpr size_t kRequestBytes = 4'000'000;
+  const int64_t before_kib = ResidentKibNow();
+  const std::string socket = daemon_->address().substr(std::string("unix:").size());
+  std::vector<std::unique_ptr<HalfRequests>> clients;
+  for (int i = 0; i < kConnections; ++i) {
+    clients.push_back(std::make_unique<HalfRequests>(
+        socket, "/tidemark.block.v1.NodeService/BlockdevAdd", 1, kRequestBytes));
+  }
+  // All that it lets them send: it takes no more, or has ended them.
+  const uint64_t goal_bytes = uint64_t{kConnections} * kRequestBytes / 4;
+  uint64_t sent_bytes = 0;
+  int ended = 0;
+  int64_t most_kib = 0;
+  while (sent_bytes < goal_bytes && ended < kConnections / 2) {
+    sent_bytes = 0;
+    ended = 0;
+    for (const auto& client : clients) {
+      client->Pump();
+      sent_bytes += client->sent_bytes();
+      ended += client->ended();
+    }
+    most_kib = std::max(most_kib, ResidentKibNow());
+  }
+  EXPECT_GT(ended, 0) << "it holds " << (sent_bytes >> 20) << " MiB of half requests";
+  EXPECT_TRUE(IsServed()) << daemon_->Log();
+  if (kMemoryIsOurs) {
+    EXPECT_LT(most_kib - before_kib, kMemoryMaxKib / 2);
+  }
+  EXPECT_EQ(daemon_->Stop(), 0);
+}
+
+TEST_F(MemoryTest, WatchersWithVeryLongFiltersAreRefused) {
+  Client client(daemon_->address());
+  WatchEventsRequest request;
+  for (int i = 0; i < 99'000; ++i) request.add_job_ids(absl::StrCat("job", i));
+  grpc::ClientContext context;
+  const auto watch = EventService::NewStub(client.channel())->WatchEvents(&context, request);
+  WatchEventsResponse response;
+  EXPECT_FALSE(watch->Read(&response));
+  const grpc::Status end = watch->Finish();
+  EXPECT_EQ(end.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(end.error_message(), testing::HasSubstr("99000 elements"));
+  EXPECT_TRUE(IsServed());
+  EXPECT_EQ(daemon_->Stop(), 0);
+}
+
+}  // namespace
+}  // namespace tidemark::test
