@@ -24,6 +24,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/error.h"
 #include "engine/base/executor.h"
+#include "engine/base/lookup_pool.h"
 #include "engine/base/notification.h"
 #include "engine/base/path_policy.h"
 #include "engine/base/status_macros.h"
@@ -48,12 +49,10 @@
 namespace tidemark {
 namespace {
 
-// Streams, timers and checks of file names: they hardly ever wait.
+// Streams and timers: they never wait for a disk.
 constexpr int kFrontThreads = 2;
 // Long answers of virtual machines.
 constexpr int kBridgeThreads = 2;
-// Names of hosts that are looked up, which may take a minute each; certificates that are read anew.
-constexpr int kResolverThreads = 2;
 
 constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
@@ -198,17 +197,25 @@ void WaitUntilShown(backend::EventLog& log) {
   shown->WaitFor(2 * backend::kSaveTimeMax);
 }
 
-// HUP, from now on. The files may lie on a disk that hangs: `workers` may block.
-void ReloadTlsOnSignal(Signals& signals, const rpc::Server& server, Executor& workers) {
+// HUP, from now on. The files may lie on a disk that hangs.
+void ReloadTlsOnSignal(Signals& signals, const rpc::Server& server, const Config& config,
+                       LookupPool& lookups) {
   if (server.tls() == nullptr) return;
-  signals.SetReload([tls = server.tls(), &workers] {
-    workers.Post([tls] {
-      const absl::Status status = tls->Reload();
-      if (!status.ok()) {
-        Warn(absl::StrCat(status.message(), "; those read before stay in use"));
-      }
-    });
+  signals.SetReload([tls = server.tls(), file = config.tls_cert, &lookups] {
+    lookups.LookAtFile(
+        file, [tls] { return tls->Reload(); },
+        [](const absl::Status& status) {
+          if (status.ok()) return;
+          Warn(absl::StrCat(status.message(), "; those read before stay in use"));
+        });
   });
+}
+
+// The folders each of which may hang by itself, under all their names.
+std::vector<std::string> PlacesOf(const PathPolicy& paths, const qmp::InstancesOptions& instances) {
+  std::vector<std::string> places = paths.RootNames();
+  places.insert(places.end(), instances.folders.begin(), instances.folders.end());
+  return places;
 }
 
 absl::Status Serve(const Config& config, Signals& signals, StopRequest& stop) {
@@ -234,16 +241,16 @@ absl::Status Serve(const Config& config, Signals& signals, StopRequest& stop) {
   qmp::DialectCache dialects;
   // The loop outlives those that post to it.
   qmp::IoLoop loop;
-  WorkerPool resolver("resolver", kResolverThreads);
+  LookupPool lookups(executor, PlacesOf(paths, instances_options));
   WorkerPool bridge_workers("bridge", kBridgeThreads);
   SerialExecutor storing("storing");
   SerialExecutor books("books");
   qmp::Instances instances(
       std::move(instances_options),
-      {loop, bridge_workers, storing, resolver, log, jobs, state.get(), SystemClock(), dialects},
+      {loop, bridge_workers, storing, lookups, log, jobs, state.get(), SystemClock(), dialects},
       books);
   const EveryEngine router(native, instances);
-  dispatch::Dispatcher dispatcher(router, log, paths, executor);
+  dispatch::Dispatcher dispatcher(router, log, paths, lookups, config.probe_formats);
   rpc::Admission calls("call", {rpc::kCallsMax, memory.calls});
   rpc::StreamSet streams({rpc::kStreamsMax, memory.streams});
   const rpc::Front front{router, instances, log,           jobs,     dispatcher,
@@ -253,14 +260,16 @@ absl::Status Serve(const Config& config, Signals& signals, StopRequest& stop) {
   signals.SetUnsaved([&stage, &log] { return Unsaved(stage, log); });
   const absl::StatusOr<std::unique_ptr<rpc::Server>> server = Start(config, front, instances, stop);
   if (server.ok()) {
-    ReloadTlsOnSignal(signals, **server, resolver);
+    ReloadTlsOnSignal(signals, **server, config, lookups);
     PrintAddresses(**server);
     TrimHeapFromTimeToTime(executor);
     stop.Wait();
   }
-  // Order matters: native jobs end and tell so, connections end (the jobs of virtual machines go
-  // on), then streams tell it and end, then the server.
+  // Order matters: whoever waits for a name that is looked up is refused, native jobs end and tell
+  // so, connections end (the jobs of virtual machines go on), then streams tell it and end, then
+  // the server.
   dispatcher.Stop();
+  lookups.Stop();
   stage = Stage::kEngine;
   native->Shutdown();
   stage = Stage::kMachines;

@@ -4,6 +4,7 @@
 #include "engine/backend/testing/fake_backend.h"
 #include "engine/base/error.h"
 #include "engine/base/executor.h"
+#include "engine/base/lookup_pool.h"
 #include "engine/base/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -67,7 +68,8 @@ class RunStartupTest : public testing::Test {
   backend::EventLog log_{SystemClock(), executor_};
   PathPolicy paths_;
   dispatch::MapRouter router_;
-  dispatch::Dispatcher dispatcher_{router_, log_, paths_, executor_};
+  LookupPool lookups_{executor_};
+  dispatch::Dispatcher dispatcher_{router_, log_, paths_, lookups_};
   std::shared_ptr<backend::FakeBackend> fake_ = std::make_shared<backend::FakeBackend>();
 };
 

@@ -43,10 +43,9 @@ Overloaded(Visitors...) -> Overloaded<Visitors...>;
 std::shared_ptr<Connection> Connection::Open(IoLoop& loop, Executor& workers,
                                              const MonitorAddress& address,
                                              std::weak_ptr<Listener> listener,
-                                             const ConnectionLimits& limits, Executor* resolver) {
-  std::shared_ptr<Connection> self(new Connection(loop, workers, address, std::move(listener),
-                                                  limits,
-                                                  resolver == nullptr ? workers : *resolver));
+                                             const ConnectionLimits& limits, LookupPool* lookups) {
+  std::shared_ptr<Connection> self(
+      new Connection(loop, workers, address, std::move(listener), limits, lookups));
   loop.Post([self] { self->Start(); });
   Connection* const handle = self.get();
   return std::shared_ptr<Connection>(handle, [self = std::move(self)](Connection*) mutable {
@@ -57,10 +56,10 @@ std::shared_ptr<Connection> Connection::Open(IoLoop& loop, Executor& workers,
 
 Connection::Connection(IoLoop& loop, Executor& workers, const MonitorAddress& address,
                        std::weak_ptr<Listener> listener, const ConnectionLimits& limits,
-                       Executor& resolver)
+                       LookupPool* lookups)
     : loop_(loop),
       workers_(workers),
-      resolver_(resolver),
+      lookups_(lookups),
       address_(address),
       listener_(std::move(listener)),
       limits_(limits) {}

@@ -31,6 +31,7 @@
 #include "adapters/qmp/send_buffer.h"
 #include "adapters/qmp/value_reader.h"
 #include "engine/base/executor.h"
+#include "engine/base/lookup_pool.h"
 #include "engine/base/mutex.h"
 
 namespace tidemark::qmp {
@@ -74,12 +75,12 @@ class Connection final : public std::enable_shared_from_this<Connection> {
 
   // Starts to connect and returns at once. `listener` is called while it lives. The loop must
   // outlive the workers, and both OnClosed. Dropping the last reference is like Close: OnClosed
-  // still comes. Host names are looked up on `resolver`; null: on the workers.
+  // still comes. Names of hosts and sockets are looked up in `lookups`; null: on the workers.
   static std::shared_ptr<Connection> Open(IoLoop& loop, Executor& workers,
                                           const MonitorAddress& address,
                                           std::weak_ptr<Listener> listener,
                                           const ConnectionLimits& limits = ConnectionLimits(),
-                                          Executor* resolver = nullptr);
+                                          LookupPool* lookups = nullptr);
   ~Connection();
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -133,12 +134,15 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   };
 
   Connection(IoLoop& loop, Executor& workers, const MonitorAddress& address,
-             std::weak_ptr<Listener> listener, const ConnectionLimits& limits, Executor& resolver);
+             std::weak_ptr<Listener> listener, const ConnectionLimits& limits, LookupPool* lookups);
 
   // On the loop: connecting (connection_handshake.cc).
   void Start();
   void TryTargets(absl::StatusOr<std::vector<SocketAddress>> targets);
   void TryNextTarget();
+  void LookUp(std::function<void()> look, std::function<void()> then);
+  void ConnectByName();
+  void TakeSocket(const Connecting& connecting);
   void OnConnecting();
   void OnConnected();
   void OnHandshakeTimeout();
@@ -181,7 +185,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   // Constant after construction.
   IoLoop& loop_;
   Executor& workers_;
-  Executor& resolver_;
+  LookupPool* const lookups_;
   const MonitorAddress address_;
   const std::weak_ptr<Listener> listener_;
   const ConnectionLimits limits_;

@@ -3,7 +3,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "adapters/qmp/connection.h"
@@ -11,16 +13,73 @@
 
 namespace tidemark::qmp {
 
+namespace {
+
+// The first step of a connect that may be late: what nobody has taken is closed.
+struct Begun {
+  ~Begun() {
+    if (connecting.ok()) close(connecting->fd);
+  }
+  absl::StatusOr<Connecting> Take() {
+    return std::exchange(connecting, absl::CancelledError("taken"));
+  }
+
+  absl::StatusOr<Connecting> connecting = absl::CancelledError("not begun");
+};
+
+}  // namespace
+
 void Connection::Start() {
   if (state() != State::kConnecting) return;
   SetTimer(limits_.connect_max, &Connection::OnHandshakeTimeout);
+  if (absl::holds_alternative<UnixAddress>(address_.value())) return ConnectByName();
   if (!NeedsLookup(address_)) return TryTargets(Lookup(address_));
-  resolver_.Post([self = shared_from_this()] {
-    if (self->state() != State::kConnecting) return;  // It took too long to come to this.
-    self->loop_.Post([self, targets = Lookup(self->address_)]() mutable {
-      self->TryTargets(std::move(targets));
+  const auto found =
+      std::make_shared<absl::StatusOr<std::vector<SocketAddress>>>(absl::CancelledError(""));
+  LookUp([found, address = address_] { *found = Lookup(address); },
+         [this, found] { TryTargets(std::move(*found)); });
+}
+
+// Runs `look`, which may hang and owns what it uses, and then, if this still wants to connect,
+// `then` on the loop.
+void Connection::LookUp(std::function<void()> look, std::function<void()> then) {
+  auto done = [self = shared_from_this(), then = std::move(then)](const absl::Status& status) {
+    self->loop_.Post([self, then, status] {
+      if (self->state() != State::kConnecting) return;
+      if (status.ok()) return then();
+      self->End("timeout", absl::StrCat("was not found: ", status.message()));
     });
-  });
+  };
+  if (lookups_ == nullptr) {
+    workers_.Post([look = std::move(look), done = std::move(done)] {
+      look();
+      done(absl::OkStatus());
+    });
+    return;
+  }
+  auto run = [look = std::move(look)] {
+    look();
+    return absl::OkStatus();
+  };
+  if (const auto* const socket = absl::get_if<UnixAddress>(&address_.value())) {
+    lookups_->LookAtFile(socket->path, std::move(run), std::move(done), limits_.connect_max);
+  } else {
+    lookups_->LookAtHost(absl::get<TcpAddress>(address_.value()).host, std::move(run),
+                         std::move(done), limits_.connect_max);
+  }
+}
+
+// To connect to a socket in the file system is to look up its name.
+void Connection::ConnectByName() {
+  const auto begun = std::make_shared<Begun>();
+  LookUp(
+      [begun, address = address_] {
+        begun->connecting = StartConnect(Lookup(address)->front(), address);
+      },
+      [this, begun] {
+        const absl::StatusOr<Connecting> connecting = begun->Take();
+        connecting.ok() ? TakeSocket(*connecting) : Close(connecting.status());
+      });
 }
 
 void Connection::SetTimer(absl::Duration delay, void (Connection::*method)()) {
@@ -45,16 +104,19 @@ void Connection::TryNextTarget() {
       failure = connecting.status();
       continue;
     }
-    {
-      MutexLock lock(&mutex_);
-      socket_ = connecting->fd;
-      watch_ = loop_.Watch(socket_, connecting->done ? EPOLLIN : EPOLLOUT,
-                           [self = shared_from_this()](uint32_t ready) { self->OnSocket(ready); });
-    }
-    if (connecting->done) OnConnected();
-    return;
+    return TakeSocket(*connecting);
   }
   Close(failure);
+}
+
+void Connection::TakeSocket(const Connecting& connecting) {
+  {
+    MutexLock lock(&mutex_);
+    socket_ = connecting.fd;
+    watch_ = loop_.Watch(socket_, connecting.done ? EPOLLIN : EPOLLOUT,
+                         [self = shared_from_this()](uint32_t ready) { self->OnSocket(ready); });
+  }
+  if (connecting.done) OnConnected();
 }
 
 // The socket is connected, or has failed.

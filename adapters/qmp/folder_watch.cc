@@ -35,18 +35,22 @@ class FolderWatch::Core {
   void Stop() { loop_.Unwatch(watch_); }
   IoLoop& loop() { return loop_; }
 
-  absl::Status Add(const std::string& folder) {
-    MutexLock lock(&mutex_);
-    if (numbers_.count(folder) != 0) return absl::OkStatus();
+  absl::StatusOr<bool> Add(const std::string& folder) {
+    {
+      MutexLock lock(&mutex_);
+      if (numbers_.count(folder) != 0) return false;
+    }
+    // Not with the lock held, which the loop takes: the folder may be on a disk that hangs.
     const int number = inotify_add_watch(fd_, folder.c_str(), kInterest);
     if (number < 0) {
       return Error(Reason::kIoError,
                    absl::StrCat("Cannot watch folder '", folder, "': ", std::strerror(errno)),
                    {{"file", folder}});
     }
-    numbers_[folder] = number;
+    MutexLock lock(&mutex_);
+    if (!numbers_.emplace(folder, number).second) return false;
     folders_[number].push_back(folder);
-    return absl::OkStatus();
+    return true;
   }
 
   void Remove(const std::string& folder) {
@@ -143,7 +147,12 @@ FolderWatch::~FolderWatch() {
   stopped->get_future().wait();
 }
 
-absl::Status FolderWatch::Add(const std::string& folder) { return core_->Add(folder); }
+absl::StatusOr<bool> FolderWatch::Add(const std::string& folder) { return core_->Add(folder); }
+
+std::function<absl::StatusOr<bool>()> FolderWatch::Adding(const std::string& folder) {
+  return [core = core_, folder] { return core->Add(folder); };
+}
+
 void FolderWatch::Remove(const std::string& folder) { core_->Remove(folder); }
 
 }  // namespace tidemark::qmp

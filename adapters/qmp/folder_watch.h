@@ -34,10 +34,12 @@ class FolderWatch {
   FolderWatch(const FolderWatch&) = delete;
   FolderWatch& operator=(const FolderWatch&) = delete;
 
-  // Tells of `folder` from now on, under just this name. Again: no effect. FAILED_PRECONDITION
-  // (kIoError) if it is no folder that can be watched. A folder that is removed is told as kUnclear
-  // and not watched any more.
-  absl::Status Add(const std::string& folder);
+  // Tells of `folder` from now on, under just this name. Again: no effect, and false. Blocks: the
+  // folder is looked up. FAILED_PRECONDITION (kIoError) if it is no folder that can be watched. A
+  // folder that is removed is told as kUnclear and not watched any more.
+  absl::StatusOr<bool> Add(const std::string& folder);
+  // The same for a thread that may hang: it can be called at any time, also when this is gone.
+  std::function<absl::StatusOr<bool>()> Adding(const std::string& folder);
   void Remove(const std::string& folder);
 
  private:

@@ -1,21 +1,13 @@
-// Everything that changes the table runs on `books`; everybody may read it. An instance that is
-// being deleted stays in the table until its connection has ended, and what is wanted of its name
-// meanwhile waits for that.
+// Who is registered: from the start, by clients, and until when. What comes and goes in folders is
+// in instance_watch.cc.
 #include "adapters/qmp/instances.h"
 
-#include <dirent.h>
-#include <sys/stat.h>
-
-#include <algorithm>
 #include <future>
-#include <map>
-#include <set>
+#include <memory>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "adapters/qmp/folder_watch.h"
-#include "adapters/qmp/monitored_instance.h"
+#include "adapters/qmp/instance_table.h"
 #include "engine/base/error.h"
 #include "engine/base/error_metadata.h"
 #include "engine/base/status_macros.h"
@@ -24,23 +16,6 @@ namespace tidemark::qmp {
 namespace {
 
 namespace v1 = ::tidemark::block::v1;
-using Change = FolderWatch::Change;
-
-// How long until a folder that has gone is looked for again.
-constexpr absl::Duration kFolderRetry = absl::Seconds(1);
-
-bool IsSocket(const std::string& path) {
-  struct stat status;
-  return lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode);
-}
-
-// Empty for an address without one.
-std::string SocketPathOf(const MonitorAddress& address) {
-  const auto* const socket = absl::get_if<UnixAddress>(&address.value());
-  return socket == nullptr ? "" : socket->path;
-}
-
-std::string FolderOf(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
 // Whether it has been told that it is deleted; the table may not know yet.
 bool IsDeleted(const MonitoredInstance& instance) {
@@ -57,88 +32,6 @@ absl::Status Stopping() {
 }
 
 }  // namespace
-
-class Instances::Core : public std::enable_shared_from_this<Instances::Core> {
- public:
-  Core(InstancesOptions options, BridgeContext context, Executor& books)
-      : options_(std::move(options)), context_(context), books_(books) {}
-
-  // On `books`.
-  absl::Status Start();
-  void Stop(std::function<void()> done);
-  void Create(const v1::CreateInstanceRequest& request, Created done);
-  void Delete(const std::string& id, Deleted done);
-
-  // From anywhere.
-  std::shared_ptr<MonitoredInstance> Find(absl::string_view id) const {
-    MutexLock lock(&mutex_);
-    const auto found = table_.find(id);
-    return found == table_.end() ? nullptr : found->second.instance;
-  }
-  std::vector<std::shared_ptr<MonitoredInstance>> All() const {
-    MutexLock lock(&mutex_);
-    std::vector<std::shared_ptr<MonitoredInstance>> all;
-    for (const auto& [id, entry] : table_) all.push_back(entry.instance);
-    return all;
-  }
-  // Runs `task` on `books` if this still lives by then.
-  void Post(std::function<void(Core&)> task) {
-    books_.Post([weak = weak_from_this(), task = std::move(task)] {
-      if (const auto self = weak.lock()) task(*self);
-    });
-  }
-  void EndWatch() { watch_ = nullptr; }
-
- private:
-  struct Entry {
-    std::shared_ptr<MonitoredInstance> instance;
-    v1::InstanceOrigin origin;
-    bool is_leaving = false;
-    // To be done when it has left.
-    std::vector<std::function<void()>> waiting;
-  };
-  using Table = std::map<std::string, Entry, std::less<>>;
-
-  // On `books`.
-  Entry* EntryOf(const std::string& id) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    // Only this thread changes the table.
-    const auto found = table_.find(id);
-    return found == table_.end() ? nullptr : &found->second;
-  }
-  absl::Status CheckSocket(const MonitorAddress& address) const;
-  absl::Status Store(const v1::CreateInstanceRequest& request);
-  absl::Status ForgetOthers();
-  // `is_new`: it is to be stored.
-  absl::StatusOr<std::shared_ptr<MonitoredInstance>> Register(
-      const v1::CreateInstanceRequest& request, v1::InstanceOrigin origin, bool is_new = false);
-  void Leave(const std::string& id, MonitoredInstance::Ending ending, std::function<void()> done);
-  void OnLeft(const std::string& id);
-
-  void OnChange(const std::string& folder, const std::string& name, Change change);
-  void LookAt(const std::string& folder, const std::string& name);
-  void LookAtAll(const std::string& folder);
-  void WatchAgain(const std::string& folder);
-  std::vector<std::string> SocketsOf(const std::string& folder) const;
-  void OnClosed(const std::string& id);
-  bool IsMonitorFolder(const std::string& folder) const {
-    return std::find(options_.folders.begin(), options_.folders.end(), folder) !=
-           options_.folders.end();
-  }
-
-  // Constant after construction.
-  const InstancesOptions options_;
-  const BridgeContext context_;
-  Executor& books_;
-
-  // Touched on `books` only.
-  std::unique_ptr<FolderWatch> watch_;
-  // Which instance's socket a path is.
-  std::map<std::string, std::string> by_path_;
-  bool stopped_ = false;
-
-  mutable Mutex mutex_;
-  Table table_ ABSL_GUARDED_BY(mutex_);
-};
 
 absl::Status Instances::Core::Start() {
   watch_ = FolderWatch::Create(
@@ -157,26 +50,66 @@ absl::Status Instances::Core::Start() {
     RETURN_IF_ERROR(Register(request, v1::INSTANCE_ORIGIN_FILE).status());
   }
   if (context_.store != nullptr) {
-    ASSIGN_OR_RETURN(const auto stored, context_.store->LoadInstances());
-    for (const v1::CreateInstanceRequest& request : stored) {
+    ASSIGN_OR_RETURN(const auto all, context_.store->LoadInstances());
+    std::vector<v1::CreateInstanceRequest> stored;
+    for (const v1::CreateInstanceRequest& request : all) {
       const Entry* const other = EntryOf(request.id());
       if (other != nullptr) {
         options_.warn(absl::StrCat("instance '", request.id(), "' is in the file of instances, ",
                                    "so what a client registered under this name is not used"));
         continue;
       }
-      // The folders may be others than when it was registered.
-      const absl::StatusOr<MonitorAddress> address = AddressOf(request);
-      absl::Status status = address.ok() ? CheckSocket(*address) : address.status();
-      if (status.ok()) status = Register(request, v1::INSTANCE_ORIGIN_API).status();
-      if (!status.ok()) options_.warn(std::string(status.message()));
+      stored.push_back(request);
     }
+    RegisterStored(stored);
   }
   for (const std::string& folder : options_.folders) {
-    RETURN_IF_ERROR(watch_->Add(folder));
-    LookAtAll(folder);
+    RETURN_IF_ERROR(watch_->Add(folder).status());
+    for (const std::string& name : NamesIn(folder)) {
+      if (IsSocket(absl::StrCat(folder, "/", name))) OnLooked(folder, name, /*is_socket=*/true);
+    }
   }
   return ForgetOthers();
+}
+
+// What clients registered. The folders may be others than then: whose socket may not be named now
+// is left out. Blocks, but for no disk that hangs: who cannot be judged in time is there, with its
+// jobs, and connects when it can.
+void Instances::Core::RegisterStored(const std::vector<v1::CreateInstanceRequest>& stored) {
+  std::vector<std::future<absl::Status>> judged;
+  for (const v1::CreateInstanceRequest& request : stored) {
+    auto judgement = std::make_shared<std::promise<absl::Status>>();
+    judged.push_back(judgement->get_future());
+    const absl::StatusOr<MonitorAddress> address = AddressOf(request);
+    if (!address.ok()) {
+      judgement->set_value(address.status());
+      continue;
+    }
+    LookAtSocket(*address, [judgement](absl::Status status) { judgement->set_value(status); });
+  }
+  for (size_t i = 0; i < stored.size(); ++i) {
+    absl::Status status = judged[i].get();
+    const bool is_judged = !absl::IsUnavailable(status);
+    if (status.ok() || !is_judged) {
+      status = Register(stored[i], v1::INSTANCE_ORIGIN_API, Since::kBefore, is_judged).status();
+    }
+    if (!status.ok()) options_.warn(std::string(status.message()));
+    if (status.ok() && !is_judged) Admit(stored[i].id());
+  }
+}
+
+// Lets one connect as soon as its disk says that it may.
+void Instances::Core::Admit(const std::string& id) {
+  const Entry* const entry = EntryOf(id);
+  if (stopped_ || entry == nullptr || entry->is_leaving) return;
+  const auto instance = entry->instance;
+  CheckSocket(instance->address(), [id, instance](Core& core, const absl::Status& status) {
+    if (status.ok()) return instance->BeginConnecting();
+    if (!absl::IsUnavailable(status)) return instance->Fail(status);
+    core.context_.loop.RunAfter(kFolderRetry, [weak = core.weak_from_this(), id] {
+      if (const auto self = weak.lock()) self->Post([id](Core& core) { core.Admit(id); });
+    });
+  });
 }
 
 // What an earlier process stored of virtual machines of a file or folder that are there no more.
@@ -192,21 +125,39 @@ absl::Status Instances::Core::ForgetOthers() {
   return absl::OkStatus();
 }
 
-absl::Status Instances::Core::CheckSocket(const MonitorAddress& address) const {
+// On the thread that answers for look-ups.
+void Instances::Core::LookAtSocket(const MonitorAddress& address,
+                                   std::function<void(absl::Status)> done) {
   const std::string path = SocketPathOf(address);
-  return path.empty() ? absl::OkStatus() : options_.sockets.CheckPath(path);
+  if (path.empty() || sockets_->allows_everything()) return done(absl::OkStatus());
+  if (absl::Status status = PathPolicy::CheckForm(path); !status.ok()) return done(status);
+  context_.lookups.LookAtFile(
+      path, [sockets = sockets_, path] { return sockets->CheckPath(path); }, std::move(done));
+}
+
+void Instances::Core::CheckSocket(const MonitorAddress& address,
+                                  std::function<void(Core&, absl::Status)> then) {
+  LookAtSocket(address, [self = shared_from_this(), then = std::move(then)](absl::Status status) {
+    self->books_.Post([self, then, status = std::move(status)] { then(*self, status); });
+  });
 }
 
 absl::Status Instances::Core::Store(const v1::CreateInstanceRequest& request) {
   return context_.store == nullptr ? absl::OkStatus() : context_.store->SaveInstance(request);
 }
 
+void Instances::Core::CheckAndCreate(const v1::CreateInstanceRequest& request, Created done) {
+  const absl::StatusOr<MonitorAddress> address = AddressOf(request);
+  if (!address.ok()) return done(WithMetadata(address.status(), "instance", request.id()));
+  CheckSocket(*address, [request, done](Core& core, const absl::Status& status) {
+    if (!status.ok()) return done(WithMetadata(status, "instance", request.id()));
+    core.Create(request, done);
+  });
+}
+
 void Instances::Core::Create(const v1::CreateInstanceRequest& request, Created done) {
   if (stopped_) return done(Stopping());
   const absl::StatusOr<MonitorAddress> address = AddressOf(request);
-  absl::Status status = address.status();
-  if (status.ok()) status = CheckSocket(*address);
-  if (!status.ok()) return done(WithMetadata(status, "instance", request.id()));
   Entry* const entry = EntryOf(request.id());
   if (entry != nullptr && entry->is_leaving) {
     entry->waiting.push_back([this, request, done] { Create(request, done); });
@@ -222,20 +173,21 @@ void Instances::Core::Create(const v1::CreateInstanceRequest& request, Created d
   if (entry != nullptr) {
     // From now on it is the client's, too, and stays when its file or socket goes.
     if (entry->origin == v1::INSTANCE_ORIGIN_FOLDER) {
-      status = Store(request);
+      absl::Status status = Store(request);
       if (!status.ok()) return done(std::move(status));
       entry->origin = v1::INSTANCE_ORIGIN_API;
       entry->instance->SetOrigin(entry->origin);
     }
     return done(entry->instance->Describe());
   }
-  auto registered = Register(request, v1::INSTANCE_ORIGIN_API, /*is_new=*/true);
+  auto registered = Register(request, v1::INSTANCE_ORIGIN_API, Since::kNew);
   if (!registered.ok()) return done(std::move(registered).status());
   done((*registered)->Describe());
 }
 
 absl::StatusOr<std::shared_ptr<MonitoredInstance>> Instances::Core::Register(
-    const v1::CreateInstanceRequest& request, v1::InstanceOrigin origin, bool is_new) {
+    const v1::CreateInstanceRequest& request, v1::InstanceOrigin origin, Since since,
+    bool connects) {
   const std::string& id = request.id();
   ASSIGN_OR_RETURN(const MonitorAddress address, AddressOf(request));
   {
@@ -252,7 +204,7 @@ absl::StatusOr<std::shared_ptr<MonitoredInstance>> Instances::Core::Register(
     ASSIGN_OR_RETURN(stored.jobs, context_.store->LoadJobs(id));
     ASSIGN_OR_RETURN(stored.exports, context_.store->LoadExports(id));
   }
-  if (is_new) RETURN_IF_ERROR(Store(request));
+  if (since == Since::kNew) RETURN_IF_ERROR(Store(request));
   MonitoredInstance::Options options{
       request, address, origin, options_.limits, options_.random, [weak = weak_from_this(), id] {
         const auto self = weak.lock();
@@ -271,9 +223,9 @@ absl::StatusOr<std::shared_ptr<MonitoredInstance>> Instances::Core::Register(
   if (!path.empty()) {
     by_path_[path] = id;
     // A folder that is not there yet cannot be watched; attempts find the socket all the same.
-    if (watch_ != nullptr) watch_->Add(FolderOf(path)).IgnoreError();
+    Watch(FolderOf(path));
   }
-  instance->Start();
+  instance->Start(connects);
   return instance;
 }
 
@@ -323,104 +275,6 @@ void Instances::Core::OnLeft(const std::string& id) {
   // What its last tasks have stored since. The next of this name is another one.
   if (context_.store != nullptr) context_.store->DeleteInstance(id).IgnoreError();
   for (const auto& task : waiting) task();
-}
-
-void Instances::Core::OnChange(const std::string& folder, const std::string& name, Change change) {
-  if (stopped_) return;
-  if (change == Change::kUnclear) {
-    if (!IsMonitorFolder(folder)) return;
-    LookAtAll(folder);
-    return WatchAgain(folder);
-  }
-  // Much may come and go beside a socket.
-  if (!IsMonitorFolder(folder) && !by_path_.contains(absl::StrCat(folder, "/", name))) return;
-  if (change == Change::kVanished) return LookAt(folder, name);
-  context_.loop.RunAfter(kSettleTime, [weak = weak_from_this(), folder, name] {
-    if (const auto self = weak.lock()) {
-      self->Post([folder, name](Core& core) { core.LookAt(folder, name); });
-    }
-  });
-}
-
-// A folder that was removed may come back.
-void Instances::Core::WatchAgain(const std::string& folder) {
-  if (stopped_) return;
-  if (watch_->Add(folder).ok()) return LookAtAll(folder);
-  context_.loop.RunAfter(kFolderRetry, [weak = weak_from_this(), folder] {
-    if (const auto self = weak.lock()) {
-      self->Post([folder](Core& core) { core.WatchAgain(folder); });
-    }
-  });
-}
-
-// Makes what is known of one name in a folder true.
-void Instances::Core::LookAt(const std::string& folder, const std::string& name) {
-  if (stopped_) return;
-  const std::string path = absl::StrCat(folder, "/", name);
-  const auto known = by_path_.find(path);
-  if (known == by_path_.end() && !IsMonitorFolder(folder)) return;
-  if (!IsSocket(path)) {
-    if (known != by_path_.end()) OnClosed(known->second);
-    return;
-  }
-  if (known != by_path_.end()) {
-    Entry& entry = *EntryOf(known->second);
-    if (!entry.is_leaving) return entry.instance->Poke();
-    entry.waiting.push_back([this, folder, name] { LookAt(folder, name); });
-    return;
-  }
-  const auto request = InstanceOfSocket(folder, name);
-  if (!request.ok()) {
-    options_.warn(absl::StrCat(
-        "socket '", path, "' is not taken for a virtual machine: ", request.status().message()));
-    return;
-  }
-  if (Entry* const entry = EntryOf(request->id()); entry != nullptr) {
-    if (entry->is_leaving) {
-      entry->waiting.push_back([this, folder, name] { LookAt(folder, name); });
-      return;
-    }
-    options_.warn(absl::StrCat("socket '", path, "' is not taken for a virtual machine: the name '",
-                               request->id(), "' is taken"));
-    return;
-  }
-  const absl::Status status = Register(*request, v1::INSTANCE_ORIGIN_FOLDER).status();
-  if (!status.ok()) options_.warn(std::string(status.message()));
-}
-
-// Those of instances that lie in the folder itself, with their paths.
-std::vector<std::string> Instances::Core::SocketsOf(const std::string& folder) const {
-  const std::string prefix = folder + "/";
-  std::vector<std::string> paths;
-  for (auto known = by_path_.lower_bound(prefix);
-       known != by_path_.end() && absl::StartsWith(known->first, prefix); ++known) {
-    if (FolderOf(known->first) == folder) paths.push_back(known->first);
-  }
-  return paths;
-}
-
-void Instances::Core::LookAtAll(const std::string& folder) {
-  std::set<std::string> names;
-  if (DIR* const listing = opendir(folder.c_str()); listing != nullptr) {
-    while (const dirent* const entry = readdir(listing)) names.insert(entry->d_name);
-    closedir(listing);
-  }
-  for (const std::string& path : SocketsOf(folder)) names.insert(path.substr(folder.size() + 1));
-  for (const std::string& name : names) LookAt(folder, name);
-}
-
-// An instance of a folder goes with its socket, once it has been tried in vain.
-void Instances::Core::OnClosed(const std::string& id) {
-  const Entry* const entry = EntryOf(id);
-  if (stopped_ || entry == nullptr || entry->is_leaving) return;
-  const std::string path = SocketPathOf(entry->instance->address());
-  if (path.empty()) return;
-  // It may have been made, or made anew, since.
-  if (watch_ != nullptr) watch_->Add(FolderOf(path)).IgnoreError();
-  const bool is_reached = entry->instance->state() != v1::INSTANCE_STATE_UNREACHABLE;
-  if (entry->origin != v1::INSTANCE_ORIGIN_FOLDER || is_reached || IsSocket(path)) return;
-  if (context_.store != nullptr) context_.store->DeleteInstance(id).IgnoreError();
-  Leave(id, MonitoredInstance::Ending::kGone, [] {});
 }
 
 void Instances::Core::Stop(std::function<void()> done) {
@@ -474,7 +328,8 @@ std::vector<std::string> Instances::Names() const {
 }
 
 void Instances::Create(const v1::CreateInstanceRequest& request, Created done) {
-  core_->Post([request, done = std::move(done)](Core& core) { core.Create(request, done); });
+  core_->Post(
+      [request, done = std::move(done)](Core& core) { core.CheckAndCreate(request, done); });
 }
 
 void Instances::Delete(absl::string_view id, Deleted done) {

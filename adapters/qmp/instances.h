@@ -5,8 +5,9 @@
 // ".monitor" at the end. One whose socket vanishes and whose connection has ended is gone; a socket
 // left behind by a killed QEMU stays, unreachable.
 //
-// Any thread; no call blocks, but for those that say so. Whatever may touch a disk runs on `books`,
-// one after the other, so nothing races.
+// Any thread; no call blocks, but for those that say so. The table is kept on `books`, one task
+// after the other, so nothing races; the store may make these wait, but never a name: sockets and
+// folders are looked up elsewhere, since a disk may hang for ever.
 #ifndef ADAPTERS_QMP_INSTANCES_H_
 #define ADAPTERS_QMP_INSTANCES_H_
 
@@ -53,7 +54,8 @@ class Instances final : public backend::InstanceRegistry {
   ~Instances() override;
 
   // Registers what was stored, what is in the file and what is in the folders, and begins to
-  // connect. Blocks; once. Refused: a folder that cannot be watched, a store that cannot be read.
+  // connect. Blocks, for `folders` and the store; once. Refused: a folder that cannot be watched, a
+  // store that cannot be read.
   absl::Status Start();
 
   // Ends every connection; nothing is forgotten. From now on nothing can be registered. Blocks.

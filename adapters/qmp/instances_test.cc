@@ -47,7 +47,7 @@ class InstancesTest : public ::testing::Test {
   absl::Status Start() {
     instances_ =
         std::make_unique<Instances>(options_,
-                                    BridgeContext{loop_, workers_, workers_, workers_, log_, jobs_,
+                                    BridgeContext{loop_, workers_, workers_, lookups_, log_, jobs_,
                                                   &store_, SystemClock(), dialects_},
                                     books_);
     return instances_->Start();
@@ -117,6 +117,7 @@ class InstancesTest : public ::testing::Test {
   SerialExecutor books_{"books"};
   IoLoop loop_;
   WorkerPool workers_{"worker", 2};
+  LookupPool lookups_{workers_};
   backend::EventLog log_{SystemClock(), workers_};
   backend::JobBook jobs_{log_};
   DialectCache dialects_;

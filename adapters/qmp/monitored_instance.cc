@@ -17,6 +17,7 @@
 #include "engine/backend/proto_time.h"
 #include "engine/base/error.h"
 #include "engine/base/error_metadata.h"
+#include "engine/base/utf8.h"
 
 namespace tidemark::qmp {
 namespace {
@@ -65,17 +66,37 @@ MonitoredInstance::MonitoredInstance(Options options, BridgeContext context,
   MutexLock lock(&mutex_);
   shown_.set_id(options_.request.id());
   *shown_.mutable_address() = options_.request.address();
+  // That of a socket found in a folder may be any bytes.
+  if (shown_.address().has_unix_socket()) {
+    v1::UnixMonitorAddress& socket = *shown_.mutable_address()->mutable_unix_socket();
+    socket.set_path(ToUtf8(socket.path()));
+  }
   shown_.set_origin(options_.origin);
 }
 
-void MonitoredInstance::Start() {
+void MonitoredInstance::Start(bool connects) {
   {
     MutexLock lock(&mutex_);
     SetState(v1::INSTANCE_STATE_CONNECTING, absl::OkStatus());
   }
   Tell(v1::INSTANCE_STATE_UNSPECIFIED);
+  if (connects) BeginConnecting();
+}
+
+void MonitoredInstance::BeginConnecting() {
   MutexLock lock(&mutex_);
-  WaitAndConnect(absl::ZeroDuration());
+  if (!ends_) WaitAndConnect(absl::ZeroDuration());
+}
+
+void MonitoredInstance::Fail(const absl::Status& why) {
+  InstanceState previous;
+  {
+    MutexLock lock(&mutex_);
+    if (ends_) return;
+    previous = shown_.state();
+    SetState(v1::INSTANCE_STATE_FAILED, why);
+  }
+  Tell(previous);
 }
 
 void MonitoredInstance::ShowNextAttempt(absl::Duration delay) {
@@ -95,7 +116,7 @@ void MonitoredInstance::Connect() {
   if (ends_) return;
   shown_.clear_next_attempt_time();
   connection_ = Connection::Open(context_.loop, context_.workers, options_.address,
-                                 weak_from_this(), options_.limits, &context_.resolver);
+                                 weak_from_this(), options_.limits, &context_.lookups);
 }
 
 void MonitoredInstance::Poke() {
@@ -292,7 +313,7 @@ absl::Duration MonitoredInstance::NextState(const absl::Status& why) {
 void MonitoredInstance::SetState(InstanceState state, const absl::Status& why) {
   if (shown_.state() != state) backend::ToProto(context_.clock.Now(), shown_.mutable_state_time());
   shown_.set_state(state);
-  shown_.set_error(std::string(why.message()));
+  shown_.set_error(ToUtf8(why.message()));
   shown_.set_error_reason(backend::ErrorReasonOf(why));
 }
 

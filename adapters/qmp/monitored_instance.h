@@ -45,8 +45,11 @@ class MonitoredInstance final : public Connection::Listener,
   // `context` must outlive it and what it has posted. `backend` is connected by this from now on.
   MonitoredInstance(Options options, BridgeContext context, std::shared_ptr<QmpBackend> backend);
 
-  // Tells that it is registered, and begins to connect. Once.
-  void Start();
+  // Tells that it is registered, and begins to connect, or waits for BeginConnecting. Once.
+  void Start(bool connects = true);
+  void BeginConnecting();
+  // It never connects, for this reason. Instead of BeginConnecting.
+  void Fail(const absl::Status& why);
 
   // Something may listen at its address now: a wait for the next attempt ends at once.
   void Poke();

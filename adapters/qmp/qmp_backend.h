@@ -30,6 +30,7 @@
 #include "engine/backend/state_store.h"
 #include "engine/base/clock.h"
 #include "engine/base/executor.h"
+#include "engine/base/lookup_pool.h"
 #include "engine/base/mutex.h"
 
 namespace tidemark::qmp {
@@ -40,8 +41,8 @@ struct BridgeContext {
   Executor& workers;
   // What is stored of jobs and exports: a slow disk keeps nothing else waiting.
   Executor& storing;
-  // Names of hosts are looked up here, which may take long.
-  Executor& resolver;
+  // Names of hosts and sockets are looked up here, which may take for ever.
+  LookupPool& lookups;
   backend::EventLog& log;
   const backend::JobBook& jobs;
   // Null: nothing outlives the process.

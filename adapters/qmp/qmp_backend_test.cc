@@ -148,6 +148,7 @@ class QmpBackendTest : public ::testing::Test {
   FakeMonitor monitor_{folder_.File("qmp")};
   IoLoop loop_;
   WorkerPool workers_{"worker", 2};
+  LookupPool lookups_{workers_};
   backend::EventLog log_{SystemClock(), workers_};
   backend::JobBook jobs_{log_};
   DialectCache dialects_;
@@ -155,7 +156,7 @@ class QmpBackendTest : public ::testing::Test {
   QueueExecutor storing_;
   MemoryStore store_;
   std::shared_ptr<QmpBackend> backend_ = QmpBackend::Create(
-      "vm", {loop_, workers_, workers_, workers_, log_, jobs_, nullptr, SystemClock(), dialects_},
+      "vm", {loop_, workers_, workers_, lookups_, log_, jobs_, nullptr, SystemClock(), dialects_},
       {});
   std::shared_ptr<Owner> owner_;
 };
@@ -235,7 +236,7 @@ TEST_F(QmpBackendTest, AJobThatNeverBeganTellsNothing) {
 
 TEST_F(QmpBackendTest, AJobThatCannotBeRecordedInTimeIsRefusedAndHoldsNobodyUp) {
   backend_ = QmpBackend::Create(
-      "vm", {loop_, workers_, storing_, workers_, log_, jobs_, &store_, SystemClock(), dialects_},
+      "vm", {loop_, workers_, storing_, lookups_, log_, jobs_, &store_, SystemClock(), dialects_},
       {});
   Attach();
   auto backup = Start<v1::BlockdevBackupResponse>(Backup("full"));

@@ -23,6 +23,7 @@
 #include "engine/backend/proto_time.h"
 #include "engine/base/error.h"
 #include "engine/base/mutex.h"
+#include "engine/base/utf8.h"
 
 namespace tidemark::backend {
 
@@ -298,7 +299,7 @@ void EventLog::Core::SetSaving(const absl::Status& status) {
   if (changed) executor_.Post([changed, status] { changed(status); });
   Event event;
   event.mutable_state_saving_change()->set_saving(status.ok());
-  event.mutable_state_saving_change()->set_error(std::string(status.message()));
+  event.mutable_state_saving_change()->set_error(ToUtf8(status.message()));
   Append("", std::move(event));
 }
 

@@ -292,6 +292,14 @@ absl::Status CheckRules(const pb::Message& message, absl::string_view path, bool
   return absl::OkStatus();
 }
 
+absl::Status CheckUnprobedRules(const pb::Message& message, absl::string_view path, bool) {
+  const pb::MessageOptions& options = message.GetDescriptor()->options();
+  for (int i = 0; i < options.ExtensionSize(qmp::unprobed_rule); ++i) {
+    RETURN_IF_ERROR(CheckRule(message, path, options.GetExtension(qmp::unprobed_rule, i)));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status Validate(const pb::Message& request) {
@@ -317,6 +325,10 @@ absl::Status CheckEngine(const pb::Message& request, EngineKind engine) {
   return Walk(look).Down(request);
 }
 
+absl::Status CheckUnprobed(const pb::Message& request) {
+  return Walk(CheckUnprobedRules).Down(request);
+}
+
 absl::Status CheckPaths(
     const pb::Message& request,
     absl::FunctionRef<absl::Status(absl::string_view file_name, qmp::Path use)> check) {
@@ -330,14 +342,31 @@ absl::Status CheckPaths(
   return Walk(look).Down(request);
 }
 
+std::vector<FileName> FileNamesOf(const pb::Message& request) {
+  std::vector<FileName> names;
+  const auto look = [&names](const pb::Message& message, absl::string_view path, bool) {
+    return ForEachValue(message, path, [&names](const Value& value, const std::string& field) {
+      const qmp::Path use = value.field.options().GetExtension(qmp::path);
+      if (use == qmp::PATH_UNSPECIFIED) return absl::OkStatus();
+      // What is only recorded counts from the folder of its image, which the engine knows. The
+      // native one checks the name when it opens the file; QEMU opens what an image names unasked.
+      std::string name(value.String());
+      if (use == qmp::PATH_RECORDED && !absl::StartsWith(name, "/")) return absl::OkStatus();
+      names.push_back({field, std::move(name)});
+      return absl::OkStatus();
+    });
+  };
+  Walk(look).Down(request).IgnoreError();
+  return names;
+}
+
 absl::Status CheckPaths(const pb::Message& request, const PathPolicy& policy) {
   if (policy.allows_everything()) return absl::OkStatus();
-  return CheckPaths(request, [&policy](absl::string_view name, qmp::Path use) {
-    // What is only recorded counts from the folder of its image, which the engine knows. The native
-    // one checks the name when it opens the file; QEMU opens what an image names unasked.
-    if (use == qmp::PATH_RECORDED && !absl::StartsWith(name, "/")) return absl::OkStatus();
-    return policy.CheckPath(name);
-  });
+  for (const FileName& file : FileNamesOf(request)) {
+    RETURN_IF_ERROR(
+        Annotate(policy.CheckPath(file.name), absl::StrCat("Field '", file.field, "'")));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace tidemark::backend

@@ -74,6 +74,7 @@ namespace tidemark {
   ROW(InstanceUnreachable, "INSTANCE_UNREACHABLE", kUnavailable, "GenericError")          \
   ROW(ConnectionLost, "CONNECTION_LOST", kUnavailable, "GenericError")                    \
   ROW(ShuttingDown, "SHUTTING_DOWN", kUnavailable, "GenericError")                        \
+  ROW(FileNotAnswering, "FILE_NOT_ANSWERING", kUnavailable, "GenericError")               \
   ROW(ImageCorrupt, "IMAGE_CORRUPT", kDataLoss, "GenericError")                           \
   ROW(QemuRefused, "QEMU_REFUSED", kUnknown, "GenericError")
 

@@ -90,15 +90,32 @@ absl::StatusOr<PathPolicy> PathPolicy::Create(const std::vector<std::string>& ro
       return SystemError("Cannot use the image root", root, errno);
     }
     policy.roots_.push_back(std::move(real));
+    policy.given_.push_back(root);
   }
   return policy;
 }
 
-absl::Status PathPolicy::CheckPath(absl::string_view path) const {
-  if (allows_everything()) return absl::OkStatus();
+std::vector<std::string> PathPolicy::RootNames() const {
+  std::vector<std::string> names = roots_;
+  names.insert(names.end(), given_.begin(), given_.end());
+  return names;
+}
+
+absl::Status PathPolicy::CheckForm(absl::string_view path) {
   if (path.empty() || path.find('\0') != absl::string_view::npos) {
     return Error(Reason::kInvalidField, "A file name is empty or holds a NUL byte");
   }
+  if (path.size() >= PATH_MAX) {
+    return Error(Reason::kInvalidField,
+                 absl::StrCat("A file name has ", path.size(), " bytes; at most ", PATH_MAX - 1,
+                              " are possible"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PathPolicy::CheckPath(absl::string_view path) const {
+  if (allows_everything()) return absl::OkStatus();
+  RETURN_IF_ERROR(CheckForm(path));
   const absl::StatusOr<std::string> resolved = Resolve(std::string(path));
   // A caller outside must not learn what exists there: whatever hinders us, it is refused.
   return CheckResolved(resolved.ok() ? *resolved : "", path);

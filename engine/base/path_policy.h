@@ -31,6 +31,10 @@ class PathPolicy {
   // they point to now is the root. Without roots, every path is allowed.
   static absl::StatusOr<PathPolicy> Create(const std::vector<std::string>& roots);
 
+  // What no disk need be asked about, since no link can mend it: empty, with a NUL byte, or longer
+  // than the kernel takes. INVALID_ARGUMENT (kInvalidField).
+  static absl::Status CheckForm(absl::string_view path);
+
   // Whether `path` (relative: from the working directory) leads into a root once every symbolic
   // link in it is followed. What does not exist yet is judged by its deepest existing parent; a
   // symbolic link that dangles, by where it points. PERMISSION_DENIED (kPathForbidden) names the
@@ -44,11 +48,14 @@ class PathPolicy {
 
   // Absolute, without symbolic links.
   const std::vector<std::string>& roots() const { return roots_; }
+  // The roots under every name that is known: as given to Create, and as they are.
+  std::vector<std::string> RootNames() const;
 
  private:
   absl::Status CheckResolved(absl::string_view resolved, absl::string_view path) const;
 
   std::vector<std::string> roots_;
+  std::vector<std::string> given_;
 };
 
 }  // namespace tidemark

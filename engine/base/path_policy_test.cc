@@ -129,5 +129,18 @@ TEST_F(PathPolicyTest, AnEmptyNameOrANulByteIsInvalid) {
             absl::StatusCode::kInvalidArgument);
 }
 
+TEST_F(PathPolicyTest, ANameThatIsLongerThanTheKernelTakesIsInvalid) {
+  EXPECT_EQ(policy_.CheckPath("/" + std::string(4095, 'a')).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_FALSE(policy_.CheckPath("/" + std::string(4094, 'a')).ok());
+  EXPECT_TRUE(PathPolicy::CheckForm("/" + std::string(4094, 'a')).ok());
+}
+
+TEST_F(PathPolicyTest, ARootIsKnownByTheNameThatItWasGivenToo) {
+  Link(base_ + "/root", "/root-link");
+  EXPECT_EQ(PathPolicy::Create({base_ + "/root-link"})->RootNames(),
+            (std::vector<std::string>{base_ + "/root", base_ + "/root-link"}));
+}
+
 }  // namespace
 }  // namespace tidemark

@@ -9,6 +9,7 @@
 #include "engine/base/check.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
+#include "engine/base/utf8.h"
 #include "engine/bitmap/limits.h"
 #include "engine/graph/limits.h"
 
@@ -115,8 +116,15 @@ absl::StatusOr<Bitmap*> BitmapStore::Find(absl::string_view name) {
   for (const auto& bitmap : bitmaps_) {
     if (!name.empty() && bitmap->name_ == name) return bitmap.get();
   }
+  // Shown to whoever lists the bitmaps, but no request can hold it.
+  const bool is_only_shown_so =
+      absl::c_any_of(bitmaps_, [&](const auto& bitmap) { return ToUtf8(bitmap->name_) == name; });
   return Error(Reason::kBitmapNotFound,
-               absl::StrCat("node '", node_name_, "' has no bitmap '", name, "'"),
+               absl::StrCat("node '", node_name_, "' has no bitmap '", name, "'",
+                            is_only_shown_so ? ": the one that is shown so has a name that is not "
+                                               "UTF-8, so it cannot be named; close the image and "
+                                               "use `qemu-img bitmap`, which takes any bytes"
+                                             : ""),
                {{"node", node_name_}, {"bitmap", name}});
 }
 

@@ -5,11 +5,12 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "engine/base/executor.h"
-#include "engine/base/mount_table.h"
+#include "engine/base/file_places.h"
 #include "engine/graph/driver.h"
 #include "engine/native/file_driver.h"
 #include "engine/native/threads.h"
@@ -20,7 +21,9 @@ namespace tidemark::native {
 // system.
 class DiskLook {
  public:
-  explicit DiskLook(Threads* threads) : threads_(*threads) {}
+  // `roots`: see FilePlaces.
+  DiskLook(Threads* threads, std::vector<std::string> roots)
+      : threads_(*threads), places_(std::move(roots)) {}
 
   // Asks for these files, all of which are FileDrivers, and posts `done` to the engine thread when
   // all have answered. What is late (kDiskLookMax) is not waited for, and what is late already is
@@ -49,14 +52,14 @@ class DiskLook {
     std::vector<std::shared_ptr<Query>> asked_for;
   };
 
-  void Ask(const std::string& mount_point);
-  void OnAnswered(const std::string& mount_point);
+  void Ask(const std::string& place);
+  void OnAnswered(const std::string& place);
   void OnLate(const std::shared_ptr<Query>& query);
   static void Finish(Query* query);
   void ReportIfIdle();
 
   Threads& threads_;
-  MountTable mount_table_;
+  FilePlaces places_;
   absl::flat_hash_map<std::string, Mount> mounts_;
   std::vector<Task> when_idle_;
 };

@@ -39,7 +39,7 @@ struct Engine {
         policy(std::move(its_policy)),
         files(std::move(its_files)),
         exports(its_threads, &graph, its_log),
-        world(&graph, &exports),
+        world(&graph, &exports, policy.RootNames()),
         commands(its_threads, &world),
         job_events(its_log, its_clock),
         scheduler(
@@ -49,7 +49,7 @@ struct Engine {
             },
             its_clock, &job_events),
         opener(its_threads, &graph, &policy, files.get(), &open_files, probe_rules),
-        disk_look(its_threads) {}
+        disk_look(its_threads, policy.RootNames()) {}
 
   // First: whatever has borrowed from them is destroyed before.
   Budgets budgets;

@@ -65,10 +65,10 @@ void GraphWorld::AddParts(const OrderKey& key, std::vector<std::string>* parts) 
 }
 
 void GraphWorld::AddPlaces(const OrderKey& key, absl::flat_hash_set<std::string>* places) {
-  if (key.kind == OrderKey::Kind::kFile) places->insert(mounts_.MountPointOf(key.name));
+  if (key.kind == OrderKey::Kind::kFile) places->insert(places_.PlaceOf(key.name));
   for (const graph::Node* node : NodesOf(key)) {
     for (const graph::Node* member : graph_.PartOf(node)) {
-      if (IsFile(*member)) places->insert(mounts_.MountPointOf(member->driver().filename()));
+      if (IsFile(*member)) places->insert(places_.PlaceOf(member->driver().filename()));
     }
   }
 }

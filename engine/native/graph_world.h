@@ -3,11 +3,12 @@
 #define ENGINE_NATIVE_GRAPH_WORLD_H_
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
-#include "engine/base/mount_table.h"
+#include "engine/base/file_places.h"
 #include "engine/graph/graph.h"
 #include "engine/native/exports.h"
 #include "engine/native/order_book.h"
@@ -17,8 +18,9 @@ namespace tidemark::native {
 // Engine thread. What it points to must outlive it.
 class GraphWorld final : public OrderBook::World {
  public:
-  GraphWorld(const graph::Graph* graph, const Exports* exports)
-      : graph_(*graph), exports_(*exports) {}
+  // `roots`: see FilePlaces.
+  GraphWorld(const graph::Graph* graph, const Exports* exports, std::vector<std::string> roots)
+      : graph_(*graph), exports_(*exports), places_(std::move(roots)) {}
 
   void BeginLook() override;
   void AddParts(const OrderKey& key, std::vector<std::string>* parts) override;
@@ -32,7 +34,7 @@ class GraphWorld final : public OrderBook::World {
 
   const graph::Graph& graph_;
   const Exports& exports_;
-  MountTable mounts_;
+  FilePlaces places_;
 
   // What this look has found out.
   absl::flat_hash_map<const graph::Node*, std::string> parts_;

@@ -2,6 +2,7 @@
 
 #include "engine/backend/error_reason.h"
 #include "engine/base/check.h"
+#include "engine/base/utf8.h"
 
 namespace tidemark::native {
 
@@ -66,7 +67,8 @@ block::v1::BlockDeviceIoStatus IoStatusOf(const job::JobSnapshot& snapshot) {
                                         : block::v1::BLOCK_DEVICE_IO_STATUS_UNSPECIFIED;
 }
 
-std::string ErrorText(const absl::Status& error) { return std::string(error.message()); }
+// It may name files whose names are any bytes.
+std::string ErrorText(const absl::Status& error) { return ToUtf8(error.message()); }
 
 block::v1::ErrorReason ErrorReasonOf(const absl::Status& error) {
   if (error.ok()) return block::v1::ERROR_REASON_UNSPECIFIED;

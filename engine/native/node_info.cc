@@ -4,11 +4,13 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
+#include "engine/base/utf8.h"
 #include "engine/format/qcow2/layout.h"
 #include "engine/native/file_driver.h"
 #include "engine/native/opener.h"
 #include "engine/native/qcow2_driver.h"
 
+// What images and folders call things may be any bytes: here they become text.
 namespace tidemark::native {
 namespace {
 
@@ -25,7 +27,7 @@ block::v1::BlockdevDetectZeroesOptions ToProto(graph::DetectZeroes detect_zeroes
 }
 
 void FillBitmap(const graph::BitmapInfo& bitmap, block::v1::BlockDirtyInfo* info) {
-  info->set_name(bitmap.name);
+  info->set_name(ToUtf8(bitmap.name));
   info->set_count(bitmap.count_bytes);
   info->set_granularity(bitmap.granularity_bytes);
   info->set_recording(bitmap.recording);
@@ -45,8 +47,8 @@ absl::optional<int64_t> AllocatedBytes(const graph::Node& node) {
 
 void FillSnapshot(const qcow2::Snapshot& snapshot, block::v1::SnapshotInfo* info) {
   constexpr uint64_t kNanosecondsPerSecond = 1'000'000'000;
-  info->set_id(snapshot.id);
-  info->set_name(snapshot.name);
+  info->set_id(ToUtf8(snapshot.id));
+  info->set_name(ToUtf8(snapshot.name));
   info->set_vm_state_size(snapshot.vm_state_bytes);
   info->set_date_sec(snapshot.date_seconds);
   info->set_date_nsec(snapshot.date_nanoseconds);
@@ -56,7 +58,7 @@ void FillSnapshot(const qcow2::Snapshot& snapshot, block::v1::SnapshotInfo* info
 }
 
 void FillStoredBitmap(const qcow2::StoredBitmap& bitmap, block::v1::Qcow2BitmapInfo* info) {
-  info->set_name(bitmap.name);
+  info->set_name(ToUtf8(bitmap.name));
   info->set_granularity(bitmap.granularity_bytes);
   if (bitmap.in_use) info->add_flags(block::v1::QCOW2_BITMAP_INFO_FLAGS_IN_USE);
   if (bitmap.enabled) info->add_flags(block::v1::QCOW2_BITMAP_INFO_FLAGS_AUTO);
@@ -67,13 +69,13 @@ void FillQcow2(Qcow2Driver& driver, block::v1::ImageInfo* info) {
   info->set_dirty_flag((header.incompatible_features & qcow2::incompatible_feature::kDirty) != 0);
   info->set_cluster_size(header.geometry.cluster_bytes());
   if (!header.backing_file.empty()) {
-    info->set_backing_filename(header.backing_file);
+    info->set_backing_filename(ToUtf8(header.backing_file));
     const absl::StatusOr<std::string> path =
         ResolveBackingFile(header.backing_file, driver.filename());
-    if (path.ok()) info->set_full_backing_filename(*path);
+    if (path.ok()) info->set_full_backing_filename(ToUtf8(*path));
   }
   if (header.backing_format.has_value()) {
-    info->set_backing_filename_format(*header.backing_format);
+    info->set_backing_filename_format(ToUtf8(*header.backing_format));
   }
   for (const qcow2::Snapshot& snapshot : driver.snapshots()) {
     FillSnapshot(snapshot, info->add_snapshots());
@@ -99,7 +101,7 @@ void FillQcow2(Qcow2Driver& driver, block::v1::ImageInfo* info) {
 void FillImage(const graph::Node& node, bool flat, block::v1::ImageInfo* info) {
   // An image is what is below filters: they have none of their own.
   const graph::Node& image = *node.WithoutJobFilters();
-  info->set_filename(image.driver().filename());
+  info->set_filename(ToUtf8(image.driver().filename()));
   info->set_format(std::string(image.driver().name()));
   info->set_virtual_size(image.storage()->size_bytes());
   const absl::optional<int64_t> allocated_bytes = AllocatedBytes(image);
@@ -113,11 +115,11 @@ void FillImage(const graph::Node& node, bool flat, block::v1::ImageInfo* info) {
 
 void FillNodeInfo(const graph::Node& node, bool flat, block::v1::BlockDeviceInfo* info) {
   info->set_node_name(node.name());
-  info->set_file(node.WithoutJobFilters()->driver().filename());
+  info->set_file(ToUtf8(node.WithoutJobFilters()->driver().filename()));
   info->set_drv(std::string(node.driver().name()));
   info->set_ro(node.read_only());
   if (const graph::Node* const backing = node.backing()) {
-    info->set_backing_file(backing->WithoutJobFilters()->driver().filename());
+    info->set_backing_file(ToUtf8(backing->WithoutJobFilters()->driver().filename()));
   }
   info->set_backing_file_depth(node.backing_depth());
   info->set_detect_zeroes(ToProto(node.options().detect_zeroes));

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "engine/backend/validate.h"
+#include "engine/base/clock.h"
 #include "engine/base/error.h"
 
 namespace tidemark::dispatch {
@@ -27,12 +28,6 @@ absl::Status CheckCapable(const Capabilities& capabilities, const Command& comma
                  {{"command", command.qmp_name}});
   }
   return backend::CheckEngine(request, capabilities.engine);
-}
-
-bool NamesFiles(const Message& request) {
-  const absl::Status found = backend::CheckPaths(
-      request, [](absl::string_view, qmp::Path) { return absl::CancelledError(); });
-  return !found.ok();
 }
 
 // To QEMU "nbd:host", "json:{...}" and "fat:/etc" are not the files that they look like, and it
@@ -55,6 +50,52 @@ absl::Status CheckPlainNames(const Message& request) {
                  {{"file", name}});
   });
 }
+
+// Looks up the file names of one request, one after the other, and says whether all are allowed.
+// Nothing of the request is touched, which may be gone by then.
+class NameCheck : public std::enable_shared_from_this<NameCheck> {
+ public:
+  NameCheck(std::shared_ptr<const PathPolicy> paths, LookupPool& lookups,
+            std::vector<backend::FileName> names, std::function<void(absl::Status)> done)
+      : paths_(std::move(paths)),
+        lookups_(lookups),
+        names_(std::move(names)),
+        done_(std::move(done)),
+        until_(SystemClock().Elapsed() + LookupPool::kLookMax) {}
+
+  // What no disk need be asked about comes first.
+  void Start() {
+    for (const backend::FileName& file : names_) {
+      absl::Status status = PathPolicy::CheckForm(file.name);
+      if (!status.ok()) return done_(In(file, status));
+    }
+    Next();
+  }
+
+ private:
+  static absl::Status In(const backend::FileName& file, const absl::Status& status) {
+    return Annotate(status, absl::StrCat("Field '", file.field, "'"));
+  }
+
+  void Next() {
+    if (next_ == names_.size()) return done_(absl::OkStatus());
+    const backend::FileName& file = names_[next_++];
+    lookups_.LookAtFile(
+        file.name, [paths = paths_, name = file.name] { return paths->CheckPath(name); },
+        [self = shared_from_this(), &file](absl::Status status) {
+          status.ok() ? self->Next() : self->done_(In(file, status));
+        },
+        until_ - SystemClock().Elapsed());
+  }
+
+  const std::shared_ptr<const PathPolicy> paths_;
+  LookupPool& lookups_;
+  const std::vector<backend::FileName> names_;
+  const std::function<void(absl::Status)> done_;
+  // For all of them.
+  const absl::Duration until_;
+  size_t next_ = 0;
+};
 
 }  // namespace
 
@@ -79,19 +120,26 @@ void Dispatcher::Call(const Command& command, const Message& request, Message* r
     absl::Status capable = CheckCapable(*capabilities, command, request);
     if (!capable.ok()) return Refuse(std::move(capable), done);
   }
-  // The native engine looks at file names by itself, when it waits for their disk anyway.
-  const auto known = backend->capabilities();
-  const bool is_native = known != nullptr && known->engine == backend::EngineKind::kNative;
-  if (is_native || paths_.allows_everything() || !NamesFiles(request)) {
+  if (paths_->allows_everything()) {
     return Hand(std::move(backend), command, request, response, std::move(done));
   }
-  workers_.Post([this, backend = std::move(backend), &command, &request, response,
-                 done = std::move(done)]() mutable {
+  const auto known = backend->capabilities();
+  if (known == nullptr || known->engine != backend::EngineKind::kNative) {
     absl::Status allowed = CheckPlainNames(request);
-    if (allowed.ok()) allowed = backend::CheckPaths(request, paths_);
+    if (allowed.ok() && !probe_formats_) allowed = backend::CheckUnprobed(request);
     if (!allowed.ok()) return Refuse(std::move(allowed), done);
-    Hand(std::move(backend), command, request, response, std::move(done));
-  });
+  }
+  std::vector<backend::FileName> names = backend::FileNamesOf(request);
+  if (names.empty()) {
+    return Hand(std::move(backend), command, request, response, std::move(done));
+  }
+  std::make_shared<NameCheck>(paths_, lookups_, std::move(names),
+                              [this, backend = std::move(backend), &command, &request, response,
+                               done = std::move(done)](absl::Status allowed) {
+                                if (!allowed.ok()) return Refuse(std::move(allowed), done);
+                                Hand(backend, command, request, response, done);
+                              })
+      ->Start();
 }
 
 void Dispatcher::Hand(std::shared_ptr<Backend> backend, const Command& command,

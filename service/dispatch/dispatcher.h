@@ -7,12 +7,13 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 
 #include "engine/backend/backend.h"
 #include "engine/backend/event_log.h"
-#include "engine/base/executor.h"
+#include "engine/base/lookup_pool.h"
 #include "engine/base/path_policy.h"
 #include "service/dispatch/router.h"
 
@@ -20,11 +21,16 @@ namespace tidemark::dispatch {
 
 class Dispatcher {
  public:
-  // All must outlive the dispatcher and every call. File names are resolved on `workers`, since a
-  // disk may make that wait.
+  // All must outlive the dispatcher and every call. File names that `paths` confines are looked up
+  // in `lookups` before an engine sees them: whose disk does not answer is refused (UNAVAILABLE).
+  // Confined virtual machines find the formats of files by themselves only with `probe_formats`.
   Dispatcher(const Router& router, backend::EventLog& log, const PathPolicy& paths,
-             Executor& workers)
-      : router_(router), log_(log), paths_(paths), workers_(workers) {}
+             LookupPool& lookups, bool probe_formats = false)
+      : router_(router),
+        log_(log),
+        paths_(std::make_shared<const PathPolicy>(paths)),
+        lookups_(lookups),
+        probe_formats_(probe_formats) {}
 
   // Told of the answer of a call, and of the position of the log when the engine gave it.
   using Done = std::function<void(absl::Status status, uint64_t position)>;
@@ -49,8 +55,9 @@ class Dispatcher {
 
   const Router& router_;
   backend::EventLog& log_;
-  const PathPolicy& paths_;
-  Executor& workers_;
+  const std::shared_ptr<const PathPolicy> paths_;
+  LookupPool& lookups_;
+  const bool probe_formats_;
   std::atomic<bool> stopped_{false};
 };
 

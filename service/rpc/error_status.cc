@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/error.h"
+#include "engine/base/utf8.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "service/rpc/limits.h"
@@ -14,23 +15,6 @@ namespace tidemark::rpc {
 namespace {
 
 constexpr char kDomain[] = "tidemark";
-
-// Bytes of the UTF-8 character that `text` begins with; 0 if it begins with none.
-size_t CharacterLength(absl::string_view text) {
-  const auto byte = [text](size_t i) { return static_cast<unsigned char>(text[i]); };
-  if (byte(0) < 0x80) return 1;
-  const size_t length = byte(0) >= 0xf0 ? 4 : byte(0) >= 0xe0 ? 3 : 2;
-  if (byte(0) < 0xc2 || byte(0) > 0xf4 || text.size() < length) return 0;
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return 0;
-  }
-  // Overlong forms, surrogates, and what lies beyond Unicode.
-  if (byte(0) == 0xe0 && byte(1) < 0xa0) return 0;
-  if (byte(0) == 0xed && byte(1) >= 0xa0) return 0;
-  if (byte(0) == 0xf0 && byte(1) < 0x90) return 0;
-  if (byte(0) == 0xf4 && byte(1) >= 0x90) return 0;
-  return length;
-}
 
 // How many bytes HTTP/2 takes for `text` in a status message.
 size_t EncodedSize(absl::string_view text) {
@@ -50,7 +34,7 @@ std::string Presentable(absl::string_view text, size_t size_max,
   // Where a text that turns out too long is cut.
   size_t cut_at = 0;
   while (!text.empty()) {
-    const size_t length = CharacterLength(text);
+    const size_t length = Utf8CharacterLength(text);
     const absl::string_view character = length == 0 ? "?" : text.substr(0, length);
     size += size_of(character);
     if (size > size_max) return clean.substr(0, cut_at).append(kCut.data(), kCut.size());

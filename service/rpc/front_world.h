@@ -16,6 +16,7 @@
 #include "engine/backend/job_book.h"
 #include "engine/backend/testing/fake_backend.h"
 #include "engine/backend/testing/fake_registry.h"
+#include "engine/base/lookup_pool.h"
 #include "engine/base/path_policy.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -72,7 +73,8 @@ struct FrontWorld {
   backend::JobBook jobs{log};
   dispatch::MapRouter router;
   backend::FakeRegistry registry{log};
-  dispatch::Dispatcher dispatcher{router, log, paths, executor};
+  LookupPool lookups{executor};
+  dispatch::Dispatcher dispatcher{router, log, paths, lookups};
   Admission calls;
   StreamSet streams;
   Front front{router, registry, log,           jobs,     dispatcher,

@@ -8,6 +8,7 @@
 #include "engine/backend/validate.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
+#include "engine/base/utf8.h"
 #include "service/dispatch/capabilities_response.h"
 #include "service/rpc/filter.h"
 #include "service/rpc/instance_stream.h"
@@ -141,7 +142,7 @@ absl::Status InstanceService::FillCapabilities(const v1::GetCapabilitiesRequest&
   response->mutable_limits()->set_streams(kStreamsMax);
   response->set_log_id(front_.log.id());
   response->mutable_state_folder()->set_present(front_.log.is_kept());
-  response->mutable_state_folder()->set_error(std::string(front_.log.saving().message()));
+  response->mutable_state_folder()->set_error(ToUtf8(front_.log.saving().message()));
   return absl::OkStatus();
 }
 

@@ -33,11 +33,11 @@ class HungDaemonTest : public testing::Test {
     disk_ = *std::move(mounted);
     daemon_ = std::make_unique<Daemon>(&folder_);
     ASSERT_TRUE(daemon_->started()) << daemon_->Log();
-    for (const char* name : {"below/disk", "healthy"}) {
-      ASSERT_EQ(
-          system(absl::StrCat("qemu-img create -q -f qcow2 ", folder_.File(name), " 8M").c_str()),
-          0);
-    }
+    for (const char* name : {"below/disk", "healthy"}) MakeImage(name);
+  }
+  void MakeImage(const std::string& name) {
+    ASSERT_EQ(
+        system(absl::StrCat("qemu-img create -q -f qcow2 ", folder_.File(name), " 8M").c_str()), 0);
   }
   void TearDown() override {
     if (disk_ != nullptr) disk_->Release();
@@ -56,6 +56,13 @@ class HungDaemonTest : public testing::Test {
     return client.Invoke(request).refusal;
   }
 
+  // To close an image is to ask its disk.
+  Refusal Delete(Client& client, const std::string& node) {
+    BlockdevDelRequest request;
+    request.set_node_name(node);
+    return client.Invoke(request).refusal;
+  }
+
   TempFolder folder_;
   std::unique_ptr<HangingFiles> disk_;
   std::unique_ptr<Daemon> daemon_;
@@ -69,13 +76,18 @@ TEST_F(HungDaemonTest, ATermSignalSavesHealthyImagesAndEndsADaemonWhoseDiskHangs
   bitmap.set_name("b");
   bitmap.set_persistent(true);
   ASSERT_TRUE(client.Invoke(bitmap).refusal.ok());
+  constexpr int kHung = 20;  // More than there are threads for anything else.
+  for (int i = 0; i < kHung; ++i) {
+    MakeImage(absl::StrCat("below/disk", i));
+    ASSERT_TRUE(
+        Add(client, absl::StrCat("hung", i), folder_.File(absl::StrCat("hung/disk", i))).ok());
+  }
   disk_->Stall();
-  // More than there are threads for anything else.
   std::vector<std::thread> hung;
-  for (int i = 0; i < 20; ++i) {
+  for (int i = 0; i < kHung; ++i) {
     hung.emplace_back([this, i] {
       Client own(daemon_->address());
-      EXPECT_FALSE(Add(own, absl::StrCat("hung", i), folder_.File("hung/disk")).ok());
+      EXPECT_FALSE(Delete(own, absl::StrCat("hung", i)).ok());
     });
   }
   disk_->WaitForStalled();
@@ -102,15 +114,16 @@ TEST_F(HungDaemonTest, ATermSignalSavesHealthyImagesAndEndsADaemonWhoseDiskHangs
 
 // The first order is being followed, and would be for half a minute.
 TEST_F(HungDaemonTest, ASecondTermSignalEndsAHungStopAtOnceAndSaysWhatIsLost) {
+  Client client(daemon_->address());
+  ASSERT_TRUE(Add(client, "hung", folder_.File("hung/disk")).ok());
   disk_->Stall();
   std::thread hung([this] {
     Client own(daemon_->address());
-    EXPECT_FALSE(Add(own, "hung", folder_.File("hung/disk")).ok());
+    EXPECT_FALSE(Delete(own, "hung").ok());
   });
   disk_->WaitForStalled();
   daemon_->process().Signal(SIGTERM);
   // It refuses commands from the moment that it stops.
-  Client client(daemon_->address());
   while (client.Invoke(QueryNamedBlockNodesRequest()).refusal.ok()) std::this_thread::yield();
   daemon_->process().Signal(SIGTERM);
   const auto status = daemon_->process().Wait(kEndTimeout);

@@ -132,7 +132,7 @@ class Round {
     options.random = [] { return 0.5; };
     instances_ = std::make_unique<qmp::Instances>(
         std::move(options),
-        qmp::BridgeContext{loop_, workers_, workers_, workers_, log_, jobs_, nullptr, SystemClock(),
+        qmp::BridgeContext{loop_, workers_, workers_, lookups_, log_, jobs_, nullptr, SystemClock(),
                            dialects_},
         books_);
     EXPECT_TRUE(instances_->Start().ok());
@@ -202,6 +202,7 @@ class Round {
   SerialExecutor books_{"books"};
   qmp::IoLoop loop_;
   WorkerPool workers_{"worker", 2};
+  LookupPool lookups_{workers_};
   backend::EventLog log_{SystemClock(), workers_};
   backend::JobBook jobs_{log_};
   qmp::DialectCache dialects_;
