@@ -205,7 +205,8 @@ Where to listen
 
 What it may touch
   --image_root FOLDER   Open and create images, sockets and targets only below this folder. May
-                        be given several times; symbolic links do not lead out. Virtual machines
+                        be given several times; symbolic links do not lead out. A name whose disk
+                        does not answer within 5 s is refused. Virtual machines
                         get no file names but absolute ones below it, and clients register only
                         sockets below it or in an --instance_dir; but what an image itself names
                         (backing file, data file, extents) QEMU opens by itself: fence its process.
@@ -215,8 +216,10 @@ What it may touch
                         let its first bytes decide. Without it such a file is refused if it looks
                         like an image of any format, and is raw if not: the guest of a raw disk
                         can make it look like anything. What an image that was recognised so
-                        names itself (a backing file) is not opened in either case. Native engine
-                        only.
+                        names itself (a backing file) is not opened in either case. With
+                        --image_root, a virtual machine's QEMU is not left to guess the format of
+                        a target or medium either unless this is given; it then opens what it
+                        finds named there, too.
   --memory_max BYTES    What the service may take for its clients, all of them together (K, M and G
                         stand for powers of 1024; at least 128M): a quarter each for the data of
                         NBD requests, the buffers of backups, bitmaps, and gRPC (requests, streams,

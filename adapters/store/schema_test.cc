@@ -127,7 +127,8 @@ TEST_F(SchemaTest, ATableThatIsMissingOrAnotherIsToldAndTheFileMovedAside) {
   for (const char* damage :
        {"DROP TABLE exports", "DROP TABLE jobs", "DROP TABLE instances", "DROP TABLE events",
         "DROP TABLE floor", "DROP TABLE log", "DROP TABLE job_history", "DELETE FROM log",
-        "DELETE FROM floor", "ALTER TABLE events RENAME COLUMN body TO blob"}) {
+        "UPDATE log SET id = substr(id, 2) || CAST(x'E9' AS TEXT)", "DELETE FROM floor",
+        "ALTER TABLE events RENAME COLUMN body TO blob"}) {
     std::filesystem::remove_all(folder_);
     warnings_.clear();
     {

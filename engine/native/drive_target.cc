@@ -145,6 +145,9 @@ absl::StatusOr<graph::Node*> OpenDriveTarget(Engine& engine, BackupRequest* requ
     // With sync none the target shows the source where it holds nothing itself.
     if (request->backup.sync == job::SyncMode::kNone) {
       options.mutable_qcow2()->mutable_backing()->set_reference(source.backing_node_name);
+    } else if (target.existing && target.format.empty()) {
+      // A guess: nothing that the image names is opened, whoever has written it meanwhile.
+      options.mutable_qcow2()->mutable_backing()->mutable_none();
     }
   }
   file->mutable_definition()->mutable_file()->set_filename(target.path);

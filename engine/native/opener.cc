@@ -414,7 +414,8 @@ absl::StatusOr<BlockdevOptions> Opener::BackingOptions(const std::string& backin
   ASSIGN_OR_RETURN(const std::string path, ResolveBackingFile(backing_file, image_file));
   RETURN_IF_ERROR(policy_.CheckPath(path));
   std::string driver = format.value_or("");
-  if (driver.empty()) {
+  const bool is_guess = driver.empty();
+  if (is_guess) {
     ASSIGN_OR_RETURN(
         driver, ChooseFormat(path, absl::StrCat("say what it is with `backing` in the request, "
                                                 "or record it in \"",
@@ -424,6 +425,8 @@ absl::StatusOr<BlockdevOptions> Opener::BackingOptions(const std::string& backin
   if (driver == "qcow2") {
     options.mutable_qcow2()->mutable_file()->mutable_definition()->mutable_file()->set_filename(
         path);
+    // Nor what it names by now, if somebody has written it since the guess.
+    if (is_guess) options.mutable_qcow2()->mutable_backing()->mutable_none();
   } else if (driver == "raw") {
     options.mutable_raw()->mutable_file()->mutable_definition()->mutable_file()->set_filename(path);
   } else if (driver == "file") {

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 SIZE = 8 << 20
 CLUSTER = 64 << 10
@@ -59,6 +60,59 @@ def write_as_guest(socket, pattern, first, count):
          f"nbd+unix:///disk0?socket={socket}")
 
 
+def make_old_image(daemon):
+    """One whose names are Latin-1, as old systems wrote them."""
+    path = daemon.path("old.qcow2")
+    base = os.fsencode(daemon.folder) + b"/d\xe9but.raw"
+    tool("qemu-img", "create", "-q", "-f", "raw", base, str(SIZE))
+    tool("qemu-img", "create", "-q", "-f", "qcow2", path, str(SIZE))
+    tool("qemu-img", "snapshot", "-c", b"mise \xe0 jour", path)
+    for name in (b"r\xe9", b"r\xe8"):
+        tool("qemu-img", "bitmap", "--add", path, name)
+    tool("qemu-img", "rebase", "-u", "-F", "raw", "-b", base, path)
+    return path
+
+
+def read_old_image(client, path, instance):
+    """Every reply is text; two names that look the same are confused with nothing."""
+    client.call("NodeService", "BlockdevAdd", {"instance": instance, "options": {
+        "node_name": "old",
+        "qcow2": {"file": {"definition": {"file": {"filename": path}}}}}})
+    nodes = client.call("NodeService", "QueryNamedBlockNodes", {"instance": instance})["nodes"]
+    old = [node for node in nodes if node["node_name"] == "old"][0]
+    assert old["image"]["snapshots"][0]["name"] == "mise \ufffd jour", old
+    assert old["image"]["backing_filename"].endswith("/d\ufffdbut.raw"), old
+    assert old["image"]["backing_image"]["filename"].endswith("/d\ufffdbut.raw"), old
+    assert [bitmap["name"] for bitmap in old["dirty_bitmaps"]] == ["r\ufffd", "r\ufffd"], old
+    try:
+        client.call("BitmapService", "BlockDirtyBitmapClear",
+                    {"instance": instance, "node": "old", "name": "r\ufffd"})
+    except client.Refused as refused:
+        assert refused.code == "NOT_FOUND" and "r\ufffd" in refused.message, refused
+        assert instance or "qemu-img bitmap" in refused.message, refused
+    else:
+        raise AssertionError("one of two bitmaps was chosen")
+    client.call("NodeService", "BlockdevDel", {"instance": instance, "node_name": "old"})
+
+
+def read_on_machine(client, daemon, path):
+    """The same of a virtual machine's QEMU."""
+    socket = daemon.path("qemu.sock")
+    qemu = subprocess.Popen(["qemu-storage-daemon", "--chardev",
+                             f"socket,id=c,path={socket},server=on,wait=off", "--monitor", "chardev=c"])
+    try:
+        client.call("InstanceService", "CreateInstance",
+                    {"id": "vm", "address": {"unix_socket": {"path": socket}}})
+        deadline = time.monotonic() + 60
+        while client.call("InstanceService", "GetInstance",
+                          {"id": "vm"})["instance"].get("state") != "INSTANCE_STATE_READY":
+            assert time.monotonic() < deadline, "the instance was not reached"
+        read_old_image(client, path, "vm")
+    finally:
+        qemu.kill()
+        qemu.wait()
+
+
 def run(client, daemon):
     """`client.call(service, method, body)` takes and gives dicts in proto's JSON with snake_case names;
     `client.events(body)` yields the responses of WatchEvents."""
@@ -99,6 +153,10 @@ def run(client, daemon):
     else:
         raise AssertionError("the deletion of an unknown node was accepted")
 
+    old = make_old_image(daemon)
+    read_old_image(client, old, "")
+    read_on_machine(client, daemon, old)
+
     client.call("ExportService", "BlockExportDel",
                 {"id": "guest", "mode": "BLOCK_EXPORT_REMOVE_MODE_HARD"})
     for name in ("full", "inc0"):
@@ -127,7 +185,7 @@ def main(make_client):
     """Runs the main job; exit status 0 also for a skip, which says why."""
     daemon = None
     try:
-        for name in ("qemu-img", "qemu-io"):
+        for name in ("qemu-img", "qemu-io", "qemu-storage-daemon"):
             if shutil.which(name) is None:
                 raise Skip(f"{name} is not installed")
         daemon = Daemon()
