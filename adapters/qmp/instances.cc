@@ -35,8 +35,8 @@ absl::Status Stopping() {
 
 absl::Status Instances::Core::Start() {
   watch_ = FolderWatch::Create(
-      context_.loop,
-      [weak = weak_from_this()](const std::string& folder, const std::string& name, Change change) {
+      context_.loop, [weak = weak_from_this()](const std::string& folder, const std::string& name,
+                                               FolderWatch::Change change) {
         const auto self = weak.lock();
         if (self == nullptr) return;
         self->Post([folder, name, change](Core& core) { core.OnChange(folder, name, change); });
