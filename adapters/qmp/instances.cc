@@ -125,7 +125,7 @@ absl::Status Instances::Core::ForgetOthers() {
   return absl::OkStatus();
 }
 
-// On the thread that answers for look-ups.
+// At once, or on the thread that answers for look-ups.
 void Instances::Core::LookAtSocket(const MonitorAddress& address,
                                    std::function<void(absl::Status)> done) {
   const std::string path = SocketPathOf(address);

@@ -160,9 +160,16 @@ TEST_P(HungNamesTest, ATermSignalEndsADaemonThatLooksUpNamesInVain) {
   HangAdds(folder_.File("images/hung"));
   ExpectThatItEndsInOrder();
   JoinHung();
+  int answered = 0;
   for (const Refusal& refusal : refusals_) {
-    EXPECT_EQ(refusal.code, absl::StatusCode::kUnavailable) << refusal;
+    EXPECT_FALSE(refusal.ok());
+    answered += refusal.code == absl::StatusCode::kUnavailable ? 1 : 0;
+    // One that was only coming when the daemon ended is not taken any more.
+    if (refusal.code != absl::StatusCode::kUnavailable) {
+      EXPECT_EQ(refusal.code, absl::StatusCode::kCancelled) << refusal;
+    }
   }
+  EXPECT_GE(answered, 1) << "the one that the disk was asked for";
 }
 
 // The native engine, and a virtual machine.
