@@ -49,7 +49,7 @@ class FormatChoiceTest : public NativeBackendTest {
   void SetUp() override {
     CreateImage("guessed");
     CreateImage("source");
-    Overlay("traitor", "secret", "raw");
+    Overlay("traitor", "secret", "backing_fmt: BLOCKDEV_DRIVER_RAW");
     Overlay("overlay", "guessed", "");
     ASSERT_EQ(system(absl::StrCat("truncate -s 8M ", folder_, "/secret").c_str()), 0);
     backend_ = nullptr;
@@ -60,13 +60,17 @@ class FormatChoiceTest : public NativeBackendTest {
         NativeBackend::Options{.version = "test", .probe_formats = true, .files = std::move(files)},
         &log_, &SystemClock());
   }
+  // Without `format` the header says nothing of it: qemu-img would not make such an image.
   void Overlay(const std::string& name, const std::string& backing, const std::string& format) {
-    const std::string form = format.empty() ? "" : absl::StrCat("-F ", format);
-    ASSERT_EQ(system(absl::StrCat("qemu-img create -q -f qcow2 ", folder_, "/", name,
-                                  " 8M && qemu-img rebase -u ", form, " -b ", folder_, "/", backing,
-                                  " ", folder_, "/", name)
-                         .c_str()),
-              0);
+    CallOk<BlockdevCreateRequest, BlockdevCreateResponse>(
+        absl::StrCat("job_id: 'f' options { file { filename: '$F/", name, "' size: 0 } }"));
+    WaitForJob("f", JOB_STATUS_CONCLUDED);
+    CallOk<JobDismissRequest, JobDismissResponse>("id: 'f'");
+    CallOk<BlockdevCreateRequest, BlockdevCreateResponse>(absl::StrCat(
+        "job_id: 'q' options { qcow2 { file { definition { file { filename: '$F/", name,
+        "' } } } size: ", kDiskBytes, " backing_file: '$F/", backing, "' ", format, " } }"));
+    WaitForJob("q", JOB_STATUS_CONCLUDED);
+    CallOk<JobDismissRequest, JobDismissResponse>("id: 'q'");
   }
   void ExpectThatTheSecretIsClosed() {
     EXPECT_FALSE(std::filesystem::exists(folder_ + "/traitor")) << "nothing was changed";
