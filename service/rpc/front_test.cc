@@ -13,18 +13,13 @@
 #include "engine/base/mutex.h"
 #include "engine/base/notification.h"
 #include "gmock/gmock.h"
-#include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/impl/codegen/proto_utils.h"
 #include "gtest/gtest.h"
 #include "service/rpc/error_status.h"
 #include "service/rpc/front_world.h"
-#include "tidemark/block/v1/copy.pb.h"
-#include "tidemark/block/v1/device.pb.h"
 #include "tidemark/block/v1/instance.grpc.pb.h"
 #include "tidemark/block/v1/job.grpc.pb.h"
-#include "tidemark/block/v1/mirror.pb.h"
 #include "tidemark/block/v1/node.grpc.pb.h"
-#include "tidemark/block/v1/transaction.pb.h"
 
 namespace tidemark::rpc {
 namespace {
@@ -45,30 +40,6 @@ v1::BlockdevAddRequest AddFile(const std::string& filename) {
   request.mutable_options()->set_node_name("n");
   request.mutable_options()->mutable_file()->set_filename(filename);
   return request;
-}
-
-// Sends one message of bytes to a method and gives the status.
-grpc::Status CallRaw(FrontWorld& world, const std::string& method, const std::string& bytes,
-                     std::string* reply = nullptr) {
-  grpc::GenericStub stub(world.channel);
-  grpc::ClientContext context;
-  grpc::CompletionQueue queue;
-  grpc::Slice slice(bytes);
-  const grpc::ByteBuffer request(&slice, 1);
-  grpc::ByteBuffer response;
-  grpc::Status status;
-  auto call = stub.PrepareUnaryCall(&context, method, request, &queue);
-  call->StartCall();
-  call->Finish(&response, &status, nullptr);
-  void* tag = nullptr;
-  bool ok = false;
-  EXPECT_TRUE(queue.Next(&tag, &ok));
-  if (status.ok() && reply != nullptr) {
-    grpc::Slice whole;
-    EXPECT_TRUE(response.DumpToSingleSlice(&whole).ok());
-    reply->assign(reinterpret_cast<const char*>(whole.begin()), whole.size());
-  }
-  return status;
 }
 
 TEST(Front, EveryCommandIsServed) {
@@ -156,97 +127,6 @@ TEST(Front, ACommandThatTheEngineLacksIsRefusedBeforeIt) {
   EXPECT_EQ(InfoOf(status).reason(), "COMMAND_UNSUPPORTED");
   EXPECT_EQ(InfoOf(status).metadata().at("qmp_class"), "CommandNotFound");
   EXPECT_THAT(world.fake->calls(), IsEmpty());
-}
-
-TEST(Front, FilesOutsideTheImageRootsAreRefusedAlsoThroughLinks) {
-  Folder images;
-  std::filesystem::create_directory(images / "root");
-  std::filesystem::create_symlink("/etc", images / "root/link");
-  FrontWorld world({}, *PathPolicy::Create({images / "root"}));
-  world.fake->mutable_capabilities().engine = backend::EngineKind::kQemu;
-  const auto stub = v1::NodeService::NewStub(world.channel);
-  for (const std::string& path : {std::string("/etc/passwd"), images / "root/link/passwd",
-                                  images / "root/../secret", images / "root/link/new"}) {
-    grpc::ClientContext context;
-    v1::BlockdevAddResponse response;
-    const grpc::Status status = stub->BlockdevAdd(&context, AddFile(path), &response);
-    EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED) << path;
-    EXPECT_EQ(InfoOf(status).reason(), "PATH_FORBIDDEN");
-    EXPECT_TRUE(absl::StrContains(status.error_message(), path)) << status.error_message();
-    EXPECT_TRUE(absl::StrContains(status.error_message(), images / "root"));
-  }
-  EXPECT_THAT(world.fake->calls(), IsEmpty());
-  grpc::ClientContext context;
-  v1::BlockdevAddResponse response;
-  EXPECT_TRUE(stub->BlockdevAdd(&context, AddFile(images / "root/disk.img"), &response).ok());
-  EXPECT_THAT(world.fake->calls(), ElementsAre("blockdev-add"));
-}
-
-TEST(Front, NamesThatNoFileCanHaveAreRefusedWithoutALook) {
-  Folder images;
-  FrontWorld world({}, *PathPolicy::Create({images / ""}));
-  const auto stub = v1::NodeService::NewStub(world.channel);
-  for (const std::string& path : {std::string("/a\0b", 4), "/" + std::string(5000, 'x')}) {
-    grpc::ClientContext context;
-    v1::BlockdevAddResponse response;
-    const grpc::Status status = stub->BlockdevAdd(&context, AddFile(path), &response);
-    EXPECT_EQ(InfoOf(status).reason(), "INVALID_FIELD") << status.error_message();
-  }
-  EXPECT_THAT(world.fake->calls(), IsEmpty());
-}
-
-// QEMU would open whatever a file that a guest has written names.
-TEST(Front, AConfinedVirtualMachineIsNotLeftToGuessFormats) {
-  Folder images;
-  FrontWorld world({}, *PathPolicy::Create({images / ""}));
-  world.fake->mutable_capabilities().engine = backend::EngineKind::kQemu;
-  v1::DriveMirrorRequest mirror;
-  mirror.set_job_id("j");
-  mirror.set_device("d");
-  mirror.set_target(images / "target");
-  mirror.set_sync(v1::MIRROR_SYNC_MODE_FULL);
-  mirror.set_mode(v1::NEW_IMAGE_MODE_EXISTING);
-  v1::DriveBackupRequest backup;
-  backup.set_device("d");
-  backup.set_target(images / "target");
-  backup.set_sync(v1::MIRROR_SYNC_MODE_FULL);
-  backup.set_mode(v1::NEW_IMAGE_MODE_EXISTING);
-  v1::TransactionRequest transaction;
-  *transaction.add_actions()->mutable_drive_backup() = backup;
-  v1::BlockdevChangeMediumRequest medium;
-  medium.set_id("cd0");
-  medium.set_filename(images / "medium");
-  const auto refused = [&](const std::string& method, const google::protobuf::Message& request) {
-    const grpc::Status status =
-        CallRaw(world, "/tidemark.block.v1." + method, request.SerializeAsString());
-    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << method;
-    EXPECT_EQ(InfoOf(status).reason(), "INVALID_COMBINATION") << status.error_message();
-    EXPECT_TRUE(absl::StrContains(status.error_message(), "--probe_formats"));
-    return InfoOf(status).metadata().at("field");
-  };
-  EXPECT_EQ(refused("JobService/DriveMirror", mirror), "format");
-  EXPECT_EQ(refused("JobService/DriveBackup", backup), "format");
-  EXPECT_EQ(refused("TransactionService/Transaction", transaction),
-            "actions[0].drive_backup.format");
-  EXPECT_EQ(refused("DeviceService/BlockdevChangeMedium", medium), "format");
-  EXPECT_THAT(world.fake->calls(), IsEmpty());
-  mirror.set_format("raw");
-  CallRaw(world, "/tidemark.block.v1.JobService/DriveMirror", mirror.SerializeAsString());
-  mirror.clear_format();
-  mirror.clear_mode();  // QEMU makes it, in the format of the source.
-  CallRaw(world, "/tidemark.block.v1.JobService/DriveMirror", mirror.SerializeAsString());
-  EXPECT_THAT(world.fake->calls(), ElementsAre("drive-mirror", "drive-mirror"));
-}
-
-TEST(Front, AVirtualMachineThatIsNotConfinedMayGuess) {
-  FrontWorld world;
-  world.fake->mutable_capabilities().engine = backend::EngineKind::kQemu;
-  v1::BlockdevChangeMediumRequest medium;
-  medium.set_id("cd0");
-  medium.set_filename("/medium");
-  CallRaw(world, "/tidemark.block.v1.DeviceService/BlockdevChangeMedium",
-          medium.SerializeAsString());
-  EXPECT_THAT(world.fake->calls(), ElementsAre("blockdev-change-medium"));
 }
 
 // So no engine, log or book ever sees it.

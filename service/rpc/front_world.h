@@ -22,6 +22,7 @@
 #include "google/rpc/status.pb.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/create_channel.h"
+#include "grpcpp/generic/generic_stub.h"
 #include "gtest/gtest.h"
 #include "service/dispatch/testing/map_router.h"
 #include "service/rpc/error_status.h"
@@ -83,6 +84,30 @@ struct FrontWorld {
   std::unique_ptr<Server> server;
   std::shared_ptr<grpc::Channel> channel;
 };
+
+// Sends one message of bytes to a method and gives the status.
+inline grpc::Status CallRaw(FrontWorld& world, const std::string& method, const std::string& bytes,
+                            std::string* reply = nullptr) {
+  grpc::GenericStub stub(world.channel);
+  grpc::ClientContext context;
+  grpc::CompletionQueue queue;
+  grpc::Slice slice(bytes);
+  const grpc::ByteBuffer request(&slice, 1);
+  grpc::ByteBuffer response;
+  grpc::Status status;
+  auto call = stub.PrepareUnaryCall(&context, method, request, &queue);
+  call->StartCall();
+  call->Finish(&response, &status, nullptr);
+  void* tag = nullptr;
+  bool ok = false;
+  EXPECT_TRUE(queue.Next(&tag, &ok));
+  if (status.ok() && reply != nullptr) {
+    grpc::Slice whole;
+    EXPECT_TRUE(response.DumpToSingleSlice(&whole).ok());
+    reply->assign(reinterpret_cast<const char*>(whole.begin()), whole.size());
+  }
+  return status;
+}
 
 // The ErrorInfo of a status; empty if it has none.
 inline google::rpc::ErrorInfo InfoOf(const grpc::Status& status) {
