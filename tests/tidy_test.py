@@ -20,7 +20,7 @@ COLUMNS_MAX = 100
 # Which folders a file may include from, by the longest folder that its path starts with. "proto" stands for
 # generated headers, "grpc" for gRPC, "json" for JSON libraries. Every folder may include from itself.
 _ENGINE_LEFT_TO_RIGHT = ["engine/base", "engine/storage", "engine/format", "engine/bitmap",
-                         "engine/graph", "engine/job"]
+                         "engine/graph", "engine/copy", "engine/job"]
 MAY_USE = {
     "engine/base": [],
     "engine/backend": ["engine/base", "proto"],
@@ -28,7 +28,8 @@ MAY_USE = {
     "engine/format": ["engine/base", "engine/storage"],
     "engine/bitmap": ["engine/base", "engine/storage"],
     "engine/graph": _ENGINE_LEFT_TO_RIGHT[:4],
-    "engine/job": _ENGINE_LEFT_TO_RIGHT[:5],
+    "engine/copy": _ENGINE_LEFT_TO_RIGHT[:5],
+    "engine/job": _ENGINE_LEFT_TO_RIGHT[:6],
     "engine/transaction": _ENGINE_LEFT_TO_RIGHT,
     "engine/nbd": _ENGINE_LEFT_TO_RIGHT,
     "engine/native": ["engine", "proto"],

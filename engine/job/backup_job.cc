@@ -72,9 +72,9 @@ absl::StatusOr<std::unique_ptr<BackupJob>> BackupJob::Make(const BackupOptions& 
   // Asked once: until the filter is in its place, the source may grow at any moment.
   const uint64_t source_bytes = parts.source->size_bytes();
   RETURN_IF_ERROR(CheckDisks(options, parts, source_bytes));
-  CopyOptions copy;
+  copy::CopyOptions copy;
   copy.cluster_bytes =
-      std::max(CopyClusterBytes(parts.target->limits()), options.min_cluster_bytes);
+      std::max(copy::CopyClusterBytes(parts.target->limits()), options.min_cluster_bytes);
   RETURN_IF_ERROR(ValidatePerformance(options, copy.cluster_bytes));
   RETURN_IF_ERROR(CheckSize(options, parts, source_bytes, copy.cluster_bytes));
   copy.only_top_layer = options.sync == SyncMode::kTop;
@@ -89,13 +89,13 @@ absl::StatusOr<std::unique_ptr<BackupJob>> BackupJob::Make(const BackupOptions& 
   }
   ASSIGN_OR_RETURN(std::unique_ptr<bitmap::DirtyBitmap> to_copy,
                    WhatToCopy(options, parts, source_bytes, copy.cluster_bytes));
-  std::shared_ptr<BlockCopy> block_copy = BlockCopy::Make(
+  std::shared_ptr<copy::BlockCopy> block_copy = copy::BlockCopy::Make(
       parts.source, parts.target, std::move(to_copy), copy, parts.workers, parts.clock);
   // Not make_unique: the constructor is private.
   return std::unique_ptr<BackupJob>(new BackupJob(std::move(block_copy), std::move(hooks)));
 }
 
-BackupJob::BackupJob(std::shared_ptr<BlockCopy> copy, BackupHooks hooks)
+BackupJob::BackupJob(std::shared_ptr<copy::BlockCopy> copy, BackupHooks hooks)
     : copy_(std::move(copy)), hooks_(std::move(hooks)) {}
 
 void BackupJob::OnStart(std::function<void()> waker) { copy_->set_waker(std::move(waker)); }

@@ -1,4 +1,4 @@
-// blockdev-backup as a job: a BlockCopy with the policy of a sync mode.
+// blockdev-backup as a job: a copy::BlockCopy with the policy of a sync mode.
 //
 // Whoever makes the job puts its `copy()` before the guest's writes (a copy-before-write filter on
 // the source) at the moment the backup is to show, and takes it away in a hook at the end. The job
@@ -13,8 +13,8 @@
 #include "absl/status/statusor.h"
 #include "engine/base/clock.h"
 #include "engine/bitmap/dirty_bitmap.h"
+#include "engine/copy/copier.h"
 #include "engine/job/backup_options.h"
-#include "engine/job/copier.h"
 #include "engine/job/job.h"
 #include "engine/storage/storage.h"
 
@@ -46,10 +46,10 @@ struct BackupParts {
   // The target is fresh and has no backing image.
   bool target_is_zero = false;
   // The source is below the target: fleecing. Guest writes then wait for the target, and for those
-  // who read it (CopyOptions::await_target_reads; may be null).
+  // who read it (copy::CopyOptions::await_target_reads; may be null).
   bool target_shows_source = false;
   std::function<bool(Range, const std::function<bool()>&)> await_target_reads;
-  CopyWorkers workers;
+  copy::CopyWorkers workers;
   Clock* clock = nullptr;
 };
 
@@ -61,7 +61,7 @@ class BackupJob final : public Job {
                                                          BackupParts parts, BackupHooks hooks);
 
   // To stand before guest writes. Safe to keep longer than the job; does nothing then.
-  const std::shared_ptr<BlockCopy>& copy() const { return copy_; }
+  const std::shared_ptr<copy::BlockCopy>& copy() const { return copy_; }
 
   void OnStart(std::function<void()> waker) override;
   absl::StatusOr<StepResult> Step(uint64_t budget_bytes) override;
@@ -77,9 +77,9 @@ class BackupJob final : public Job {
   void Clean() override;
 
  private:
-  BackupJob(std::shared_ptr<BlockCopy> copy, BackupHooks hooks);
+  BackupJob(std::shared_ptr<copy::BlockCopy> copy, BackupHooks hooks);
 
-  const std::shared_ptr<BlockCopy> copy_;
+  const std::shared_ptr<copy::BlockCopy> copy_;
   const BackupHooks hooks_;
 };
 

@@ -80,7 +80,7 @@ class BackupJobTest : public ::testing::Test, public SchedulerWorld {
   std::shared_ptr<FailingStorage> bad_target_ = std::make_shared<FailingStorage>(target_);
   bitmap::DirtyBitmap bits_;
   bool fleecing_ = false;
-  std::shared_ptr<BlockCopy> copy_;
+  std::shared_ptr<copy::BlockCopy> copy_;
   std::vector<std::string> hooks_called_;
   uint64_t not_copied_bytes_ = ~uint64_t{0};
 };

@@ -278,11 +278,11 @@ TEST_F(HangingJobsTest, ATargetThatHangsKeepsNoGuestFromItsClusters) {
     const auto target = MakeDisk('t');
     target->Hold(verb);
     owners_.push_back(shares_.MakeOwner());
-    CopyOptions options;
+    copy::CopyOptions options;
     options.detect_zeroes = true;
     auto to_copy = std::make_unique<bitmap::DirtyBitmap>(kSizeBytes, options.cluster_bytes);
     to_copy->SetAll();
-    const std::shared_ptr<BlockCopy> copy = BlockCopy::Make(
+    const std::shared_ptr<copy::BlockCopy> copy = copy::BlockCopy::Make(
         MemoryStorage::Of(content), target, std::move(to_copy), options,
         {.guest = &guest_, .io = owners_.back().get(), .watch = watch_}, &SystemClock());
     copy->set_waker([] {});

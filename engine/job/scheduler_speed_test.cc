@@ -194,7 +194,7 @@ class BackupSpeedTest : public SpeedTest {
   uint64_t CopiedBytes() { return copy_->progress().current_bytes; }
 
   std::shared_ptr<MemoryStorage> target_;
-  std::shared_ptr<BlockCopy> copy_;
+  std::shared_ptr<copy::BlockCopy> copy_;
 };
 
 TEST_F(BackupSpeedTest, ABackupOfLargeClustersKeepsItsSpeed) {

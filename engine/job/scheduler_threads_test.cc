@@ -52,8 +52,8 @@ void OnEngine(Executor* engine, const std::function<void()>& task) {
   done.get_future().wait();
 }
 
-std::unique_ptr<Job> MakeBackup(const std::string& id, bool failing, const CopyWorkers& workers,
-                                std::atomic<int>* ends) {
+std::unique_ptr<Job> MakeBackup(const std::string& id, bool failing,
+                                const copy::CopyWorkers& workers, std::atomic<int>* ends) {
   auto target = std::make_shared<FailingStorage>(std::make_shared<MemoryStorage>(kSize));
   if (failing) {
     target->AddRule({.status = absl::UnknownError("bad"),
@@ -113,7 +113,7 @@ TEST(SchedulerThreads, EveryJobEndsOnceWhateverButtonsArePressed) {
     std::atomic<int> ends = 0;
     WorkerPool io("io", 2);
     WorkerPool guest("guest", 1);
-    const CopyWorkers copy_workers{
+    const copy::CopyWorkers copy_workers{
         .guest = &guest, .io = &io, .watch = std::make_shared<storage::CompletionWatch>()};
     SerialExecutor engine("engine");
     WorkerPool workers("worker", 3);

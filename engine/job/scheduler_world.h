@@ -15,9 +15,9 @@
 #include "absl/strings/str_join.h"
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
+#include "engine/base/manual_executor.h"
 #include "engine/job/job.h"
 #include "engine/job/job_listener.h"
-#include "engine/job/manual_executor.h"
 #include "engine/job/scheduler.h"
 
 namespace tidemark::job {

@@ -168,8 +168,8 @@ void BackupLink::ShareTargetReads(job::BackupParts* parts) {
 
 absl::Status BackupLink::AddFilter(const job::BackupJob& job) {
   if (target_reads_ != nullptr) {
-    target_reads_->SetCheck(this, [weak = std::weak_ptr<job::BlockCopy>(job.copy())] {
-      const std::shared_ptr<job::BlockCopy> copy = weak.lock();
+    target_reads_->SetCheck(this, [weak = std::weak_ptr<copy::BlockCopy>(job.copy())] {
+      const std::shared_ptr<copy::BlockCopy> copy = weak.lock();
       return copy == nullptr || copy->shows_instant();
     });
   }

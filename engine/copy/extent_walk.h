@@ -1,6 +1,6 @@
 // What stretches of a disk hold, in whole copy units. Blocks as Storage::Map does.
-#ifndef ENGINE_JOB_EXTENT_WALK_H_
-#define ENGINE_JOB_EXTENT_WALK_H_
+#ifndef ENGINE_COPY_EXTENT_WALK_H_
+#define ENGINE_COPY_EXTENT_WALK_H_
 
 #include <cstdint>
 #include <vector>
@@ -9,7 +9,7 @@
 #include "engine/base/range.h"
 #include "engine/storage/storage.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 
 struct Stretch {
   enum class Holds {
@@ -34,6 +34,6 @@ absl::StatusOr<std::vector<Stretch>> WalkExtents(storage::Storage* disk, Range r
 absl::StatusOr<Stretch> FirstStretch(storage::Storage* disk, Range range, uint64_t cluster_bytes,
                                      bool only_top_layer);
 
-}  // namespace tidemark::job
+}  // namespace tidemark::copy
 
-#endif  // ENGINE_JOB_EXTENT_WALK_H_
+#endif  // ENGINE_COPY_EXTENT_WALK_H_

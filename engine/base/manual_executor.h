@@ -1,8 +1,8 @@
 // Tasks that wait until a test runs them, one at a time, on the test's own thread: with one
 // ManualClock and several of these, every interleaving of engine thread, workers and graph-command
 // worker can be played step by step. One thread only.
-#ifndef ENGINE_JOB_MANUAL_EXECUTOR_H_
-#define ENGINE_JOB_MANUAL_EXECUTOR_H_
+#ifndef ENGINE_BASE_MANUAL_EXECUTOR_H_
+#define ENGINE_BASE_MANUAL_EXECUTOR_H_
 
 #include <deque>
 #include <map>
@@ -12,7 +12,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/executor.h"
 
-namespace tidemark::job {
+namespace tidemark {
 
 class ManualExecutor final : public Executor {
  public:
@@ -47,6 +47,6 @@ class ManualExecutor final : public Executor {
   std::multimap<absl::Duration, Task> delayed_;
 };
 
-}  // namespace tidemark::job
+}  // namespace tidemark
 
-#endif  // ENGINE_JOB_MANUAL_EXECUTOR_H_
+#endif  // ENGINE_BASE_MANUAL_EXECUTOR_H_

@@ -1,4 +1,4 @@
-#include "engine/job/extent_walk.h"
+#include "engine/copy/extent_walk.h"
 
 #include <algorithm>
 #include <map>
@@ -8,7 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 namespace {
 
 using ::testing::ElementsAre;
@@ -124,4 +124,4 @@ TEST(WalkExtents, AgreesWithASimpleModelForEveryPattern) {
 }
 
 }  // namespace
-}  // namespace tidemark::job
+}  // namespace tidemark::copy

@@ -1,12 +1,12 @@
-#include "engine/job/write_out.h"
+#include "engine/copy/write_out.h"
 
 #include <algorithm>
 #include <utility>
 
 #include "engine/base/check.h"
-#include "engine/job/limits.h"
+#include "engine/copy/limits.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 
 WriteOut::WriteOut(std::shared_ptr<storage::Storage> target, const CopyOptions& options,
                    const CopyWorkers& workers, Clock* clock, Callbacks callbacks)
@@ -266,4 +266,4 @@ bool WriteOut::AwaitIdle(absl::Duration timeout) {
   return idle();
 }
 
-}  // namespace tidemark::job
+}  // namespace tidemark::copy

@@ -5,8 +5,8 @@
 // buffer keeps what it has, and nothing more is tried until Retry.
 //
 // Thread rule: any thread. Callbacks come from the task or from Stop, with no lock held.
-#ifndef ENGINE_JOB_WRITE_OUT_H_
-#define ENGINE_JOB_WRITE_OUT_H_
+#ifndef ENGINE_COPY_WRITE_OUT_H_
+#define ENGINE_COPY_WRITE_OUT_H_
 
 #include <atomic>
 #include <cstdint>
@@ -22,12 +22,12 @@
 #include "engine/base/executor.h"
 #include "engine/base/mutex.h"
 #include "engine/base/range.h"
-#include "engine/job/copier.h"
-#include "engine/job/copy_lane.h"
+#include "engine/copy/copier.h"
+#include "engine/copy/copy_lane.h"
 #include "engine/storage/aligned_buffer.h"
 #include "engine/storage/storage.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 
 class WriteOut : public std::enable_shared_from_this<WriteOut> {
  public:
@@ -129,6 +129,6 @@ class WriteOut : public std::enable_shared_from_this<WriteOut> {
   absl::Duration written_at_ ABSL_GUARDED_BY(mutex_);
 };
 
-}  // namespace tidemark::job
+}  // namespace tidemark::copy
 
-#endif  // ENGINE_JOB_WRITE_OUT_H_
+#endif  // ENGINE_COPY_WRITE_OUT_H_

@@ -25,8 +25,8 @@
 // data looks whether it was still closed then, and unclaims otherwise.
 //
 // Thread rule: any thread. Guests take the lock only for clusters that are guarded.
-#ifndef ENGINE_JOB_COPY_TRUTH_H_
-#define ENGINE_JOB_COPY_TRUTH_H_
+#ifndef ENGINE_COPY_COPY_TRUTH_H_
+#define ENGINE_COPY_COPY_TRUTH_H_
 
 #include <atomic>
 #include <cstdint>
@@ -38,10 +38,10 @@
 #include "engine/base/mutex.h"
 #include "engine/base/range.h"
 #include "engine/bitmap/dirty_bitmap.h"
-#include "engine/job/copy_claims.h"
-#include "engine/job/job.h"
+#include "engine/copy/copy_claims.h"
+#include "engine/copy/step.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 
 class CopyTruth final : public CopyClaims {
  public:
@@ -105,6 +105,6 @@ class CopyTruth final : public CopyClaims {
   CondVar changed_;
 };
 
-}  // namespace tidemark::job
+}  // namespace tidemark::copy
 
-#endif  // ENGINE_JOB_COPY_TRUTH_H_
+#endif  // ENGINE_COPY_COPY_TRUTH_H_

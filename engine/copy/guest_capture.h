@@ -2,8 +2,8 @@
 // promises.
 //
 // Thread rule: any thread.
-#ifndef ENGINE_JOB_GUEST_CAPTURE_H_
-#define ENGINE_JOB_GUEST_CAPTURE_H_
+#ifndef ENGINE_COPY_GUEST_CAPTURE_H_
+#define ENGINE_COPY_GUEST_CAPTURE_H_
 
 #include <atomic>
 #include <cstdint>
@@ -15,12 +15,12 @@
 #include "engine/base/clock.h"
 #include "engine/base/mutex.h"
 #include "engine/base/range.h"
-#include "engine/job/copier.h"
-#include "engine/job/copy_truth.h"
-#include "engine/job/extent_walk.h"
-#include "engine/job/write_out.h"
+#include "engine/copy/copier.h"
+#include "engine/copy/copy_truth.h"
+#include "engine/copy/extent_walk.h"
+#include "engine/copy/write_out.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 
 class GuestCapture {
  public:
@@ -65,6 +65,6 @@ class GuestCapture {
   absl::Status lost_ ABSL_GUARDED_BY(mutex_);
 };
 
-}  // namespace tidemark::job
+}  // namespace tidemark::copy
 
-#endif  // ENGINE_JOB_GUEST_CAPTURE_H_
+#endif  // ENGINE_COPY_GUEST_CAPTURE_H_

@@ -19,8 +19,8 @@
 //
 // Thread rule: Capture from any number of threads that may block. Step and Drain from one worker at
 // a time. The rest from any thread.
-#ifndef ENGINE_JOB_COPIER_H_
-#define ENGINE_JOB_COPIER_H_
+#ifndef ENGINE_COPY_COPIER_H_
+#define ENGINE_COPY_COPIER_H_
 
 #include <cstdint>
 #include <functional>
@@ -34,12 +34,12 @@
 #include "engine/base/executor.h"
 #include "engine/base/range.h"
 #include "engine/bitmap/dirty_bitmap.h"
+#include "engine/copy/step.h"
 #include "engine/graph/copy_before_write.h"
-#include "engine/job/job.h"
 #include "engine/storage/completion_watch.h"
 #include "engine/storage/storage.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 
 struct CopyOptions {
   // The copy unit: a power of two. See CopyClusterBytes.
@@ -140,6 +140,6 @@ class BlockCopy : public graph::BeforeWrite {
   virtual const bitmap::DirtyBitmap& not_copied() const = 0;
 };
 
-}  // namespace tidemark::job
+}  // namespace tidemark::copy
 
-#endif  // ENGINE_JOB_COPIER_H_
+#endif  // ENGINE_COPY_COPIER_H_

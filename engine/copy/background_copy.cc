@@ -7,7 +7,7 @@
 // Nothing here waits for a disk while it decides: finding and claiming is a call on the source's
 // side, several chunks at a time; placing, finishing and zeroes are calls on the target's. So a
 // target that stands still keeps nobody from releasing what was read.
-#include "engine/job/background_copy.h"
+#include "engine/copy/background_copy.h"
 
 #include <algorithm>
 #include <limits>
@@ -15,10 +15,10 @@
 
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
-#include "engine/job/extent_walk.h"
-#include "engine/job/limits.h"
+#include "engine/copy/extent_walk.h"
+#include "engine/copy/limits.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 namespace {
 
 uint64_t ChunkBytesMax(const CopyOptions& options) {
@@ -468,4 +468,4 @@ BackgroundCopy::Moved BackgroundCopy::Flush() {
   return moved;
 }
 
-}  // namespace tidemark::job
+}  // namespace tidemark::copy

@@ -16,17 +16,17 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/clock.h"
 #include "engine/base/executor.h"
+#include "engine/copy/copier.h"
 #include "engine/format/qcow2/create.h"
 #include "engine/format/qcow2/image.h"
 #include "engine/graph/copy_before_write.h"
 #include "engine/graph/port.h"
-#include "engine/job/copier.h"
 #include "engine/storage/failing_storage.h"
 #include "engine/storage/file_storage.h"
 #include "engine/storage/memory_storage.h"
 #include "gtest/gtest.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 namespace {
 
 using storage::FailingStorage;
@@ -299,4 +299,4 @@ TEST(CopierAtGates, ACopyLetsThePortsBeClosedAndGoesOnWhenTheyOpen) {
 }
 
 }  // namespace
-}  // namespace tidemark::job
+}  // namespace tidemark::copy

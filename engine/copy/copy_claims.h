@@ -3,8 +3,8 @@
 // (copy_truth.h); other copies have their own.
 //
 // Thread rule: any thread.
-#ifndef ENGINE_JOB_COPY_CLAIMS_H_
-#define ENGINE_JOB_COPY_CLAIMS_H_
+#ifndef ENGINE_COPY_COPY_CLAIMS_H_
+#define ENGINE_COPY_COPY_CLAIMS_H_
 
 #include <cstdint>
 #include <vector>
@@ -12,7 +12,7 @@
 #include "absl/types/optional.h"
 #include "engine/base/range.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 
 class CopyClaims {
  public:
@@ -48,6 +48,6 @@ class CopyClaims {
   virtual void Lose(Range range) = 0;
 };
 
-}  // namespace tidemark::job
+}  // namespace tidemark::copy
 
-#endif  // ENGINE_JOB_COPY_CLAIMS_H_
+#endif  // ENGINE_COPY_COPY_CLAIMS_H_

@@ -1,4 +1,4 @@
-#include "engine/job/copier.h"
+#include "engine/copy/copier.h"
 
 #include <algorithm>
 #include <atomic>
@@ -7,13 +7,13 @@
 
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
-#include "engine/job/background_copy.h"
-#include "engine/job/copy_truth.h"
-#include "engine/job/guest_capture.h"
-#include "engine/job/limits.h"
-#include "engine/job/write_out.h"
+#include "engine/copy/background_copy.h"
+#include "engine/copy/copy_truth.h"
+#include "engine/copy/guest_capture.h"
+#include "engine/copy/limits.h"
+#include "engine/copy/write_out.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 namespace {
 
 // Who works for the background path; `ready` is told what ends.
@@ -274,4 +274,4 @@ std::shared_ptr<BlockCopy> BlockCopy::Make(std::shared_ptr<storage::Storage> sou
                                        options, workers, clock);
 }
 
-}  // namespace tidemark::job
+}  // namespace tidemark::copy

@@ -1,4 +1,4 @@
-#include "engine/job/extent_walk.h"
+#include "engine/copy/extent_walk.h"
 
 #include <algorithm>
 
@@ -6,7 +6,7 @@
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 namespace {
 
 using Holds = Stretch::Holds;
@@ -91,4 +91,4 @@ absl::StatusOr<Stretch> FirstStretch(storage::Storage* disk, Range range, uint64
   return stretches.front();
 }
 
-}  // namespace tidemark::job
+}  // namespace tidemark::copy

@@ -1,4 +1,4 @@
-#include "engine/job/copy_truth.h"
+#include "engine/copy/copy_truth.h"
 
 #include <memory>
 #include <vector>
@@ -6,7 +6,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 namespace {
 
 using ::testing::ElementsAre;
@@ -105,4 +105,4 @@ TEST_F(CopyTruthTest, WhatWasWrittenCanBeLostAgain) {
 }
 
 }  // namespace
-}  // namespace tidemark::job
+}  // namespace tidemark::copy

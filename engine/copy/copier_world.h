@@ -1,6 +1,6 @@
 // A copier between two disks in memory, on one thread, with a model of what the source held.
-#ifndef ENGINE_JOB_COPIER_WORLD_H_
-#define ENGINE_JOB_COPIER_WORLD_H_
+#ifndef ENGINE_COPY_COPIER_WORLD_H_
+#define ENGINE_COPY_COPIER_WORLD_H_
 
 #include <atomic>
 #include <memory>
@@ -8,12 +8,12 @@
 
 #include "engine/base/clock.h"
 #include "engine/bitmap/dirty_bitmap.h"
-#include "engine/job/copier.h"
+#include "engine/copy/copier.h"
 #include "engine/storage/failing_storage.h"
 #include "engine/storage/memory_storage.h"
 #include "gtest/gtest.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 
 using storage::FailingStorage;
 using storage::MemoryStorage;
@@ -130,6 +130,6 @@ class CopierTest : public ::testing::Test {
   std::atomic<int> wake_count_ = 0;
 };
 
-}  // namespace tidemark::job
+}  // namespace tidemark::copy
 
-#endif  // ENGINE_JOB_COPIER_WORLD_H_
+#endif  // ENGINE_COPY_COPIER_WORLD_H_

@@ -4,14 +4,14 @@
 #include <thread>
 
 #include "engine/base/executor.h"
+#include "engine/base/manual_executor.h"
 #include "engine/base/notification.h"
-#include "engine/job/copier.h"
-#include "engine/job/copier_world.h"
-#include "engine/job/manual_executor.h"
+#include "engine/copy/copier.h"
+#include "engine/copy/copier_world.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 namespace {
 
 // Long enough for any machine; only a test that fails waits so long.
@@ -210,4 +210,4 @@ TEST_F(CopierTest, AGuestDoesNotWaitForZeroesOnTheirWayToTheTarget) {
 }
 
 }  // namespace
-}  // namespace tidemark::job
+}  // namespace tidemark::copy

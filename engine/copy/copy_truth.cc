@@ -1,12 +1,12 @@
-#include "engine/job/copy_truth.h"
+#include "engine/copy/copy_truth.h"
 
 #include <algorithm>
 #include <utility>
 
 #include "engine/base/check.h"
-#include "engine/job/limits.h"
+#include "engine/copy/limits.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 
 namespace {
 
@@ -149,4 +149,4 @@ void CopyTruth::Open() {
   changed_.SignalAll();
 }
 
-}  // namespace tidemark::job
+}  // namespace tidemark::copy

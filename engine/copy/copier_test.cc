@@ -1,15 +1,15 @@
 // What is copied, and what is not. copier_stress_test.cc has the many threads.
-#include "engine/job/copier.h"
+#include "engine/copy/copier.h"
 
 #include <memory>
 #include <set>
 #include <string>
 
-#include "engine/job/copier_world.h"
+#include "engine/copy/copier_world.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 namespace {
 
 // ---- What is copied
@@ -216,4 +216,4 @@ TEST_F(CopierTest, WhatIsGivenBackIsCopiedBehindAPartialLastCluster) {
 }
 
 }  // namespace
-}  // namespace tidemark::job
+}  // namespace tidemark::copy

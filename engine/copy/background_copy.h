@@ -5,8 +5,8 @@
 // Drain waits for a disk; otherwise Move, Walk and Flush wait as well.
 //
 // Thread rule: one worker at a time.
-#ifndef ENGINE_JOB_BACKGROUND_COPY_H_
-#define ENGINE_JOB_BACKGROUND_COPY_H_
+#ifndef ENGINE_COPY_BACKGROUND_COPY_H_
+#define ENGINE_COPY_BACKGROUND_COPY_H_
 
 #include <cstdint>
 #include <memory>
@@ -16,13 +16,13 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
-#include "engine/job/copier.h"
-#include "engine/job/copy_claims.h"
-#include "engine/job/copy_lane.h"
-#include "engine/job/extent_walk.h"
+#include "engine/copy/copier.h"
+#include "engine/copy/copy_claims.h"
+#include "engine/copy/copy_lane.h"
+#include "engine/copy/extent_walk.h"
 #include "engine/storage/aligned_buffer.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 
 class BackgroundCopy {
  public:
@@ -135,6 +135,6 @@ class BackgroundCopy {
   uint64_t hole_bytes_ = 0;
 };
 
-}  // namespace tidemark::job
+}  // namespace tidemark::copy
 
-#endif  // ENGINE_JOB_BACKGROUND_COPY_H_
+#endif  // ENGINE_COPY_BACKGROUND_COPY_H_

@@ -4,16 +4,16 @@
 // Requests of neighbouring pieces that are neighbours in the file too become one: scattered
 // clusters are read with few requests if the source packed them, and written with few because the
 // target packs what is allocated together. For that, too, one call at a time places.
-#include "engine/job/copy_lane.h"
+#include "engine/copy/copy_lane.h"
 
 #include <algorithm>
 #include <cstring>
 
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
-#include "engine/job/limits.h"
+#include "engine/copy/limits.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 
 using storage::DataFile;
 using storage::IoQueue;
@@ -409,4 +409,4 @@ void CopyLane::Await(absl::Duration timeout) {
   waits_at_ = nullptr;
 }
 
-}  // namespace tidemark::job
+}  // namespace tidemark::copy

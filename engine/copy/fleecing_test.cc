@@ -16,18 +16,18 @@
 #include "engine/base/error.h"
 #include "engine/base/executor.h"
 #include "engine/base/notification.h"
+#include "engine/copy/copier.h"
+#include "engine/copy/limits.h"
 #include "engine/format/qcow2/create.h"
 #include "engine/format/qcow2/image.h"
 #include "engine/graph/copy_before_write.h"
 #include "engine/graph/shared_reads.h"
-#include "engine/job/copier.h"
-#include "engine/job/limits.h"
 #include "engine/storage/file_storage.h"
 #include "engine/storage/memory_storage.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 namespace {
 
 using storage::MemoryStorage;
@@ -273,4 +273,4 @@ INSTANTIATE_TEST_SUITE_P(Fleecing, FleecingStressTest,
                          });
 
 }  // namespace
-}  // namespace tidemark::job
+}  // namespace tidemark::copy

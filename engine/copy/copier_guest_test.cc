@@ -2,14 +2,14 @@
 #include <memory>
 #include <string>
 
-#include "engine/job/copier.h"
-#include "engine/job/copier_world.h"
-#include "engine/job/limits.h"
-#include "engine/job/manual_executor.h"
+#include "engine/base/manual_executor.h"
+#include "engine/copy/copier.h"
+#include "engine/copy/copier_world.h"
+#include "engine/copy/limits.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 namespace {
 
 // ---- The guest path
@@ -301,4 +301,4 @@ TEST_F(CopierTest, AnErrorInTheWalkOfTheTopLayerIsAReadErrorAndIsTriedAgain) {
 }
 
 }  // namespace
-}  // namespace tidemark::job
+}  // namespace tidemark::copy

@@ -9,8 +9,8 @@
 //
 // Thread rule: one thread at a time. Reads go through the page cache unless the user wants
 // otherwise; writes go around it where memory, offset and length allow.
-#ifndef ENGINE_JOB_COPY_LANE_H_
-#define ENGINE_JOB_COPY_LANE_H_
+#ifndef ENGINE_COPY_COPY_LANE_H_
+#define ENGINE_COPY_COPY_LANE_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -31,7 +31,7 @@
 #include "engine/storage/io_queue.h"
 #include "engine/storage/storage.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 
 // Clusters that travel together. Ranges are of the disk, the same on both sides.
 struct Batch {
@@ -175,6 +175,6 @@ class CopyLane {
   storage::IoQueue* waits_at_ ABSL_GUARDED_BY(mutex_) = nullptr;
 };
 
-}  // namespace tidemark::job
+}  // namespace tidemark::copy
 
-#endif  // ENGINE_JOB_COPY_LANE_H_
+#endif  // ENGINE_COPY_COPY_LANE_H_

@@ -1,4 +1,4 @@
-#include "engine/job/guest_capture.h"
+#include "engine/copy/guest_capture.h"
 
 #include <algorithm>
 #include <utility>
@@ -6,9 +6,9 @@
 
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
-#include "engine/job/limits.h"
+#include "engine/copy/limits.h"
 
-namespace tidemark::job {
+namespace tidemark::copy {
 
 GuestCapture::GuestCapture(std::shared_ptr<storage::Storage> source, const CopyOptions& options,
                            CopyTruth* truth, WriteOut* write_out, Clock* clock,
@@ -175,4 +175,4 @@ bool GuestCapture::AwaitEmpty(absl::Duration timeout) {
   return inside_count_ == 0;
 }
 
-}  // namespace tidemark::job
+}  // namespace tidemark::copy
