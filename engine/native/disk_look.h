@@ -12,7 +12,7 @@
 #include "engine/base/executor.h"
 #include "engine/base/file_places.h"
 #include "engine/graph/driver.h"
-#include "engine/native/file_driver.h"
+#include "engine/native/drivers/file_driver.h"
 #include "engine/native/threads.h"
 
 namespace tidemark::native {

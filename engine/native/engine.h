@@ -19,7 +19,7 @@
 #include "engine/native/exports.h"
 #include "engine/native/format_choice.h"
 #include "engine/native/graph_world.h"
-#include "engine/native/job_events.h"
+#include "engine/native/jobs/job_events.h"
 #include "engine/native/open_files.h"
 #include "engine/native/opener.h"
 #include "engine/native/threads.h"

@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/native/command_keys.h"
-#include "engine/native/file_driver.h"
+#include "engine/native/drivers/file_driver.h"
 
 namespace tidemark::native {
 namespace {

@@ -6,9 +6,9 @@
 #include "absl/types/optional.h"
 #include "engine/base/utf8.h"
 #include "engine/format/qcow2/layout.h"
-#include "engine/native/file_driver.h"
+#include "engine/native/drivers/file_driver.h"
+#include "engine/native/drivers/qcow2_driver.h"
 #include "engine/native/opener.h"
-#include "engine/native/qcow2_driver.h"
 
 // What images and folders call things may be any bytes: here they become text.
 namespace tidemark::native {

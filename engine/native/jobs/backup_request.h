@@ -1,6 +1,6 @@
 // What blockdev-backup and drive-backup ask for, in the engine's words. Plain data; any thread.
-#ifndef ENGINE_NATIVE_BACKUP_REQUEST_H_
-#define ENGINE_NATIVE_BACKUP_REQUEST_H_
+#ifndef ENGINE_NATIVE_JOBS_BACKUP_REQUEST_H_
+#define ENGINE_NATIVE_JOBS_BACKUP_REQUEST_H_
 
 #include <string>
 
@@ -36,4 +36,4 @@ BackupRequest FromProto(const block::v1::DriveBackupRequest& request);
 
 }  // namespace tidemark::native
 
-#endif  // ENGINE_NATIVE_BACKUP_REQUEST_H_
+#endif  // ENGINE_NATIVE_JOBS_BACKUP_REQUEST_H_

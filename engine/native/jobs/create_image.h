@@ -1,6 +1,6 @@
 // The work of blockdev-create: makes a file, or puts an empty image into a node.
-#ifndef ENGINE_NATIVE_CREATE_IMAGE_H_
-#define ENGINE_NATIVE_CREATE_IMAGE_H_
+#ifndef ENGINE_NATIVE_JOBS_CREATE_IMAGE_H_
+#define ENGINE_NATIVE_JOBS_CREATE_IMAGE_H_
 
 #include <atomic>
 
@@ -38,4 +38,4 @@ absl::Status CheckAlone(const Engine& engine, const graph::Node& node, const gra
 
 }  // namespace tidemark::native
 
-#endif  // ENGINE_NATIVE_CREATE_IMAGE_H_
+#endif  // ENGINE_NATIVE_JOBS_CREATE_IMAGE_H_

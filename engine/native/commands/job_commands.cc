@@ -1,9 +1,9 @@
-#include "engine/native/job_commands.h"
+#include "engine/native/commands/job_commands.h"
 
 #include <vector>
 
 #include "engine/base/error.h"
-#include "engine/native/job_convert.h"
+#include "engine/native/jobs/job_convert.h"
 #include "tidemark/block/v1/job_info.pb.h"
 #include "tidemark/block/v1/job_verbs.pb.h"
 

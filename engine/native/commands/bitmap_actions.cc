@@ -1,4 +1,4 @@
-#include "engine/native/bitmap_actions.h"
+#include "engine/native/commands/bitmap_actions.h"
 
 #include <functional>
 #include <string>

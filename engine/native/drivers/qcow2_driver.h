@@ -1,6 +1,6 @@
 // Driver qcow2: an image with its persistent bitmaps. Thread rule: that of graph::Driver.
-#ifndef ENGINE_NATIVE_QCOW2_DRIVER_H_
-#define ENGINE_NATIVE_QCOW2_DRIVER_H_
+#ifndef ENGINE_NATIVE_DRIVERS_QCOW2_DRIVER_H_
+#define ENGINE_NATIVE_DRIVERS_QCOW2_DRIVER_H_
 
 #include <memory>
 #include <string>
@@ -70,4 +70,4 @@ class Qcow2Driver final : public graph::Driver {
 
 }  // namespace tidemark::native
 
-#endif  // ENGINE_NATIVE_QCOW2_DRIVER_H_
+#endif  // ENGINE_NATIVE_DRIVERS_QCOW2_DRIVER_H_

@@ -1,6 +1,6 @@
 // The job package's words in those of the API, and back. Pure functions; any thread.
-#ifndef ENGINE_NATIVE_JOB_CONVERT_H_
-#define ENGINE_NATIVE_JOB_CONVERT_H_
+#ifndef ENGINE_NATIVE_JOBS_JOB_CONVERT_H_
+#define ENGINE_NATIVE_JOBS_JOB_CONVERT_H_
 
 #include <string>
 
@@ -29,4 +29,4 @@ job::ErrorPolicy FromProto(block::v1::BlockdevOnError policy);
 
 }  // namespace tidemark::native
 
-#endif  // ENGINE_NATIVE_JOB_CONVERT_H_
+#endif  // ENGINE_NATIVE_JOBS_JOB_CONVERT_H_

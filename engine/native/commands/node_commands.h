@@ -1,6 +1,6 @@
 // The commands about nodes: blockdev-add, -del, -create, block_resize, query-named-block-nodes.
-#ifndef ENGINE_NATIVE_NODE_COMMANDS_H_
-#define ENGINE_NATIVE_NODE_COMMANDS_H_
+#ifndef ENGINE_NATIVE_COMMANDS_NODE_COMMANDS_H_
+#define ENGINE_NATIVE_COMMANDS_NODE_COMMANDS_H_
 
 #include "engine/native/engine.h"
 #include "engine/native/handlers.h"
@@ -12,4 +12,4 @@ void AddNodeCommands(Engine* engine, Handlers* handlers);
 
 }  // namespace tidemark::native
 
-#endif  // ENGINE_NATIVE_NODE_COMMANDS_H_
+#endif  // ENGINE_NATIVE_COMMANDS_NODE_COMMANDS_H_

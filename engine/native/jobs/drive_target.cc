@@ -1,4 +1,4 @@
-#include "engine/native/drive_target.h"
+#include "engine/native/jobs/drive_target.h"
 
 #include <filesystem>
 #include <memory>
@@ -7,7 +7,7 @@
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "engine/format/qcow2/create.h"
-#include "engine/native/create_image.h"
+#include "engine/native/jobs/create_image.h"
 #include "engine/native/node_closing.h"
 #include "tidemark/block/v1/blockdev_options.pb.h"
 

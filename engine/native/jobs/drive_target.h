@@ -1,10 +1,10 @@
 // The target that drive-backup creates and opens by itself.
-#ifndef ENGINE_NATIVE_DRIVE_TARGET_H_
-#define ENGINE_NATIVE_DRIVE_TARGET_H_
+#ifndef ENGINE_NATIVE_JOBS_DRIVE_TARGET_H_
+#define ENGINE_NATIVE_JOBS_DRIVE_TARGET_H_
 
 #include "absl/status/statusor.h"
-#include "engine/native/backup_request.h"
 #include "engine/native/engine.h"
+#include "engine/native/jobs/backup_request.h"
 
 namespace tidemark::native {
 
@@ -17,4 +17,4 @@ absl::StatusOr<graph::Node*> OpenDriveTarget(Engine& engine, BackupRequest* requ
 
 }  // namespace tidemark::native
 
-#endif  // ENGINE_NATIVE_DRIVE_TARGET_H_
+#endif  // ENGINE_NATIVE_JOBS_DRIVE_TARGET_H_

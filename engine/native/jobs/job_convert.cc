@@ -1,4 +1,4 @@
-#include "engine/native/job_convert.h"
+#include "engine/native/jobs/job_convert.h"
 
 #include "engine/backend/error_reason.h"
 #include "engine/base/check.h"

@@ -1,4 +1,4 @@
-#include "engine/native/file_driver.h"
+#include "engine/native/drivers/file_driver.h"
 
 namespace tidemark::native {
 

@@ -1,6 +1,6 @@
 // Turns what jobs do into events of the log.
-#ifndef ENGINE_NATIVE_JOB_EVENTS_H_
-#define ENGINE_NATIVE_JOB_EVENTS_H_
+#ifndef ENGINE_NATIVE_JOBS_JOB_EVENTS_H_
+#define ENGINE_NATIVE_JOBS_JOB_EVENTS_H_
 
 #include <cstdint>
 #include <deque>
@@ -56,4 +56,4 @@ class JobEvents final : public job::JobListener {
 
 }  // namespace tidemark::native
 
-#endif  // ENGINE_NATIVE_JOB_EVENTS_H_
+#endif  // ENGINE_NATIVE_JOBS_JOB_EVENTS_H_

@@ -1,4 +1,4 @@
-#include "engine/native/create_image.h"
+#include "engine/native/jobs/create_image.h"
 
 #include <algorithm>
 #include <atomic>
@@ -14,7 +14,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/format/qcow2/create.h"
 #include "engine/native/command_keys.h"
-#include "engine/native/file_driver.h"
+#include "engine/native/drivers/file_driver.h"
 #include "engine/native/node_closing.h"
 #include "qmp/options.pb.h"
 

@@ -1,6 +1,6 @@
 // The commands that steer jobs and ask for them: job-*, block-job-*, query-jobs, query-block-jobs.
-#ifndef ENGINE_NATIVE_JOB_COMMANDS_H_
-#define ENGINE_NATIVE_JOB_COMMANDS_H_
+#ifndef ENGINE_NATIVE_COMMANDS_JOB_COMMANDS_H_
+#define ENGINE_NATIVE_COMMANDS_JOB_COMMANDS_H_
 
 #include "engine/job/scheduler.h"
 #include "engine/native/handlers.h"
@@ -12,4 +12,4 @@ void AddJobCommands(job::Scheduler* scheduler, Handlers* handlers);
 
 }  // namespace tidemark::native
 
-#endif  // ENGINE_NATIVE_JOB_COMMANDS_H_
+#endif  // ENGINE_NATIVE_COMMANDS_JOB_COMMANDS_H_

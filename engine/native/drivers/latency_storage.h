@@ -1,7 +1,7 @@
 // Makes every request take a while: null-co's latency-ns, for measuring what stands above it.
 // Thread rule: as every storage.
-#ifndef ENGINE_NATIVE_LATENCY_STORAGE_H_
-#define ENGINE_NATIVE_LATENCY_STORAGE_H_
+#ifndef ENGINE_NATIVE_DRIVERS_LATENCY_STORAGE_H_
+#define ENGINE_NATIVE_DRIVERS_LATENCY_STORAGE_H_
 
 #include <memory>
 #include <utility>
@@ -41,4 +41,4 @@ class LatencyStorage final : public storage::ForwardingStorage {
 
 }  // namespace tidemark::native
 
-#endif  // ENGINE_NATIVE_LATENCY_STORAGE_H_
+#endif  // ENGINE_NATIVE_DRIVERS_LATENCY_STORAGE_H_

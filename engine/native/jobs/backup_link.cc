@@ -1,4 +1,4 @@
-#include "engine/native/backup_link.h"
+#include "engine/native/jobs/backup_link.h"
 
 #include <cstdio>
 #include <string>

@@ -1,6 +1,6 @@
-#include "engine/native/backup_request.h"
+#include "engine/native/jobs/backup_request.h"
 
-#include "engine/native/job_convert.h"
+#include "engine/native/jobs/job_convert.h"
 
 namespace tidemark::native {
 namespace {

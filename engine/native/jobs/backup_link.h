@@ -3,8 +3,8 @@
 // and by the job's hooks, which end it.
 //
 // Engine thread, but for the methods that say otherwise.
-#ifndef ENGINE_NATIVE_BACKUP_LINK_H_
-#define ENGINE_NATIVE_BACKUP_LINK_H_
+#ifndef ENGINE_NATIVE_JOBS_BACKUP_LINK_H_
+#define ENGINE_NATIVE_JOBS_BACKUP_LINK_H_
 
 #include <cstdint>
 #include <memory>
@@ -18,8 +18,8 @@
 #include "engine/graph/graph.h"
 #include "engine/job/backup_job.h"
 #include "engine/job/job_group.h"
-#include "engine/native/backup_request.h"
 #include "engine/native/engine.h"
+#include "engine/native/jobs/backup_request.h"
 
 namespace tidemark::native {
 
@@ -106,4 +106,4 @@ class BackupLink {
 
 }  // namespace tidemark::native
 
-#endif  // ENGINE_NATIVE_BACKUP_LINK_H_
+#endif  // ENGINE_NATIVE_JOBS_BACKUP_LINK_H_

@@ -1,6 +1,6 @@
 // The commands about exports: nbd-server-*, block-export-*, query-block-exports.
-#ifndef ENGINE_NATIVE_EXPORT_COMMANDS_H_
-#define ENGINE_NATIVE_EXPORT_COMMANDS_H_
+#ifndef ENGINE_NATIVE_COMMANDS_EXPORT_COMMANDS_H_
+#define ENGINE_NATIVE_COMMANDS_EXPORT_COMMANDS_H_
 
 #include "engine/native/engine.h"
 #include "engine/native/handlers.h"
@@ -12,4 +12,4 @@ void AddExportCommands(Engine* engine, Handlers* handlers);
 
 }  // namespace tidemark::native
 
-#endif  // ENGINE_NATIVE_EXPORT_COMMANDS_H_
+#endif  // ENGINE_NATIVE_COMMANDS_EXPORT_COMMANDS_H_

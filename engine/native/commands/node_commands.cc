@@ -1,4 +1,4 @@
-#include "engine/native/node_commands.h"
+#include "engine/native/commands/node_commands.h"
 
 #include <memory>
 #include <string>
@@ -10,9 +10,9 @@
 #include "engine/base/status_macros.h"
 #include "engine/graph/quiesce.h"
 #include "engine/job/create_job.h"
-#include "engine/native/create_image.h"
-#include "engine/native/file_driver.h"
+#include "engine/native/drivers/file_driver.h"
 #include "engine/native/graph_change.h"
+#include "engine/native/jobs/create_image.h"
 #include "engine/native/limits.h"
 #include "engine/native/node_closing.h"
 #include "engine/native/node_info.h"

@@ -1,4 +1,4 @@
-#include "engine/native/transaction_commands.h"
+#include "engine/native/commands/transaction_commands.h"
 
 #include <memory>
 #include <string>
@@ -11,8 +11,8 @@
 #include "engine/base/error_metadata.h"
 #include "engine/base/status_macros.h"
 #include "engine/graph/quiesce.h"
-#include "engine/native/backup_action.h"
-#include "engine/native/bitmap_actions.h"
+#include "engine/native/commands/bitmap_actions.h"
+#include "engine/native/jobs/backup_action.h"
 #include "engine/native/limits.h"
 #include "engine/transaction/transaction.h"
 #include "tidemark/block/v1/bitmap.pb.h"

@@ -1,6 +1,6 @@
 // The commands on bitmaps as actions of a transaction; alone they are transactions of one.
-#ifndef ENGINE_NATIVE_BITMAP_ACTIONS_H_
-#define ENGINE_NATIVE_BITMAP_ACTIONS_H_
+#ifndef ENGINE_NATIVE_COMMANDS_BITMAP_ACTIONS_H_
+#define ENGINE_NATIVE_COMMANDS_BITMAP_ACTIONS_H_
 
 #include <memory>
 
@@ -26,4 +26,4 @@ std::unique_ptr<transaction::Action> MakeAction(Engine* engine,
 
 }  // namespace tidemark::native
 
-#endif  // ENGINE_NATIVE_BITMAP_ACTIONS_H_
+#endif  // ENGINE_NATIVE_COMMANDS_BITMAP_ACTIONS_H_

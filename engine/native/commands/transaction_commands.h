@@ -1,6 +1,6 @@
 // The commands that are transactions: bitmaps, backups, and `transaction` itself.
-#ifndef ENGINE_NATIVE_TRANSACTION_COMMANDS_H_
-#define ENGINE_NATIVE_TRANSACTION_COMMANDS_H_
+#ifndef ENGINE_NATIVE_COMMANDS_TRANSACTION_COMMANDS_H_
+#define ENGINE_NATIVE_COMMANDS_TRANSACTION_COMMANDS_H_
 
 #include "engine/native/engine.h"
 #include "engine/native/handlers.h"
@@ -12,4 +12,4 @@ void AddTransactionCommands(Engine* engine, Handlers* handlers);
 
 }  // namespace tidemark::native
 
-#endif  // ENGINE_NATIVE_TRANSACTION_COMMANDS_H_
+#endif  // ENGINE_NATIVE_COMMANDS_TRANSACTION_COMMANDS_H_

@@ -1,4 +1,4 @@
-#include "engine/native/qcow2_driver.h"
+#include "engine/native/drivers/qcow2_driver.h"
 
 #include <algorithm>
 #include <utility>

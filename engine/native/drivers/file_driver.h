@@ -1,6 +1,6 @@
 // Drivers without persistent bitmaps: file, raw and null-co. Thread rule: that of graph::Driver.
-#ifndef ENGINE_NATIVE_FILE_DRIVER_H_
-#define ENGINE_NATIVE_FILE_DRIVER_H_
+#ifndef ENGINE_NATIVE_DRIVERS_FILE_DRIVER_H_
+#define ENGINE_NATIVE_DRIVERS_FILE_DRIVER_H_
 
 #include <memory>
 #include <string>
@@ -76,4 +76,4 @@ class PlainDriver final : public graph::Driver {
 
 }  // namespace tidemark::native
 
-#endif  // ENGINE_NATIVE_FILE_DRIVER_H_
+#endif  // ENGINE_NATIVE_DRIVERS_FILE_DRIVER_H_

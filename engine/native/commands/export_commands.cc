@@ -1,4 +1,4 @@
-#include "engine/native/export_commands.h"
+#include "engine/native/commands/export_commands.h"
 
 #include <algorithm>
 #include <string>

@@ -1,8 +1,8 @@
-#include "engine/native/job_events.h"
+#include "engine/native/jobs/job_events.h"
 
 #include <utility>
 
-#include "engine/native/job_convert.h"
+#include "engine/native/jobs/job_convert.h"
 #include "tidemark/block/v1/event.pb.h"
 
 namespace tidemark::native {

@@ -1,11 +1,11 @@
-#include "engine/native/backup_action.h"
+#include "engine/native/jobs/backup_action.h"
 
 #include <utility>
 
 #include "engine/base/status_macros.h"
-#include "engine/native/backup_link.h"
-#include "engine/native/drive_target.h"
 #include "engine/native/graph_change.h"
+#include "engine/native/jobs/backup_link.h"
+#include "engine/native/jobs/drive_target.h"
 #include "engine/native/node_closing.h"
 
 namespace tidemark::native {
