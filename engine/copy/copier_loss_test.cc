@@ -4,7 +4,6 @@
 #include <thread>
 
 #include "engine/base/executor.h"
-#include "engine/base/manual_executor.h"
 #include "engine/base/notification.h"
 #include "engine/copy/copier.h"
 #include "engine/copy/copier_world.h"
@@ -95,35 +94,22 @@ TEST_F(CopierTest, AGuestsErrorOfBeforeTheResumeIsTriedAgainAndNotTold) {
 
 TEST_F(CopierTest, AnErrorThatCameWhileTheCopyWasDrainedIsTriedAgainAndNotTold) {
   MakeDisks(50);
-  ManualExecutor io_workers(&clock_);
+  Notification may_begin;
+  WorkerPool io_workers("io", 1);
+  io_workers.Post([&may_begin] { may_begin.Wait(); });
   workers_.io = &io_workers;
   MakeCopy();
-  std::thread stepper([this] { ASSERT_TRUE(copy_->Step(kUnlimited).ok()); });
-  stepper.join();
+  EXPECT_TRUE(copy_->Step(kUnlimited).ok());
   bad_target_->AddRule({.status = absl::UnknownError("bad"), .verb = Verb::kWrite});
   bad_source_->AddRule({.status = absl::UnknownError("bad"), .verb = Verb::kRead});
-  std::atomic<bool> drained = false;
-  std::thread drainer([this, &drained] {
-    copy_->Drain();
-    drained = true;
-  });
-  while (!drained.load()) {
-    if (!io_workers.RunOne()) std::this_thread::yield();
-  }
-  drainer.join();
+  may_begin.Notify();
+  copy_->Drain();
   bad_target_->ClearRules();
   bad_source_->ClearRules();
   copy_->OnResume();
-  std::atomic<bool> ended = false;
-  std::thread runner([this, &ended] {
-    RunToEnd();
-    ended = true;
-  });
-  while (!ended.load()) {
-    if (!io_workers.RunOne()) std::this_thread::yield();
-  }
-  runner.join();
+  RunToEnd();
   EXPECT_EQ(target_memory_->Contents(), before_);
+  copy_ = nullptr;
 }
 
 TEST_F(CopierTest, WhatFailsAgainAfterTheResumeIsToldAgain) {
