@@ -12,6 +12,7 @@
 #include "engine/native/commands/job_commands.h"
 #include "engine/native/commands/node_commands.h"
 #include "engine/native/commands/transaction_commands.h"
+#include "engine/native/drivers/driver_table.h"
 #include "engine/native/shutdown.h"
 #include "engine/nbd/limits.h"
 #include "engine/storage/machine_files.h"
@@ -22,21 +23,16 @@ namespace {
 namespace v1 = ::tidemark::block::v1;
 
 void DescribeDrivers(v1::GetCapabilitiesResponse* details) {
-  const auto add = [details](v1::BlockdevDriver driver) {
+  for (const DriverRow& driver : AllDrivers()) {
     v1::DriverCapability* const capability = details->add_drivers();
-    capability->set_driver(driver);
+    capability->set_driver(driver.driver);
     capability->set_open(true);
     capability->set_write(true);
-    return capability;
-  };
-  add(v1::BLOCKDEV_DRIVER_FILE)->set_create(true);
-  add(v1::BLOCKDEV_DRIVER_RAW)->set_create(true);
-  add(v1::BLOCKDEV_DRIVER_NULL_CO);
-  v1::DriverCapability* const qcow2 = add(v1::BLOCKDEV_DRIVER_QCOW2);
-  qcow2->set_create(true);
-  qcow2->set_backing(true);
-  qcow2->set_persistent_bitmaps(true);
-  qcow2->set_compress(true);
+    capability->set_create(driver.can_create);
+    capability->set_backing(driver.has_backing);
+    capability->set_persistent_bitmaps(driver.has_persistent_bitmaps);
+    capability->set_compress(driver.can_compress);
+  }
 }
 
 backend::Capabilities MakeCapabilities(const std::string& version, const Handlers& handlers) {

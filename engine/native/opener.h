@@ -6,15 +6,14 @@
 #ifndef ENGINE_NATIVE_OPENER_H_
 #define ENGINE_NATIVE_OPENER_H_
 
-#include <set>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "engine/base/path_policy.h"
 #include "engine/graph/graph.h"
 #include "engine/native/format_choice.h"
+#include "engine/native/node_opening.h"
 #include "engine/native/open_files.h"
 #include "engine/native/threads.h"
 #include "engine/storage/file.h"
@@ -50,48 +49,14 @@ class Opener {
   }
 
  private:
-  // What an inline child takes over from the node above where its own options are silent.
-  struct Inherited {
-    // Above the child `file` of a format: discards are the format's decision.
-    bool discard_unmaps = false;
-    bool read_only = false;
-    bool auto_read_only = false;
-    bool force_share = false;
-    bool cache_direct = false;
-    bool cache_no_flush = false;
-    int depth = 0;
-    // The files of the backing chain so far: a chain that comes back to one of them is a loop.
-    std::set<std::string> chain_files;
-  };
-  // The children of a node under construction, not yet taken over by it. Detaches what is left.
-  class Children;
+  friend class NodeOpening;
 
-  static Inherited Below(const Inherited& above, const graph::NodeOptions& options);
   absl::StatusOr<graph::Node*> OpenNode(const block::v1::BlockdevOptions& options,
                                         graph::Ownership ownership, bool hidden,
                                         const Inherited& inherited);
-  absl::StatusOr<graph::Node*> OpenFileNode(const block::v1::BlockdevOptions& options,
-                                            graph::NodeSpec spec);
-  absl::StatusOr<graph::Node*> OpenRawNode(const block::v1::BlockdevOptions& options,
-                                           graph::NodeSpec spec, const Inherited& inherited);
-  absl::StatusOr<graph::Node*> OpenQcow2Node(const block::v1::BlockdevOptions& options,
-                                             graph::NodeSpec spec, const Inherited& inherited);
-  // The end of OpenQcow2Node: the image is open, its backing disk and the node are still to come.
-  absl::StatusOr<graph::Node*> AddOverBacking(const block::v1::BlockdevOptionsQcow2& options,
-                                              graph::NodeSpec spec, const Inherited& inherited,
-                                              Children* children);
-  absl::StatusOr<graph::Node*> OpenNullNode(const block::v1::BlockdevOptions& options,
-                                            graph::NodeSpec spec);
-
   absl::StatusOr<graph::Edge*> AttachChild(const block::v1::BlockdevRef& reference,
-                                           const std::string& user, absl::string_view role,
-                                           const graph::Permissions& permissions,
+                                           graph::AttachRequest request,
                                            const Inherited& inherited);
-  // The backing disk of the image just opened; null if it has none.
-  absl::StatusOr<graph::Edge*> AttachBacking(const block::v1::BlockdevOptionsQcow2& options,
-                                             const graph::NodeSpec& spec,
-                                             const std::string& image_file,
-                                             const Inherited& inherited);
   // The options by which the header's backing file is opened.
   absl::StatusOr<block::v1::BlockdevOptions> BackingOptions(
       const std::string& backing_file, const absl::optional<std::string>& format,

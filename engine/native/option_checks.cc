@@ -6,6 +6,7 @@
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "engine/graph/limits.h"
+#include "engine/native/drivers/driver_table.h"
 #include "engine/storage/limits.h"
 
 namespace tidemark::native {
@@ -30,16 +31,10 @@ absl::string_view NameOf(graph::DiscardMode discard) {
 
 // The file at the bottom of a chain; the node's name if it has no file.
 std::string FileOf(const BlockdevOptions& options) {
-  switch (options.driver_case()) {
-    case BlockdevOptions::kFile:
-      return options.file().filename();
-    case BlockdevOptions::kRaw:
-      return FileOf(options.raw().file().definition());
-    case BlockdevOptions::kQcow2:
-      return FileOf(options.qcow2().file().definition());
-    default:
-      return options.node_name();
-  }
+  if (options.has_file()) return options.file().filename();
+  const DriverRow* const driver = FindDriver(options.driver_case());
+  const block::v1::BlockdevRef* const file = driver == nullptr ? nullptr : driver->file_of(options);
+  return file == nullptr ? options.node_name() : FileOf(file->definition());
 }
 
 }  // namespace
