@@ -203,7 +203,7 @@ StepResult TwoPathCopy::AwaitGuests() {
   if (copied_bytes != std::exchange(progress_seen_, copied_bytes)) {
     // Guests are busy: progress is looked at from time to time, not at every write.
     step_waits_ = false;
-    result.delay = kProgressInterval;
+    result.delay = kGuestProgressInterval;
   }
   return result;
 }

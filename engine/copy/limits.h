@@ -46,6 +46,9 @@ inline constexpr absl::Duration kGuestStallFailedMax = absl::Seconds(1);
 inline constexpr int kWalksPerStep = 16;
 inline constexpr uint64_t kWalkBytesMax = 16 * 1024 * 1024;
 
+// How often a copy that only guests move on looks how far it has come.
+inline constexpr absl::Duration kGuestProgressInterval = absl::Milliseconds(100);
+
 // How often a guest that waits looks whether it waits in vain.
 inline constexpr absl::Duration kGuestLookAround = absl::Milliseconds(20);
 // The longest wait for the end of a request, before the waiter looks around.

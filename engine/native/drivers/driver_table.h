@@ -10,6 +10,7 @@
 #include "absl/types/span.h"
 #include "engine/graph/graph.h"
 #include "engine/native/node_opening.h"
+#include "tidemark/block/v1/blockdev_driver.pb.h"
 #include "tidemark/block/v1/blockdev_options.pb.h"
 
 namespace tidemark::native {
