@@ -279,12 +279,13 @@ absl::Status Serve(const Config& config, Signals& signals, StopRequest& stop) {
   WaitUntilShown(log);
   streams.EndAll();
   signals.SetReload(nullptr);
-  if (server.ok()) (*server)->Stop();
+  const bool calls_ended = !server.ok() || (*server)->Stop();
   signals.SetUnsaved(nullptr);
-  if (native->gave_up()) {
-    // Threads hang at a disk: nothing can be waited for, or destroyed under them.
+  if (native->gave_up() || !calls_ended) {
+    // Threads hang at a disk, or calls at clients that take nothing: nothing can be waited for, or
+    // destroyed under them. All that is to be kept is.
     std::fflush(nullptr);
-    _exit(kExitFailed);
+    _exit(native->gave_up() ? kExitFailed : EXIT_SUCCESS);
   }
   // Told to stop before it served: that is no failure.
   return stop.is_made() && absl::IsCancelled(server.status()) ? absl::OkStatus() : server.status();

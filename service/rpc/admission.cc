@@ -1,7 +1,5 @@
 #include "service/rpc/admission.h"
 
-#include <algorithm>
-
 #include "absl/strings/str_cat.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
@@ -39,6 +37,12 @@ absl::StatusOr<Admission::Ticket> Admission::Enter(absl::string_view peer, uint6
 absl::Status Admission::CheckBytesLocked(const Held& own, uint64_t bytes) const {
   const uint64_t left = limits_.bytes - std::min(limits_.bytes, all_.bytes);
   if (bytes <= left / 2 && own.bytes <= left - 2 * bytes) return absl::OkStatus();
+  if (bytes > limits_.bytes / 2) {
+    return Error(Reason::kLimitReached,
+                 absl::StrCat("A ", what_, " that takes ", bytes,
+                              " bytes of memory is too large: one client may have ",
+                              limits_.bytes / 2, "; ask for less, or raise --memory_max"));
+  }
   return Error(
       Reason::kLimitReached,
       absl::StrCat("A ", what_, " that takes ", bytes, " bytes of memory has no room: all ", what_,

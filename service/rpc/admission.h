@@ -7,6 +7,7 @@
 #ifndef SERVICE_RPC_ADMISSION_H_
 #define SERVICE_RPC_ADMISSION_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -65,6 +66,10 @@ class Admission {
   // RESOURCE_EXHAUSTED (kLimitReached) if the peer has its share.
   absl::StatusOr<Ticket> Enter(absl::string_view peer, uint64_t bytes);
 
+  // How many there may be of things that take `bytes` each.
+  size_t room_for(uint64_t bytes) const {
+    return std::min<uint64_t>(limits_.count, limits_.bytes / bytes);
+  }
   size_t count() const;
   uint64_t bytes() const;
 

@@ -30,7 +30,7 @@ EventStream::EventStream(const Front& front, grpc::CallbackServerContext* contex
   cursor_ = request.has_after() ? request.after() : front.log.shown();
   if (status.ok()) status = CheckLog(request);
   if (status.ok()) status = front.log.Read(cursor_, 0, instances_).status();
-  Start(std::move(status), request);
+  Start(std::move(status), 2 * request.SpaceUsedLong());
 }
 
 absl::Status EventStream::CheckLog(const v1::WatchEventsRequest& request) const {

@@ -139,7 +139,7 @@ absl::Status InstanceService::FillCapabilities(const v1::GetCapabilitiesRequest&
   }
   dispatch::FillCapabilities(*capabilities, front_.version, response);
   response->mutable_limits()->set_request_bytes(kRequestBytesMax);
-  response->mutable_limits()->set_streams(kStreamsMax);
+  response->mutable_limits()->set_streams(front_.streams.streams_max());
   response->set_log_id(front_.log.id());
   response->mutable_state_folder()->set_present(front_.log.is_kept());
   response->mutable_state_folder()->set_error(ToUtf8(front_.log.saving().message()));

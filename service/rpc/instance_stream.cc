@@ -15,12 +15,18 @@ InstanceStream::InstanceStream(const Front& front, grpc::CallbackServerContext* 
     : LogStream(front, context),
       instances_(request.instances().begin(), request.instances().end()),
       passing_(request.instances()) {
-  // The position comes first: what changes after it is told by events.
-  cursor_ = front.log.position();
-  for (v1::Instance& instance : front.instances.List()) {
-    if (passing_.Passes(instance.id())) first_.push_back(std::move(instance));
+  absl::Status status = backend::Validate(request);
+  uint64_t bytes = request.SpaceUsedLong();
+  if (status.ok()) {
+    // The position comes first: what changes after it is told by events.
+    cursor_ = front.log.position();
+    for (v1::Instance& instance : front.instances.List()) {
+      if (!passing_.Passes(instance.id())) continue;
+      bytes += instance.SpaceUsedLong();
+      first_.push_back(std::move(instance));
+    }
   }
-  Start(backend::Validate(request), request);
+  Start(std::move(status), bytes);
 }
 
 InstanceStream::Turn InstanceStream::TakeTurn(v1::WatchInstancesResponse* response) {

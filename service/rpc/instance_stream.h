@@ -20,6 +20,7 @@ class InstanceStream final : public LogStream<::tidemark::block::v1::WatchInstan
 
  private:
   Turn TakeTurn(::tidemark::block::v1::WatchInstancesResponse* response) override;
+  void LetGo() override { first_.clear(); }
 
   // Constant.
   const std::vector<std::string> instances_;

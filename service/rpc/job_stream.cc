@@ -34,13 +34,13 @@ absl::Status ExplainNoJob(const Front& front, absl::string_view instance,
 
 JobStream::JobStream(const Front& front, grpc::CallbackServerContext* context,
                      const v1::WatchJobRequest& request)
-    : LogStream(front, context), last_sent_(front.clock.Elapsed()) {
+    : LogStream(front, context, request.instance()), last_sent_(front.clock.Elapsed()) {
   progress_interval_ = request.has_progress_interval()
                            ? backend::FromProto(request.progress_interval())
                            : kProgressIntervalDefault;
   absl::StatusOr<JobFollower> follower = Follow(front, request);
   if (follower.ok()) follower_ = *std::move(follower);
-  Start(follower.status(), request);
+  Start(follower.status(), request.SpaceUsedLong());
 }
 
 JobStream::Turn JobStream::TakeTurn(v1::WatchJobResponse* response) {

@@ -18,7 +18,7 @@ absl::Status ExplainNoJob(const Front& front, absl::string_view instance,
                           const absl::Status& status);
 
 // A snapshot now, one for each change of state, and progress now and then; the last one has the
-// outcome. A slow reader skips progress only.
+// outcome. A slow reader skips progress, and states only if the log has dropped their events.
 class JobStream final : public LogStream<::tidemark::block::v1::WatchJobResponse> {
  public:
   // Owns itself. `request` need not outlive the constructor.

@@ -17,8 +17,11 @@ constexpr int kResponseBytesMax = 64 << 20;
 constexpr int kConcurrentRpcsPerConnectionMax = 1'000;
 // Streams and waits (WatchEvents, WatchInstances, WatchJob, WaitJob) at once, of all clients.
 constexpr size_t kStreamsMax = 4'000;
-// Calls with one reply at once, of all clients.
-constexpr size_t kCallsMax = 20'000;
+// Calls that are answered as soon as they can be, at once, of all clients: fewer than commands may
+// wait in an engine, so that its queue is never what one client has filled.
+constexpr size_t kCallsMax = 4'000;
+// Threads of calls that gRPC answers by itself, one each (reflection).
+constexpr int kTransportThreadsMax = 32;
 // What a call or stream takes besides what its client sent and is sent. Replies are counted beyond
 // it, so that one to a command that changed something never fails for want of memory.
 constexpr size_t kCallBytes = 4 << 10;
@@ -69,6 +72,9 @@ constexpr size_t kErrorValuesMax = 8;
 // How long answers and last events may take to reach their clients when the service stops; a client
 // that is connected but does not listen costs this long.
 constexpr absl::Duration kShutdownGrace = absl::Seconds(2);
+// And how long it may take after that to cancel what is under way: no time, but where a client
+// takes nothing from its socket.
+constexpr absl::Duration kCancelGrace = absl::Seconds(3);
 
 // Bytes of a startup file, and of a file with a certificate or key.
 constexpr size_t kStartupFileBytesMax = 16 << 20;

@@ -5,11 +5,13 @@
 #define SERVICE_RPC_LOG_STREAM_H_
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
+#include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "engine/base/error.h"
-#include "google/protobuf/message.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
 #include "service/rpc/error_status.h"
@@ -41,25 +43,29 @@ class LogStream : public grpc::ServerWriteReactor<Response> {
     absl::Duration delay = absl::InfiniteDuration();
   };
 
-  LogStream(const Front& front, grpc::CallbackServerContext* context)
+  // `instance` is told with errors, unless empty.
+  LogStream(const Front& front, grpc::CallbackServerContext* context, std::string instance = "")
       : front_(front),
         context_(context),
+        instance_(std::move(instance)),
         pump_(std::make_shared<Pump>(front.log, front.executor, [this] { return Step(); })) {}
   ~LogStream() override = default;
 
-  // Begins; with an error, ends at once. The last thing a constructor calls. Of `request` the
-  // stream keeps a copy, or what it needs.
-  void Start(absl::Status status, const google::protobuf::Message& request) {
-    if (status.ok()) {
-      status = front_.streams.Add(pump_, PeerKey(*context_), 2 * request.SpaceUsedLong());
-    }
+  // Begins; with an error, ends at once. The last thing a constructor calls. `bytes` of memory are
+  // what the stream holds for as long as it lives, besides what each has.
+  void Start(absl::Status status, uint64_t bytes) {
+    if (status.ok()) status = front_.streams.Add(pump_, PeerKey(*context_), bytes);
     if (status.ok()) {
       pump_->Kick();
     } else {
       pump_->Stop();
+      LetGo();
       Finish(status);
     }
   }
+
+  // A stream that was refused: its client may leave it open for long, so it holds nothing.
+  virtual void LetGo() {}
 
   // Says what is next; never called twice at once. At the end of the log, when front().streams is
   // ending, it finishes with Ending().
@@ -100,7 +106,7 @@ class LogStream : public grpc::ServerWriteReactor<Response> {
 
   void Finish(const absl::Status& status) {
     AddSequence(front_.log, front_.log.shown(), context_);
-    grpc::ServerWriteReactor<Response>::Finish(ToGrpcStatus(status));
+    grpc::ServerWriteReactor<Response>::Finish(ToGrpcStatus(status, instance_));
   }
 
   void OnWriteDone(bool ok) override {
@@ -119,6 +125,7 @@ class LogStream : public grpc::ServerWriteReactor<Response> {
 
   const Front& front_;
   grpc::CallbackServerContext* const context_;
+  const std::string instance_;
   const std::shared_ptr<Pump> pump_;
   std::atomic<bool> gone_{false};
   Response response_;  // Touched by steps, and by gRPC while busy.

@@ -4,12 +4,15 @@
 
 #include <chrono>
 #include <memory>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "engine/base/error.h"
 #include "engine/base/mutex.h"
+#include "engine/base/notification.h"
 #include "engine/base/status_macros.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
@@ -34,6 +37,7 @@ absl::StatusOr<std::shared_ptr<Tls>> TlsOf(const ServerOptions& options) {
 void SetLimits(uint64_t transport_bytes_max, grpc::ServerBuilder& builder) {
   grpc::ResourceQuota quota("tidemarkd");
   quota.Resize(transport_bytes_max);
+  quota.SetMaxThreads(kTransportThreadsMax);
   builder.SetResourceQuota(quota);
   builder.SetMaxReceiveMessageSize(kRequestBytesMax);
   builder.SetMaxSendMessageSize(kResponseBytesMax);
@@ -153,16 +157,18 @@ void Server::TellHealth() {
     MutexLock lock(&health_->mutex);
     health_->service = server_->GetHealthCheckService();
   }
-  const auto tell = [health = health_](const absl::Status& saving) {
+  // What is told of a change may come after what is told of the next: the log itself is asked.
+  const auto tell = [health = health_, &log = log_](const absl::Status&) {
     MutexLock lock(&health->mutex);
-    if (health->service != nullptr) health->service->SetServingStatus(kStateHealth, saving.ok());
+    if (health->service == nullptr) return;
+    health->service->SetServingStatus(kStateHealth, log.saving().ok());
   };
   log_.OnSavingChange(tell);
-  tell(log_.saving());
+  tell(absl::OkStatus());
 }
 
-void Server::Stop() {
-  if (server_ == nullptr) return;
+bool Server::Stop() {
+  if (server_ == nullptr) return true;
   log_.OnSavingChange(nullptr);
   if (health_ != nullptr) {
     MutexLock lock(&health_->mutex);
@@ -170,10 +176,25 @@ void Server::Stop() {
   }
   // Health checks say so before connections close.
   server_->GetHealthCheckService()->Shutdown();
-  server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kShutdownGrace));
-  server_->Wait();
-  server_ = nullptr;
+  const auto ended = std::make_shared<Notification>();
+  // gRPC has no wait with an end.
+  std::thread waiter([server = server_.get(), ended] {
+    server->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(kShutdownGrace));
+    server->Wait();
+    ended->Notify();
+  });
   for (const std::string& path : socket_paths_) unlink(path.c_str());
+  if (ended->WaitFor(kShutdownGrace + kCancelGrace)) {
+    waiter.join();
+    server_ = nullptr;
+    return true;
+  }
+  waiter.detach();
+  // What the thread works with, and what calls may still touch, stays.
+  static auto* const given_up = new std::vector<std::unique_ptr<grpc::Server>>;
+  given_up->push_back(std::move(server_));
+  for (auto& service : services_) service.release();
+  return false;
 }
 
 }  // namespace tidemark::rpc

@@ -49,9 +49,10 @@ class Server {
   // The certificates that it shows; null without TLS. They may be read anew while it serves.
   const std::shared_ptr<Tls>& tls() const { return tls_; }
 
-  // Takes no more RPCs, waits up to kShutdownGrace for those under way, then cancels them. Returns
-  // when all are done; removes the sockets.
-  void Stop();
+  // Takes no more RPCs, waits up to kShutdownGrace for those under way, then cancels them; removes
+  // the sockets. True once all are done. False if some are not even kCancelGrace later (a client
+  // that takes nothing from its socket keeps what was sent to it): `front` must then stay for ever.
+  bool Stop();
 
  private:
   struct Health;

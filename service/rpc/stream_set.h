@@ -52,6 +52,9 @@ class StreamSet {
   // A stream that finds nothing more to tell ends now.
   bool ending() const { return ending_; }
 
+  // How many there may be at most, of all clients.
+  size_t streams_max() const { return admission_.room_for(kCallBytes); }
+
   size_t size() const {
     MutexLock lock(&mutex_);
     return pumps_.size();

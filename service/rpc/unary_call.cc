@@ -1,5 +1,6 @@
 #include "service/rpc/unary_call.h"
 
+#include <memory>
 #include <utility>
 
 #include "service/rpc/error_status.h"
@@ -21,9 +22,14 @@ UnaryCall::UnaryCall(const Front& front, grpc::CallbackServerContext* context,
 }
 
 void UnaryCall::Answer(absl::Status status, uint64_t position, absl::string_view instance) {
-  if (status.ok()) {
-    const size_t bytes = response_->ByteSizeLong();
-    if (bytes > kCallBytes) status = ticket_.Grow(bytes);
+  if (status.ok() && response_->ByteSizeLong() > kCallBytes) {
+    // As a message, and as bytes.
+    status = ticket_.Grow(response_->SpaceUsedLong() + response_->ByteSizeLong());
+  }
+  if (!status.ok()) {
+    // The call may stay for long if its client does not take the answer.
+    const std::unique_ptr<google::protobuf::Message> nothing(response_->New());
+    response_->GetReflection()->Swap(response_, nothing.get());
   }
   AddSequence(front_.log, position, context_);
   Finish(ToGrpcStatus(status, instance));

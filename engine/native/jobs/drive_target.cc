@@ -7,6 +7,7 @@
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "engine/format/qcow2/create.h"
+#include "engine/native/drivers/driver_table.h"
 #include "engine/native/jobs/create_image.h"
 #include "engine/native/node_closing.h"
 #include "tidemark/block/v1/blockdev_options.pb.h"
@@ -126,6 +127,20 @@ absl::Status CheckRaw(const Source& source, const BackupRequest& request) {
   return absl::OkStatus();
 }
 
+// A target that shows another image where it holds nothing itself has that image's name in it.
+absl::Status CheckRecordable(const Source& source, const BackupRequest& request) {
+  const DriverRow* const driver = FindDriver(source.backing_driver);
+  if (source.backing_file.empty() || (driver != nullptr && driver->over_path != nullptr)) {
+    return absl::OkStatus();
+  }
+  return Error(
+      Reason::kNodeLacksFeature,
+      absl::StrCat("cannot back up \"", request.source_node, "\" to \"", request.target_file->path,
+                   "\": the target would have to name node \"", source.backing_node_name,
+                   "\" as its backing file, which is none (driver ", source.backing_driver, ")"),
+      {{"node", source.backing_node_name}});
+}
+
 }  // namespace
 
 absl::StatusOr<graph::Node*> OpenDriveTarget(Engine& engine, BackupRequest* request) {
@@ -135,7 +150,10 @@ absl::StatusOr<graph::Node*> OpenDriveTarget(Engine& engine, BackupRequest* requ
   }));
   ASSIGN_OR_RETURN(const std::string format, FormatOf(engine, source, target));
   if (format == "raw") RETURN_IF_ERROR(CheckRaw(source, *request));
-  if (!target.existing) RETURN_IF_ERROR(CreateTarget(engine, source, target, format));
+  if (!target.existing) {
+    RETURN_IF_ERROR(CheckRecordable(source, *request));
+    RETURN_IF_ERROR(CreateTarget(engine, source, target, format));
+  }
 
   block::v1::BlockdevOptions options;
   options.set_discard(block::v1::BLOCKDEV_DISCARD_OPTIONS_UNMAP);
