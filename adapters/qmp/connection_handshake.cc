@@ -186,7 +186,7 @@ void Connection::OnGreeting(Greeting greeting) {
 void Connection::OnNegotiated(const Reply& reply) {
   if (!reply.status.ok()) return;  // Closed meanwhile.
   if (reply.error.has_value()) {
-    return End("garbage", absl::StrCat("refused qmp_capabilities: ", Shown(reply.error->desc)));
+    return End("garbage", "refused qmp_capabilities");
   }
   {
     MutexLock lock(&mutex_);

@@ -55,7 +55,11 @@ class Reader {
                  {{"field", path}});
   }
   absl::Status Unexpected(const std::string& path, const Json& json, absl::string_view wanted) {
-    return Refuse(path, absl::StrCat("expected ", wanted, ", not ", Shown(json)));
+    // Whoever wrote a request knows it. What a peer says is not passed on to somebody else.
+    return Refuse(path, absl::StrCat("expected ", wanted, ", not ",
+                                     strictness_ == Strictness::kReply
+                                         ? absl::StrCat("this ", json.type_name())
+                                         : Shown(json)));
   }
   static std::string Join(const std::string& path, absl::string_view name) {
     return path.empty() ? std::string(name) : absl::StrCat(path, ".", name);

@@ -81,8 +81,10 @@ void Instances::Core::RegisterStored(const std::vector<v1::CreateInstanceRequest
     auto judgement = std::make_shared<std::promise<absl::Status>>();
     judged.push_back(judgement->get_future());
     const absl::StatusOr<MonitorAddress> address = AddressOf(request);
-    if (!address.ok()) {
-      judgement->set_value(address.status());
+    const absl::Status allowed =
+        address.ok() ? options_.monitors.Check(*address) : address.status();
+    if (!allowed.ok()) {
+      judgement->set_value(allowed);
       continue;
     }
     LookAtSocket(*address, [judgement](absl::Status status) { judgement->set_value(status); });
@@ -179,6 +181,9 @@ void Instances::Core::Create(const v1::CreateInstanceRequest& request, Created d
       entry->instance->SetOrigin(entry->origin);
     }
     return done(entry->instance->Describe());
+  }
+  if (const absl::Status allowed = options_.monitors.Check(*address); !allowed.ok()) {
+    return done(WithMetadata(allowed, "instance", request.id()));
   }
   auto registered = Register(request, v1::INSTANCE_ORIGIN_API, Since::kNew);
   if (!registered.ok()) return done(std::move(registered).status());

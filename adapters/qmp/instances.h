@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "adapters/qmp/allowed_monitors.h"
 #include "adapters/qmp/connection.h"
 #include "adapters/qmp/limits.h"
 #include "adapters/qmp/qmp_backend.h"
@@ -33,6 +34,8 @@ namespace tidemark::qmp {
 struct InstancesOptions {
   // Where the sockets may be that clients name.
   PathPolicy sockets;
+  // And where else their monitors may listen.
+  AllowedMonitors monitors;
   // Whose sockets are monitors. They must exist.
   std::vector<std::string> folders;
   // Those of the file of instances.

@@ -24,7 +24,7 @@ class Builder final : public nlohmann::json_sax<Json> {
   bool number_unsigned(uint64_t value) override { return Add(Json(value)); }
   bool number_float(double value, const std::string& text) override {
     if (text.find_first_of(".eE") == std::string::npos) {
-      return Refuse(absl::StrCat("the integer ", text.substr(0, 40), " does not fit 64 bits"));
+      return Refuse("an integer that does not fit 64 bits");
     }
     return Add(Json(value));
   }

@@ -23,7 +23,7 @@ struct JsonLimits {
 // Reads one whole JSON text, white space around it allowed. Integers are exact: one that fits
 // neither int64_t nor uint64_t is refused, not rounded. Of members with the same name the first is
 // the one that is found. Takes time in proportion to the text and no stack for its depth.
-// INVALID_ARGUMENT (kInvalidField) says what is wrong, and where.
+// INVALID_ARGUMENT (kInvalidField) says what is wrong, and where, with nothing of the text itself.
 absl::StatusOr<Json> ParseJson(absl::string_view text, const JsonLimits& limits = JsonLimits());
 
 // The member `name` of an object; null if `json` is no object or has none.

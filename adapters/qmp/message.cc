@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
@@ -73,9 +72,7 @@ absl::StatusOr<Message> ReadMessage(absl::string_view line) {
   }
   const Json* const id = Member(json, "id");
   if (id == nullptr) {
-    return Refuse(error != nullptr
-                      ? absl::StrCat("an error for no command: ", Shown(answer.reply.error->desc))
-                      : "a reply for no command");
+    return Refuse(error != nullptr ? "an error for no command" : "a reply for no command");
   }
   if (id->is_number_unsigned()) answer.id = id->get<uint64_t>();
   return answer;
@@ -95,10 +92,5 @@ absl::StatusOr<std::string> CommandLine(absl::string_view command, const Json& a
 }
 
 std::string EndOfLine(uint64_t id) { return absl::StrCat(",\"id\":", id, "}\n"); }
-
-std::string Shown(absl::string_view bytes) {
-  const bool is_long = bytes.size() > kShownBytesMax;
-  return absl::StrCat(absl::CHexEscape(bytes.substr(0, kShownBytesMax)), is_long ? "..." : "");
-}
 
 }  // namespace tidemark::qmp

@@ -59,7 +59,7 @@ struct Event {
 using Message = absl::variant<Greeting, Event, Answer>;
 
 // Reads one line. INVALID_ARGUMENT says what makes it no line of QMP: no JSON, none of the three
-// shapes, a reply without an id, an error without class or text.
+// shapes, a reply without an id, an error without class or text. It has none of the line's bytes.
 absl::StatusOr<Message> ReadMessage(absl::string_view line);
 
 // The line for a command is a CommandLine and the EndOfLine of its id. INVALID_ARGUMENT
@@ -67,9 +67,6 @@ absl::StatusOr<Message> ReadMessage(absl::string_view line);
 // its own, for about 2 us.
 absl::StatusOr<std::string> CommandLine(absl::string_view command, const Json& arguments);
 std::string EndOfLine(uint64_t id);
-
-// The beginning of a peer's bytes, fit for a message to people.
-std::string Shown(absl::string_view bytes);
 
 }  // namespace tidemark::qmp
 

@@ -59,7 +59,7 @@ TEST(MessageTest, OtherLinesAreRefusedWithTheReason) {
       {"3", "no object"},
       {"{}", "neither greeting, event nor reply"},
       {R"({"return":{}})", "reply for no command"},
-      {R"({"error":{"class":"GenericError","desc":"JSON parse error"}})", "JSON parse error"},
+      {R"({"error":{"class":"GenericError","desc":"JSON parse error"}})", "an error for no command"},
       {R"({"error":{"class":"GenericError"},"id":1})", "without class or desc"},
       {R"({"error":{"desc":"x"},"id":1})", "without class or desc"},
       {R"({"error":"x","id":1})", "without class or desc"},
@@ -88,11 +88,6 @@ TEST(MessageTest, ACommandIsOneLine) {
 
 TEST(MessageTest, NoArgumentsAreNotSent) {
   EXPECT_EQ(*CommandLine("query-jobs", Json::object()), *CommandLine("query-jobs", Json()));
-}
-
-TEST(MessageTest, WhatIsShownIsShortAndPrintable) {
-  EXPECT_EQ(Shown("a\x1b\xff"), "a\\x1b\\xff");
-  EXPECT_LE(Shown(std::string(1'000'000, '\x01')).size(), 4 * kShownBytesMax + 3);
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "adapters/qmp/error_table.h"
 #include "adapters/qmp/qmp_backend.h"
 #include "engine/base/error.h"
 #include "engine/base/error_metadata.h"
@@ -23,9 +22,10 @@ constexpr absl::Duration kPeerLookMax = absl::Seconds(5);
 constexpr char kQemuEnded[] = "QEMU ended while the job ran";
 constexpr char kRetired[] = "The instance was deleted while the job ran; QEMU may go on with it";
 
-absl::Status StatusOf(const Reply& reply) {
-  return reply.error.has_value() ? FromQemu(reply.error->error_class, reply.error->desc)
-                                 : reply.status;
+// How the answer to `question` ended. It may be no QEMU that answers: its words are not passed on.
+absl::Status StatusOf(const Reply& reply, absl::string_view question) {
+  if (!reply.error.has_value()) return reply.status;
+  return Error(Reason::kQemuRefused, absl::StrCat("it refuses ", question));
 }
 
 }  // namespace
@@ -53,7 +53,7 @@ void QmpBackend::Attach(std::shared_ptr<Connection> connection, const Greeting& 
   wire.Execute("query-qmp-schema", nullptr,
                [self = shared_from_this(), connection = std::move(connection),
                 version = greeting.version, same_qemu, done = std::move(done)](Reply reply) {
-                 if (!reply.ok()) return done(StatusOf(reply));
+                 if (!reply.ok()) return done(StatusOf(reply, "query-qmp-schema"));
                  auto dialect = self->context_.dialects.Get(version, reply.value);
                  if (!dialect.ok()) return done(dialect.status());
                  {
@@ -71,7 +71,7 @@ void QmpBackend::LearnExports(const std::shared_ptr<Connection>& connection, boo
       "query-block-exports", nullptr,
       [self = shared_from_this(), connection, same_qemu, done = std::move(done)](Reply reply) {
         v1::QueryBlockExportsResponse exports;
-        absl::Status status = StatusOf(reply);
+        absl::Status status = StatusOf(reply, "query-block-exports");
         if (status.ok()) {
           status = FromJson(reply.value, Strictness::kReply, &exports);
         }
@@ -115,7 +115,7 @@ void QmpBackend::AskForJobs(
                            // The second was refused before it could be sent.
                            if (std::exchange(*is_held, true)) return;
                            self->Hold();
-                           absl::Status status = StatusOf(reply);
+                           absl::Status status = StatusOf(reply, "query-jobs");
                            if (status.ok())
                              status = FromJson(reply.value, Strictness::kReply, &**jobs);
                            if (!status.ok()) *jobs = status;
@@ -125,7 +125,7 @@ void QmpBackend::AskForJobs(
                            v1::QueryBlockJobsResponse block_jobs;
                            if (!std::exchange(*is_held, true)) self->Hold();
                            absl::Status status = jobs->status();
-                           if (status.ok()) status = StatusOf(reply);
+                           if (status.ok()) status = StatusOf(reply, "query-block-jobs");
                            if (status.ok())
                              status = FromJson(reply.value, Strictness::kReply, &block_jobs);
                            status.ok() ? answered(**jobs, block_jobs) : failed(std::move(status));

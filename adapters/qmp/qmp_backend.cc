@@ -13,6 +13,7 @@
 #include "adapters/qmp/error_table.h"
 #include "adapters/qmp/event_reader.h"
 #include "adapters/qmp/job_request.h"
+#include "adapters/qmp/nbd_guard.h"
 #include "adapters/qmp/schema_check.h"
 #include "engine/base/error.h"
 #include "engine/base/error_metadata.h"
@@ -107,6 +108,7 @@ void QmpBackend::Call(const backend::Command& command, const google::protobuf::M
   if (status.ok()) {
     status = CheckSupported(*dialect->schema, dialect->capabilities->version, command, request);
   }
+  if (status.ok() && !context_.allow_remote_nbd) status = CheckNbdAddress(request);
   if (!status.ok()) return done(WithMetadata(status, "instance", instance_));
   auto call = std::make_shared<Pending>();
   call->command = &command;

@@ -49,6 +49,9 @@ struct BridgeContext {
   backend::StateStore* store;
   Clock& clock;
   DialectCache& dialects;
+  // QEMU may be told to listen for NBD clients without TLS where other machines reach it
+  // (nbd_guard.h).
+  bool allow_remote_nbd = false;
 };
 
 class QmpBackend final : public backend::Backend, public std::enable_shared_from_this<QmpBackend> {

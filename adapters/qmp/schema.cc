@@ -35,7 +35,7 @@ absl::StatusOr<SchemaType::Meta> MetaOf(absl::string_view text) {
   if (text == "array") return SchemaType::Meta::kArray;
   if (text == "object") return SchemaType::Meta::kObject;
   if (text == "alternate") return SchemaType::Meta::kAlternate;
-  return Malformed(absl::StrCat("'", text, "' is no kind of type"));
+  return Malformed("a type is of a kind that is unknown");
 }
 
 }  // namespace
@@ -125,7 +125,7 @@ absl::Status Schema::ReadType(const Json& entity, SchemaType* type) {
 absl::StatusOr<const SchemaType*> Schema::Type(const Json& entity, const char* key) const {
   ASSIGN_OR_RETURN(const std::string name, Text(entity, key));
   const auto found = types_.find(name);
-  if (found == types_.end()) return Malformed(absl::StrCat("there is no type '", name, "'"));
+  if (found == types_.end()) return Malformed("it names a type that is not in it");
   return found->second.get();
 }
 

@@ -101,7 +101,7 @@ NativeBackend::NativeBackend(Options options, backend::EventLog* log, Clock* clo
       threads_.get(), log, clock, std::move(options.policy), std::move(options.files),
       ProbeRules{.probe_formats = options.probe_formats}, options.memory_bytes);
   AddNodeCommands(engine_.get(), &handlers_);
-  AddExportCommands(engine_.get(), &handlers_);
+  AddExportCommands(engine_.get(), options.allow_remote_nbd, &handlers_);
   AddTransactionCommands(engine_.get(), &handlers_);
   AddJobCommands(&engine_->scheduler, &handlers_);
   capabilities_ =

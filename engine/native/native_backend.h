@@ -33,6 +33,8 @@ class NativeBackend final : public backend::LocalBackend {
     // Whether what a file looks like may decide how it is opened, where its format is neither given
     // nor recorded.
     bool probe_formats = false;
+    // Whether the NBD server may listen where other machines reach it.
+    bool allow_remote_nbd = false;
     // Where images are found. Null: the files of this machine that `policy` allows.
     std::shared_ptr<storage::FileSystem> files;
     // What the data of NBD requests and the buffers of copies may take, all together; at least

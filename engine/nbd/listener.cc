@@ -86,7 +86,34 @@ absl::StatusOr<int> BindUnix(const Address& address, const std::string& path) {
   return fd;
 }
 
-absl::StatusOr<int> BindTcp(const Address& address, const TcpAddress& tcp) {
+// Whether only this machine can reach it.
+bool IsLoopback(const sockaddr* name) {
+  if (name->sa_family == AF_INET) {
+    const auto* const v4 = reinterpret_cast<const sockaddr_in*>(name);
+    return ntohl(v4->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+  }
+  if (name->sa_family != AF_INET6) return false;
+  const in6_addr& v6 = reinterpret_cast<const sockaddr_in6*>(name)->sin6_addr;
+  return IN6_IS_ADDR_LOOPBACK(&v6) ||
+         (IN6_IS_ADDR_V4MAPPED(&v6) && v6.s6_addr[12] == IN_LOOPBACKNET);
+}
+
+// Of what a name stands for nothing may lie outside: which of them is bound is not the caller's
+// choice.
+absl::Status CheckLoopback(const Address& address, const addrinfo* found) {
+  for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next) {
+    if (IsLoopback(entry->ai_addr)) continue;
+    return Error(Reason::kPathForbidden,
+                 absl::StrCat("cannot listen for NBD clients at '", ToString(address),
+                              "': other machines would reach it, and without TLS nothing guards "
+                              "the disks there; use a unix socket or 127.0.0.1, or start the "
+                              "service with --insecure"),
+                 {{"address", ToString(address)}});
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int> BindTcp(const Address& address, const TcpAddress& tcp, bool allow_remote) {
   addrinfo hints = {};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
@@ -96,6 +123,7 @@ absl::StatusOr<int> BindTcp(const Address& address, const TcpAddress& tcp) {
                                  tcp.port.empty() ? "0" : tcp.port.c_str(), &hints, &found);
   if (result != 0) return AddressError(address, gai_strerror(result));
   const auto releaser = absl::MakeCleanup([found] { freeaddrinfo(found); });
+  if (!allow_remote) RETURN_IF_ERROR(CheckLoopback(address, found));
   int error = EADDRNOTAVAIL;
   for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next) {
     const int fd = socket(entry->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -129,11 +157,13 @@ TcpAddress WithBoundPort(TcpAddress tcp, int fd) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Listener>> Listener::Bind(const Address& address) {
+absl::StatusOr<std::unique_ptr<Listener>> Listener::Bind(const Address& address,
+                                                         bool allow_remote) {
   const auto* local = absl::get_if<UnixAddress>(&address);
-  ASSIGN_OR_RETURN(const int fd, local != nullptr
-                                     ? BindUnix(address, local->path)
-                                     : BindTcp(address, absl::get<TcpAddress>(address)));
+  ASSIGN_OR_RETURN(const int fd,
+                   local != nullptr
+                       ? BindUnix(address, local->path)
+                       : BindTcp(address, absl::get<TcpAddress>(address), allow_remote));
   const int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (wake_fd < 0) {
     const int error = errno;

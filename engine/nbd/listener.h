@@ -16,8 +16,9 @@ namespace tidemark::nbd {
 class Listener {
  public:
   // Listens at `address`. A socket file is replaced if nobody listens at it. Blocks for name
-  // lookups. Refused, naming the address: kInvalidField, kIoError.
-  static absl::StatusOr<std::unique_ptr<Listener>> Bind(const Address& address);
+  // lookups. Refused, naming the address: kInvalidField, kIoError; unless `allow_remote` also
+  // kPathForbidden, if the host has any address that is not this machine's own.
+  static absl::StatusOr<std::unique_ptr<Listener>> Bind(const Address& address, bool allow_remote);
 
   // Stops listening and removes the socket file.
   ~Listener();

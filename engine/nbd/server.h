@@ -28,6 +28,9 @@ class Server {
  public:
   struct Options {
     Address address;
+    // Also at a TCP address that others than this machine reach. Nothing guards it: whoever gets
+    // there reads every export, and writes the writable ones.
+    bool allow_remote = false;
     // More clients than this wait until one leaves. 0 stands for kConnectionsMax; larger values
     // are cut to it. 1 also withdraws the offer of several connections to one client.
     int connections_max = 0;
@@ -50,6 +53,7 @@ class Server {
 
   // Binds and listens; clients may connect when it returns. A socket file that nobody listens at
   // any more is replaced. Refused, naming the address: kInvalidField (unusable address),
+  // kPathForbidden (others than this machine would reach it, and `allow_remote` is not set),
   // kObjectNotFound (unknown credentials), kIoError (the path is in use, or anything else).
   static absl::StatusOr<std::unique_ptr<Server>> Start(Options options);
 

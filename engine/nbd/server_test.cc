@@ -281,7 +281,6 @@ TEST_F(ServerTest, AddressesThatCannotBeUsedAreRefusedByName) {
       {UnixAddress{""}, Reason::kInvalidField},
       {UnixAddress{std::string(200, 's')}, Reason::kInvalidField},
       {UnixAddress{std::string("a\0b", 3)}, Reason::kInvalidField},
-      {TcpAddress{"203.0.113.5", "0"}, Reason::kIoError},
       {TcpAddress{"127.0.0.1", "no-such-service"}, Reason::kInvalidField},
   };
   for (const auto& [address, reason] : cases) {
@@ -289,6 +288,28 @@ TEST_F(ServerTest, AddressesThatCannotBeUsedAreRefusedByName) {
     EXPECT_EQ(ReasonOf(server.status()), reason) << ToString(address) << ": " << server.status();
     EXPECT_NE(server.status().message().find(ToString(address)), std::string::npos)
         << server.status();
+  }
+}
+
+TEST_F(ServerTest, AnAddressThatOtherMachinesReachIsRefusedUnlessItIsAllowed) {
+  for (const char* host : {"0.0.0.0", "::", "", "203.0.113.5", "0", "::ffff:10.0.0.1"}) {
+    Server::Options options = At(TcpAddress{host, "0"});
+    const absl::Status refused = Server::Start(options).status();
+    EXPECT_EQ(ReasonOf(refused), Reason::kPathForbidden) << host << ": " << refused;
+    EXPECT_NE(refused.message().find(ToString(options.address)), std::string::npos) << refused;
+    EXPECT_NE(refused.message().find("--insecure"), std::string::npos) << refused;
+  }
+  Server::Options options = At(TcpAddress{"0.0.0.0", "0"});
+  options.allow_remote = true;
+  EXPECT_TRUE(Server::Start(options).ok());
+  options.address = TcpAddress{"203.0.113.5", "0"};
+  EXPECT_EQ(ReasonOf(Server::Start(options).status()), Reason::kIoError) << "not of this machine";
+}
+
+TEST_F(ServerTest, EveryAddressOfThisMachineAloneIsTaken) {
+  for (const char* host : {"127.0.0.1", "127.1.2.3", "localhost"}) {
+    const auto server = Server::Start(At(TcpAddress{host, "0"}));
+    EXPECT_TRUE(server.ok()) << host << ": " << server.status();
   }
 }
 

@@ -17,8 +17,9 @@ constexpr uint32_t kConnectionsDefault = 100;
 
 using namespace block::v1;  // NOLINT: a file about requests.
 
-absl::Status StartServer(Engine& engine, const NbdServerStartRequest& request) {
+absl::Status StartServer(Engine& engine, bool allow_remote, const NbdServerStartRequest& request) {
   nbd::Server::Options options;
+  options.allow_remote = allow_remote;
   switch (request.addr().type_case()) {
     case SocketAddressLegacy::kUnixSocket:
       RETURN_IF_ERROR(engine.policy.CheckPath(request.addr().unix_socket().path()));
@@ -85,10 +86,10 @@ bool IsHard(BlockExportRemoveMode mode) { return mode == BLOCK_EXPORT_REMOVE_MOD
 
 }  // namespace
 
-void AddExportCommands(Engine* engine, Handlers* handlers) {
+void AddExportCommands(Engine* engine, bool allow_remote_nbd, Handlers* handlers) {
   handlers->Add<NbdServerStartRequest, NbdServerStartResponse>(
-      [engine](const NbdServerStartRequest& request, NbdServerStartResponse*) {
-        return StartServer(*engine, request);
+      [engine, allow_remote_nbd](const NbdServerStartRequest& request, NbdServerStartResponse*) {
+        return StartServer(*engine, allow_remote_nbd, request);
       });
   handlers->Add<NbdServerStopRequest, NbdServerStopResponse>(
       [engine](const NbdServerStopRequest&, NbdServerStopResponse*) {

@@ -7,8 +7,9 @@
 
 namespace tidemark::native {
 
-// `engine` must outlive the handlers.
-void AddExportCommands(Engine* engine, Handlers* handlers);
+// `engine` must outlive the handlers. `allow_remote_nbd`: the NBD server may listen where other
+// machines reach it.
+void AddExportCommands(Engine* engine, bool allow_remote_nbd, Handlers* handlers);
 
 }  // namespace tidemark::native
 
