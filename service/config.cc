@@ -8,6 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "adapters/qmp/allowed_monitors.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 
@@ -85,6 +86,21 @@ absl::Status SetBytes(absl::string_view name, absl::string_view value, uint64_t 
   return absl::OkStatus();
 }
 
+absl::Status SetListenMode(const std::string& value, Config* config) {
+  if (config->listen_mode.has_value()) return Invalid("--listen_mode is given twice");
+  const absl::StatusOr<mode_t> mode = rpc::ParseMode(value);
+  if (!mode.ok()) return Invalid(absl::StrCat("--listen_mode: ", mode.status().message()));
+  config->listen_mode = *mode;
+  return absl::OkStatus();
+}
+
+absl::Status AddInstanceAddress(std::string value, Config* config) {
+  const absl::Status status = qmp::AllowedMonitors::Create({value}).status();
+  if (!status.ok()) return Invalid(absl::StrCat("--instance_address: ", status.message()));
+  config->instance_addresses.push_back(std::move(value));
+  return absl::OkStatus();
+}
+
 absl::Status SetSwitch(absl::string_view name, absl::string_view value, bool* member) {
   if (value != "" && value != "true" && value != "false") {
     return Invalid(absl::StrCat("--", name, " '", value, "' is neither true nor false"));
@@ -101,6 +117,8 @@ std::vector<Flag> Flags(Config* config) {
   };
   return {
       {"listen", [config](std::string value) { return AddListen(value, config); }},
+      {"listen_mode", [config](const std::string& value) { return SetListenMode(value, config); }},
+      once("listen_group", &config->listen_group),
       {"image_root",
        [config](std::string value) {
          return AddFolder("image_root", std::move(value), &config->image_roots);
@@ -119,6 +137,8 @@ std::vector<Flag> Flags(Config* config) {
          return AddFolder("instance_dir", std::move(value), &config->instance_folders);
        }},
       once("instances", &config->instances_file),
+      {"instance_address",
+       [config](std::string value) { return AddInstanceAddress(std::move(value), config); }},
       {"monitor_timeout",
        [config](const std::string& value) {
          return SetSeconds("monitor_timeout", value, &config->monitor_timeout);
@@ -127,8 +147,19 @@ std::vector<Flag> Flags(Config* config) {
       once("tls_cert", &config->tls_cert),
       once("tls_key", &config->tls_key),
       once("tls_client_ca", &config->tls_client_ca),
+      once("token_file", &config->token_file),
+      {"insecure",
+       [config](const std::string& value) {
+         return SetSwitch("insecure", value, &config->insecure);
+       },
+       /*is_switch=*/true},
       once("startup", &config->startup_file),
   };
+}
+
+absl::Status CheckGuarded(const Config& config, const rpc::ListenAddress& address) {
+  return rpc::CheckGuarded(address, !config.tls_cert.empty(),
+                           !config.tls_client_ca.empty() || !config.token_file.empty());
 }
 
 absl::Status CheckTogether(const Config& config) {
@@ -137,6 +168,19 @@ absl::Status CheckTogether(const Config& config) {
   }
   if (!config.tls_client_ca.empty() && config.tls_cert.empty()) {
     return Invalid("--tls_client_ca needs --tls_cert and --tls_key");
+  }
+  if (!config.token_file.empty() && config.tls_cert.empty()) {
+    return Invalid(
+        "Tokens need TLS, or others would read them: --token_file needs --tls_cert and --tls_key");
+  }
+  const bool is_unix = std::any_of(config.listen.begin(), config.listen.end(),
+                                   [](const rpc::ListenAddress& one) { return one.is_unix(); });
+  if (!is_unix && (config.listen_mode.has_value() || !config.listen_group.empty())) {
+    return Invalid("--listen_mode and --listen_group are of unix sockets, and there is none");
+  }
+  for (const rpc::ListenAddress& address : config.listen) {
+    const absl::Status guarded = CheckGuarded(config, address);
+    if (!guarded.ok() && !config.insecure) return Invalid(guarded.message());
   }
   return absl::OkStatus();
 }
@@ -181,11 +225,19 @@ absl::StatusOr<Config> ParseConfig(const std::vector<std::string>& arguments,
     }
     RETURN_IF_ERROR(flag->set(std::move(value)));
   }
-  RETURN_IF_ERROR(CheckTogether(config));
   if (config.listen.empty()) {
     RETURN_IF_ERROR(AddListen(absl::StrCat("unix:", DefaultSocketPath(environment)), &config));
   }
+  RETURN_IF_ERROR(CheckTogether(config));
   return config;
+}
+
+std::vector<std::string> UnguardedAddresses(const Config& config) {
+  std::vector<std::string> unguarded;
+  for (const rpc::ListenAddress& address : config.listen) {
+    if (!CheckGuarded(config, address).ok()) unguarded.push_back(address.text);
+  }
+  return unguarded;
 }
 
 std::string HelpText() {
@@ -194,22 +246,40 @@ std::string HelpText() {
 Usage: tidemarkd [flags]
 
 Where to listen
-  --listen ADDRESS      unix:PATH, or HOST:PORT. May be given several times. A unix socket is
-                        made with mode 0600. A TCP address that other machines can reach needs
-                        TLS. Port 0 takes any free port; the address is printed at start.
-                        Default: unix:$XDG_RUNTIME_DIR/tidemark.sock, as root
+  --listen ADDRESS      unix:PATH, or HOST:PORT. May be given several times. Port 0 takes any
+                        free port; the address is printed at start. Default:
+                        unix:$XDG_RUNTIME_DIR/tidemark.sock, as root
                         unix:/run/tidemark/tidemark.sock.
+
+Who may connect (and may then do all that the service can)
+  --listen_mode MODE    Who may connect to unix sockets, in octal. Default: 0600, the user of the
+                        service and root; with --listen_group 0660.
+  --listen_group GROUP  The group of the unix sockets, by name or number.
   --tls_cert FILE       The service's certificate (with its chain) and private key, in PEM.
-  --tls_key FILE        TCP addresses then speak TLS only. SIGHUP reads them anew.
-  --tls_client_ca FILE  Take only clients whose certificate this authority (PEM) signed.
+  --tls_key FILE        TCP addresses then speak TLS only. A TCP address, on loopback too, also
+                        needs --tls_client_ca or --token_file: TCP does not tell who connects.
+  --tls_client_ca FILE  Take only clients whose certificate this authority (PEM) signed. With
+                        --token_file either will do: a certificate, or else a token.
+  --token_file FILE     Take only calls with a token of this file, of health and reflection too.
+                        Each line is NAME SHA256HEX: a name for the client and the hash of its
+                        token, as `printf %s "$token" | sha256sum` prints it; empty lines and
+                        lines that begin with # are passed over. Make tokens of random bytes
+                        (openssl rand -hex 32). Clients send the metadata `authorization: Bearer
+                        TOKEN`; without it they are refused with UNAUTHENTICATED.
+                        SIGHUP reads certificates, keys and tokens anew; files that cannot be used
+                        change nothing. A token that has gone ends no call that has begun.
+  --insecure            Listen on TCP addresses, on loopback and beyond, also where nothing asks
+                        who connects: every user of every machine that reaches one can then do all
+                        that the service can. NBD servers may then also listen there without TLS.
 
 What it may touch
   --image_root FOLDER   Open and create images, sockets and targets only below this folder. May
                         be given several times; symbolic links do not lead out. A name whose disk
                         does not answer within 5 s is refused. Virtual machines
                         get no file names but absolute ones below it, and clients register only
-                        sockets below it or in an --instance_dir; but what an image itself names
-                        (backing file, data file, extents) QEMU opens by itself: fence its process.
+                        sockets below it or in an --instance_dir, or see --instance_address; but
+                        what an image itself names (backing file, data file, extents) QEMU opens
+                        by itself: fence its process.
                         Default: any path that the user of the service may use.
   --probe_formats       Where the format of an image is neither given nor recorded (an existing
                         target of drive-backup without `format`, a backing file without format),
@@ -245,6 +315,11 @@ Virtual machines (clients register others with CreateInstance)
   --instances FILE      Know these from the start: {"instances": [{"id": "vm1", "address":
                         {"type": "unix", "path": "/run/vm1.qmp"}}, ...]}; an address may also be
                         of type tcp (host, port) or vsock (cid, port).
+  --instance_address A  Let clients register monitors at this TCP or vsock address: HOST:PORT or
+                        HOST (as requests spell it; nothing is looked up), [IPV6]:PORT or [IPV6],
+                        vsock:CID:PORT or vsock:CID, or * for all. May be given several times.
+                        Default: with --image_root none, without it all. Those of --instances may
+                        be anywhere.
   --monitor_timeout S   Give a connection up when QEMU answers nothing for S seconds although it
                         was asked something: it hangs, or a command takes longer. Default: 30.
 
@@ -264,9 +339,12 @@ jobs and exports of virtual machines go on. Then it ends with status 0. A second
 it at once, with status 1, and it says what was not saved.
 Ends with status 1 if it cannot start, and 2 if these flags are wrong.
 
-Example
+Examples
   tidemarkd --listen unix:/tmp/tidemark.sock --image_root /var/lib/images
   tidemark --address unix:/tmp/tidemark.sock commands
+
+  tidemarkd --listen 0.0.0.0:7070 --tls_cert host.pem --tls_key host.key --token_file tokens
+  TIDEMARK_TOKEN=... tidemark --address host:7070 --tls_ca ca.pem commands
 )";
 }
 

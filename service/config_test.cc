@@ -38,8 +38,8 @@ TEST(Config, WithoutFlagsThereIsOneUnixSocket) {
 
 TEST(Config, AValueFollowsItsFlagOrAnEqualsSign) {
   const absl::StatusOr<Config> config =
-      Parse({"--listen", "unix:/a", "--listen=localhost:1", "--image_root=/i", "--image-root", "/j",
-             "--state_dir", "/s", "--startup=/f"});
+      Parse({"--listen", "unix:/a", "--listen=localhost:1", "--insecure", "--image_root=/i",
+             "--image-root", "/j", "--state_dir", "/s", "--startup=/f"});
   ASSERT_TRUE(config.ok()) << config.status();
   ASSERT_EQ(config->listen.size(), 2u);
   EXPECT_EQ(config->listen[0].socket_path, "/a");
@@ -100,14 +100,61 @@ TEST(Config, TlsFlagsGoTogether) {
   EXPECT_TRUE(absl::StrContains(Refusal({"--tls_client_ca=a"}), "--tls_cert"));
 }
 
+TEST(Config, ATcpAddressNeedsSomethingThatAsksWhoConnects) {
+  for (const char* address : {"127.0.0.1:1", "[::1]:1", "localhost:1", "0.0.0.0:1"}) {
+    const std::string listen = absl::StrCat("--listen=", address);
+    for (const std::vector<std::string>& flags :
+         {std::vector<std::string>{listen}, {listen, "--tls_cert=c", "--tls_key=k"}}) {
+      const std::string refusal = Refusal(flags);
+      for (const char* said :
+           {address, "--tls_client_ca", "--token_file", "unix:PATH", "--insecure"}) {
+        EXPECT_TRUE(absl::StrContains(refusal, said)) << refusal;
+      }
+    }
+    EXPECT_TRUE(Parse({listen, "--tls_cert=c", "--tls_key=k", "--tls_client_ca=a"}).ok());
+    EXPECT_TRUE(Parse({listen, "--tls_cert=c", "--tls_key=k", "--token_file=t"}).ok());
+    const absl::StatusOr<Config> insecure = Parse({listen, "--listen=unix:/a", "--insecure"});
+    ASSERT_TRUE(insecure.ok()) << insecure.status();
+    EXPECT_THAT(UnguardedAddresses(*insecure), ElementsAre(address));
+  }
+  EXPECT_TRUE(UnguardedAddresses(*Parse({"--insecure"})).empty());
+  EXPECT_TRUE(absl::StrContains(Refusal({"--token_file=t"}), "--tls_cert"));
+}
+
+TEST(Config, AUnixSocketIsForWhomTheFlagsSay) {
+  EXPECT_FALSE(Parse({})->listen_mode.has_value());
+  const absl::StatusOr<Config> config = Parse({"--listen_mode=0640", "--listen_group", "kvm"});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->listen_mode, mode_t{0640});
+  EXPECT_EQ(config->listen_group, "kvm");
+  EXPECT_EQ(Parse({"--listen_mode=666"})->listen_mode, mode_t{0666});
+  for (const char* wrong : {"", "8", "rw", "1777", "00666", "-1"}) {
+    EXPECT_TRUE(absl::StrContains(Refusal({absl::StrCat("--listen_mode=", wrong)}),
+                                  absl::StrCat("'", wrong, "'")))
+        << wrong;
+  }
+  EXPECT_TRUE(absl::StrContains(
+      Refusal({"--listen=127.0.0.1:1", "--insecure", "--listen_mode=600"}), "unix sockets"));
+}
+
+TEST(Config, AddressesOfMonitorsAreAListOfTheirOwn) {
+  const absl::StatusOr<Config> config =
+      Parse({"--instance_address=h:1", "--instance_address", "vsock:3"});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_THAT(config->instance_addresses, ElementsAre("h:1", "vsock:3"));
+  EXPECT_TRUE(absl::StrContains(Refusal({"--instance_address=h:x"}), "h:x"));
+}
+
 TEST(Config, HelpAndVersionWinOverAllElse) {
   EXPECT_EQ(Parse({"--help", "--nonsense"})->action, Config::Action::kHelp);
   EXPECT_EQ(Parse({"--version"})->action, Config::Action::kVersion);
 }
 
 TEST(Config, HelpTellsOfEveryFlag) {
-  for (const char* flag : {"--listen", "--state_dir", "--image_root", "--tls_cert", "--tls_key",
-                           "--tls_client_ca", "--startup", "--help", "--version"}) {
+  for (const char* flag :
+       {"--listen", "--state_dir", "--image_root", "--tls_cert", "--tls_key", "--tls_client_ca",
+        "--token_file", "--insecure", "--listen_mode", "--listen_group", "--instance_address",
+        "--startup", "--help", "--version"}) {
     EXPECT_TRUE(absl::StrContains(HelpText(), flag)) << flag;
   }
 }

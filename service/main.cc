@@ -15,6 +15,7 @@
 #include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "adapters/qmp/allowed_monitors.h"
 #include "adapters/qmp/dialect.h"
 #include "adapters/qmp/instances.h"
 #include "adapters/qmp/io_loop.h"
@@ -38,6 +39,7 @@
 #include "service/rpc/admission.h"
 #include "service/rpc/front.h"
 #include "service/rpc/limits.h"
+#include "service/rpc/listen_address.h"
 #include "service/rpc/server.h"
 #include "service/rpc/stream_set.h"
 #include "service/shared/default_socket.h"
@@ -128,6 +130,9 @@ absl::StatusOr<qmp::InstancesOptions> InstancesOptionsOf(const Config& config) {
     roots.insert(roots.end(), options.folders.begin(), options.folders.end());
     ASSIGN_OR_RETURN(options.sockets, PathPolicy::Create(roots));
   }
+  if (!config.image_roots.empty() || !config.instance_addresses.empty()) {
+    ASSIGN_OR_RETURN(options.monitors, qmp::AllowedMonitors::Create(config.instance_addresses));
+  }
   if (!config.instances_file.empty()) {
     ASSIGN_OR_RETURN(options.of_file, qmp::ReadInstancesFile(config.instances_file));
   }
@@ -138,10 +143,33 @@ absl::StatusOr<qmp::InstancesOptions> InstancesOptionsOf(const Config& config) {
   return options;
 }
 
+absl::StatusOr<rpc::ServerOptions> ServerOptionsOf(const Config& config) {
+  rpc::ServerOptions options;
+  options.listen = config.listen;
+  options.tls_cert = config.tls_cert;
+  options.tls_key = config.tls_key;
+  options.tls_client_ca = config.tls_client_ca;
+  options.token_file = config.token_file;
+  options.insecure = config.insecure;
+  if (!config.listen_group.empty()) {
+    ASSIGN_OR_RETURN(options.sockets.group, rpc::FindGroup(config.listen_group));
+    options.sockets.mode = 0660;
+  }
+  if (config.listen_mode.has_value()) options.sockets.mode = *config.listen_mode;
+  options.transport_bytes_max = MemoryShares(config.memory_bytes_max).transport;
+  options.warn = &Warn;
+  for (const std::string& address : UnguardedAddresses(config)) {
+    Warn(
+        absl::StrCat("--insecure: whoever reaches ", address, " can do all that this service can"));
+  }
+  return options;
+}
+
 // In this order: virtual machines are connected to, the startup file is carried out, clients are
 // let in.
 absl::StatusOr<std::unique_ptr<rpc::Server>> Start(const Config& config, const rpc::Front& front,
                                                    qmp::Instances& instances, StopRequest& stop) {
+  ASSIGN_OR_RETURN(const rpc::ServerOptions options, ServerOptionsOf(config));
   const absl::Status connecting = instances.Start();
   EndOrphanJobs(front.log, front.jobs, [&front](const std::string& instance) {
     return instance.empty() || front.router.Find(instance) != nullptr;
@@ -152,9 +180,7 @@ absl::StatusOr<std::unique_ptr<rpc::Server>> Start(const Config& config, const r
     RETURN_IF_ERROR(RunStartup(requests, front.dispatcher, front.log, stop));
   }
   MakeDefaultFolder(config);
-  return rpc::Server::Start(front,
-                            {config.listen, config.tls_cert, config.tls_key, config.tls_client_ca,
-                             MemoryShares(config.memory_bytes_max).transport});
+  return rpc::Server::Start(front, options);
 }
 
 void PrintAddresses(const rpc::Server& server) {
@@ -198,16 +224,18 @@ void WaitUntilShown(backend::EventLog& log) {
 }
 
 // HUP, from now on. The files may lie on a disk that hangs.
-void ReloadTlsOnSignal(Signals& signals, const rpc::Server& server, const Config& config,
-                       LookupPool& lookups) {
-  if (server.tls() == nullptr) return;
-  signals.SetReload([tls = server.tls(), file = config.tls_cert, &lookups] {
-    lookups.LookAtFile(
-        file, [tls] { return tls->Reload(); },
-        [](const absl::Status& status) {
-          if (status.ok()) return;
-          Warn(absl::StrCat(status.message(), "; those read before stay in use"));
-        });
+void ReloadOnSignal(Signals& signals, const rpc::Server& server, const Config& config,
+                    LookupPool& lookups) {
+  if (server.tls() == nullptr) return;  // No tokens either.
+  const auto warn = [](const absl::Status& status) {
+    if (status.ok()) return;
+    Warn(absl::StrCat(status.message(), "; what was read before stays in use"));
+  };
+  signals.SetReload([warn, tls = server.tls(), tls_file = config.tls_cert,
+                     tokens = server.tokens(), token_file = config.token_file, &lookups] {
+    lookups.LookAtFile(tls_file, [tls] { return tls->Reload(); }, warn);
+    if (tokens == nullptr) return;
+    lookups.LookAtFile(token_file, [tokens] { return tokens->Reload(); }, warn);
   });
 }
 
@@ -236,7 +264,8 @@ absl::Status Serve(const Config& config, Signals& signals, StopRequest& stop) {
       native::NativeBackend::Options{.version = kVersion,
                                      .policy = paths,
                                      .probe_formats = config.probe_formats,
-                                     .memory_bytes = memory.engine},
+                                     .allow_remote_nbd = config.insecure,
+                                     .memory_bytes = config.memory_bytes_max},
       &log, &SystemClock());
   qmp::DialectCache dialects;
   // The loop outlives those that post to it.
@@ -247,7 +276,8 @@ absl::Status Serve(const Config& config, Signals& signals, StopRequest& stop) {
   SerialExecutor books("books");
   qmp::Instances instances(
       std::move(instances_options),
-      {loop, bridge_workers, storing, lookups, log, jobs, state.get(), SystemClock(), dialects},
+      {loop, bridge_workers, storing, lookups, log, jobs, state.get(), SystemClock(), dialects,
+       /*allow_remote_nbd=*/config.insecure},
       books);
   const EveryEngine router(native, instances);
   dispatch::Dispatcher dispatcher(router, log, paths, lookups, config.probe_formats);
@@ -260,7 +290,7 @@ absl::Status Serve(const Config& config, Signals& signals, StopRequest& stop) {
   signals.SetUnsaved([&stage, &log] { return Unsaved(stage, log); });
   const absl::StatusOr<std::unique_ptr<rpc::Server>> server = Start(config, front, instances, stop);
   if (server.ok()) {
-    ReloadTlsOnSignal(signals, **server, config, lookups);
+    ReloadOnSignal(signals, **server, config, lookups);
     PrintAddresses(**server);
     TrimHeapFromTimeToTime(executor);
     stop.Wait();

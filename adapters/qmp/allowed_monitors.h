@@ -1,5 +1,5 @@
-// Which monitors beyond the file system clients may register: a service that connects wherever it is
-// told to lends its place in the network to whoever tells it. Any thread; constant.
+// Which monitors beyond the file system clients may register: a service that connects wherever it
+// is told to lends its place in the network to whoever tells it. Any thread; constant.
 #ifndef ADAPTERS_QMP_ALLOWED_MONITORS_H_
 #define ADAPTERS_QMP_ALLOWED_MONITORS_H_
 

@@ -1,5 +1,5 @@
-// Where instances come from beside clients: a file, and the sockets of folders; and what clients may
-// name.
+// Where instances come from beside clients: a file, and the sockets of folders; and what clients
+// may name.
 #include <utility>
 
 #include "absl/strings/match.h"

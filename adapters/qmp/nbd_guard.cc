@@ -48,7 +48,8 @@ absl::Status CheckNbdAddress(const google::protobuf::Message& request) {
       address = absl::StrCat(start.addr().inet().host(), ":", start.addr().inet().port());
       break;
     case v1::SocketAddressLegacy::kVsock:
-      address = absl::StrCat("vsock:", start.addr().vsock().cid(), ":", start.addr().vsock().port());
+      address =
+          absl::StrCat("vsock:", start.addr().vsock().cid(), ":", start.addr().vsock().port());
       break;
   }
   return Error(Reason::kPathForbidden,

@@ -160,10 +160,9 @@ TcpAddress WithBoundPort(TcpAddress tcp, int fd) {
 absl::StatusOr<std::unique_ptr<Listener>> Listener::Bind(const Address& address,
                                                          bool allow_remote) {
   const auto* local = absl::get_if<UnixAddress>(&address);
-  ASSIGN_OR_RETURN(const int fd,
-                   local != nullptr
-                       ? BindUnix(address, local->path)
-                       : BindTcp(address, absl::get<TcpAddress>(address), allow_remote));
+  ASSIGN_OR_RETURN(const int fd, local != nullptr ? BindUnix(address, local->path)
+                                                  : BindTcp(address, absl::get<TcpAddress>(address),
+                                                            allow_remote));
   const int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (wake_fd < 0) {
     const int error = errno;

@@ -1,5 +1,6 @@
 #include "service/cli/client.h"
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <sstream>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "absl/memory/memory.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "engine/base/check.h"
@@ -56,6 +58,21 @@ absl::Status ReadFile(const std::string& path, std::string* text) {
   return absl::OkStatus();
 }
 
+// Without white space at its ends, as an editor leaves it in a file.
+absl::StatusOr<std::string> TokenOf(const ClientOptions& options) {
+  std::string text = options.token;
+  RETURN_IF_ERROR(ReadFile(options.token_file, &text));
+  const std::string token(absl::StripAsciiWhitespace(text));
+  if (std::all_of(token.begin(), token.end(), absl::ascii_isgraph) &&
+      text.empty() == token.empty()) {
+    return token;
+  }
+  return Error(Reason::kInvalidField,
+               absl::StrCat("there is no token in ",
+                            options.token_file.empty() ? "TIDEMARK_TOKEN" : options.token_file,
+                            ": it is one word of printable characters"));
+}
+
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> Credentials(
     const ClientOptions& options) {
   if (options.tls_ca.empty() && options.tls_cert.empty()) {
@@ -65,7 +82,10 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> Credentials(
   RETURN_IF_ERROR(ReadFile(options.tls_ca, &tls.pem_root_certs));
   RETURN_IF_ERROR(ReadFile(options.tls_cert, &tls.pem_cert_chain));
   RETURN_IF_ERROR(ReadFile(options.tls_key, &tls.pem_private_key));
-  return grpc::SslCredentials(tls);
+  ASSIGN_OR_RETURN(const std::string token, TokenOf(options));
+  if (token.empty()) return grpc::SslCredentials(tls);
+  return grpc::CompositeChannelCredentials(grpc::SslCredentials(tls),
+                                           grpc::AccessTokenCredentials(token));
 }
 
 void SetDeadline(absl::Duration timeout, grpc::ClientContext* context) {

@@ -23,13 +23,18 @@ struct ClientOptions {
   std::string tls_ca;
   std::string tls_cert;
   std::string tls_key;
+  // A file with the token that each call sends, or the token itself; both empty: none. Only with
+  // TLS.
+  std::string token_file;
+  std::string token;
   // For each call; streams have none.
   absl::Duration timeout = absl::InfiniteDuration();
 };
 
 class Client {
  public:
-  // Connects when first used. NOT_FOUND for files that cannot be read.
+  // Connects when first used. NOT_FOUND for files that cannot be read. INVALID_ARGUMENT for a token
+  // that cannot be sent.
   static absl::StatusOr<std::unique_ptr<Client>> Create(const ClientOptions& options);
 
   grpc::Status Call(const google::protobuf::MethodDescriptor& method,

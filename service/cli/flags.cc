@@ -83,6 +83,7 @@ std::vector<Flag> AllFlags(Flags* flags) {
       {"tls_ca", true, "", Text(&flags->tls_ca)},
       {"tls_cert", true, "", Text(&flags->tls_cert)},
       {"tls_key", true, "", Text(&flags->tls_key)},
+      {"token_file", true, "", Text(&flags->token_file)},
       {"instance", true, "",
        [flags](const std::string& value) -> std::string {
          flags->instance = value;
@@ -162,6 +163,14 @@ absl::StatusOr<Flags> ParseFlags(const std::vector<std::string>& arguments,
     return Refuse("--tls_cert and --tls_key go together");
   }
   if (flags.address.empty()) flags.address = DefaultAddress(environment);
+  const bool has_tls = !flags.tls_ca.empty() || !flags.tls_cert.empty();
+  if (!flags.token_file.empty() && !has_tls) {
+    return Refuse("--token_file needs --tls_ca: a token is not sent where others could read it");
+  }
+  // Of the environment, where it may be meant for another address.
+  if (flags.token_file.empty() && has_tls) {
+    flags.token = environment("TIDEMARK_TOKEN").value_or("");
+  }
   return flags;
 }
 
@@ -202,6 +211,8 @@ Flags, anywhere on the line
   --tls_ca FILE        TLS: the authority (PEM) that signed the daemon's certificate.
   --tls_cert FILE      TLS: our certificate and key (PEM), where the daemon asks for one.
   --tls_key FILE
+  --token_file FILE    TLS: a file with our token, where the daemon asks for one. Default:
+                       $TIDEMARK_TOKEN. A token is sent by TLS only.
   --help, --version
 
 Ends with status 0 when done, 1 when refused or failed, 2 when the command line is wrong.

@@ -19,6 +19,9 @@ struct Flags {
   std::string tls_ca;
   std::string tls_cert;
   std::string tls_key;
+  // A file with our token; if it is not given, the token itself, from the environment.
+  std::string token_file;
+  std::string token;
   // The engine; empty for the native one.
   absl::optional<std::string> instance;
   bool json = false;

@@ -46,6 +46,15 @@ TEST(FlagsTest, TheAddressIsTheFlagsElseTheEnvironmentsElseTheDaemonsOwn) {
                                 }));
 }
 
+TEST(FlagsTest, ATokenComesFromAFileElseFromTheEnvironmentAndIsForTlsOnly) {
+  EXPECT_EQ(Parse({"--tls_ca=/ca", "--token_file=/t"}, {{"TIDEMARK_TOKEN", "x"}})->token_file,
+            "/t");
+  EXPECT_EQ(Parse({"--tls_ca=/ca", "--token_file=/t"}, {{"TIDEMARK_TOKEN", "x"}})->token, "");
+  EXPECT_EQ(Parse({"--tls_ca=/ca"}, {{"TIDEMARK_TOKEN", "x"}})->token, "x");
+  EXPECT_EQ(Parse({}, {{"TIDEMARK_TOKEN", "x"}})->token, "");
+  EXPECT_FALSE(Parse({"--token_file=/t"}).ok());
+}
+
 TEST(FlagsTest, EventsAndWaitHaveFlagsOfTheirOwn) {
   const auto flags = Parse({"events", "--after=0", "--count", "3", "--job=a", "--job=b", "--node=n",
                             "--kind=JOB_PROGRESS"});

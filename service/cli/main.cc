@@ -76,6 +76,8 @@ int RunWithDaemon(const Flags& flags) {
   options.tls_ca = flags.tls_ca;
   options.tls_cert = flags.tls_cert;
   options.tls_key = flags.tls_key;
+  options.token_file = flags.token_file;
+  options.token = flags.token;
   options.timeout = flags.timeout;
   const absl::StatusOr<std::unique_ptr<Client>> client = Client::Create(options);
   if (!client.ok()) {

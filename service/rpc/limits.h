@@ -15,6 +15,16 @@ constexpr int kRequestBytesMax = 4 << 20;
 constexpr int kResponseBytesMax = 64 << 20;
 // RPCs under way at once on one connection.
 constexpr int kConcurrentRpcsPerConnectionMax = 1'000;
+// Connections to unix sockets: of one user, and of all together. A number that one user had is kept
+// for that user, so with many users the second is reached before that many are open.
+constexpr int kUnixConnectionsPerUserMax = 1'024;
+constexpr int kUnixNumbersMax = 16'384;
+// Clients that the kernel lets wait until they are accepted.
+constexpr int kUnixBacklog = 1'024;
+// After the process has run out of descriptors, until it looks for clients again.
+constexpr absl::Duration kAcceptRetryInterval = absl::Milliseconds(100);
+// Clients that cannot be taken are told about on stderr not more often than this.
+constexpr absl::Duration kWarningInterval = absl::Minutes(1);
 // Streams and waits (WatchEvents, WatchInstances, WatchJob, WaitJob) at once, of all clients.
 constexpr size_t kStreamsMax = 4'000;
 // Calls that are answered as soon as they can be, at once, of all clients: fewer than commands may
@@ -76,9 +86,13 @@ constexpr absl::Duration kShutdownGrace = absl::Seconds(2);
 // takes nothing from its socket.
 constexpr absl::Duration kCancelGrace = absl::Seconds(3);
 
-// Bytes of a startup file, and of a file with a certificate or key.
+// Bytes of a startup file, and of a file with a certificate, a key or tokens.
 constexpr size_t kStartupFileBytesMax = 16 << 20;
 constexpr size_t kCertificateBytesMax = 1 << 20;
+constexpr size_t kTokensBytesMax = 1 << 20;
+// Each call is held against all of them.
+constexpr size_t kTokensMax = 1'000;
+constexpr size_t kTokenNameBytesMax = 63;
 
 }  // namespace tidemark::rpc
 

@@ -1,5 +1,6 @@
 #include "service/rpc/listen_address.h"
 
+#include <grp.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -27,7 +28,7 @@ namespace {
 constexpr size_t kNestSuffixBytes = 9;
 constexpr size_t kSocketPathBytesMax = sizeof(sockaddr_un::sun_path) - 1 - kNestSuffixBytes;
 constexpr int kPortMax = 65535;
-constexpr mode_t kSocketMode = 0600;
+constexpr mode_t kModeMax = 0777;
 
 absl::Status Invalid(absl::string_view text, absl::string_view why) {
   return Error(Reason::kInvalidField, absl::StrCat("Cannot listen on '", text, "': ", why,
@@ -101,8 +102,40 @@ absl::StatusOr<std::vector<std::string>> ResolveTcp(const ListenAddress& address
   return numeric;
 }
 
-bool IsLoopback(absl::string_view numeric_address) {
-  return absl::StartsWith(numeric_address, "127.") || absl::StartsWith(numeric_address, "[::1]:");
+absl::Status CheckGuarded(const ListenAddress& address, bool has_tls, bool asks_clients) {
+  if (address.is_unix() || (has_tls && asks_clients)) return absl::OkStatus();
+  return Error(
+      Reason::kInvalidCombination,
+      absl::StrCat("Cannot listen on '", address.text,
+                   "': every user of every machine that reaches it could do there what the service "
+                   "can, for TCP does not tell who connects",
+                   has_tls ? ", and its TLS does not ask; give --tls_client_ca or --token_file"
+                           : "; give --tls_cert and --tls_key with --tls_client_ca or --token_file",
+                   ", or listen on unix:PATH, or say --insecure"));
+}
+
+absl::StatusOr<mode_t> ParseMode(absl::string_view text) {
+  mode_t mode = 0;
+  const bool is_octal = !text.empty() && text.size() <= 4 &&
+                        std::all_of(text.begin(), text.end(),
+                                    [](char digit) { return digit >= '0' && digit <= '7'; });
+  for (const char digit : text) mode = 8 * mode + (digit - '0');
+  if (is_octal && mode <= kModeMax) return mode;
+  return Error(Reason::kInvalidField,
+               absl::StrCat("'", text, "' is no mode of a socket, as 600 or 0660"));
+}
+
+absl::StatusOr<gid_t> FindGroup(const std::string& text) {
+  gid_t number;
+  if (absl::SimpleAtoi(text, &number)) return number;
+  std::vector<char> buffer(1 << 16);
+  group entry;
+  group* found = nullptr;
+  if (getgrnam_r(text.c_str(), &entry, buffer.data(), buffer.size(), &found) == 0 &&
+      found != nullptr) {
+    return entry.gr_gid;
+  }
+  return Error(Reason::kInvalidField, absl::StrCat("There is no group '", text, "'"));
 }
 
 absl::Status CheckSocketFree(const std::string& path) {
@@ -138,8 +171,12 @@ SocketNest::~SocketNest() {
   rmdir(folder_.c_str());
 }
 
-absl::Status SocketNest::Hatch() {
-  if (chmod(path().c_str(), kSocketMode) != 0 || rename(path().c_str(), final_path_.c_str()) != 0) {
+absl::Status SocketNest::Hatch(const SocketAccess& access) {
+  if (access.group.has_value() && chown(path().c_str(), -1, *access.group) != 0) {
+    return SystemError(absl::StrCat("Cannot give group ", *access.group, " the socket"),
+                       final_path_);
+  }
+  if (chmod(path().c_str(), access.mode) != 0 || rename(path().c_str(), final_path_.c_str()) != 0) {
     return SystemError("Cannot make the socket", final_path_);
   }
   return absl::OkStatus();

@@ -1,6 +1,8 @@
-// Where the service listens: "unix:PATH" or "HOST:PORT".
+// Where the service listens: "unix:PATH" or "HOST:PORT"; and what guards each kind.
 #ifndef SERVICE_RPC_LISTEN_ADDRESS_H_
 #define SERVICE_RPC_LISTEN_ADDRESS_H_
+
+#include <sys/types.h>
 
 #include <string>
 #include <vector>
@@ -8,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
 
 namespace tidemark::rpc {
 
@@ -29,8 +32,23 @@ absl::StatusOr<ListenAddress> ParseListenAddress(absl::string_view text);
 // Blocks: the name may have to be looked up.
 absl::StatusOr<std::vector<std::string>> ResolveTcp(const ListenAddress& address);
 
-// Whether only this machine can reach it.
-bool IsLoopback(absl::string_view numeric_address);
+// Whether those who connect must say who they are: the kernel does for clients of a unix socket;
+// those of TCP, also on the same machine, need TLS (`has_tls`) with a certificate or a token
+// (`asks_clients`). INVALID_ARGUMENT names the address and the remedies.
+absl::Status CheckGuarded(const ListenAddress& address, bool has_tls, bool asks_clients);
+
+// Who may connect to a unix socket.
+struct SocketAccess {
+  mode_t mode = 0600;
+  // Of the socket; absent: the group of the process.
+  absl::optional<gid_t> group;
+};
+
+// Octal, as chmod takes it: "660". INVALID_ARGUMENT.
+absl::StatusOr<mode_t> ParseMode(absl::string_view text);
+
+// A group by name or number. INVALID_ARGUMENT: there is none of that name. May block.
+absl::StatusOr<gid_t> FindGroup(const std::string& text);
 
 // OK if a socket may be made at `path`: nothing is there, or a socket that nobody answers on, left
 // by a daemon that was killed. FAILED_PRECONDITION if a daemon answers or something else is there.
@@ -48,8 +66,8 @@ class SocketNest {
   // Where to make the socket.
   std::string path() const { return folder_ + "/s"; }
 
-  // Moves it to its final path, readable and writable by the owner only.
-  absl::Status Hatch();
+  // Gives it to those who may connect and moves it to its final path.
+  absl::Status Hatch(const SocketAccess& access);
 
  private:
   SocketNest(std::string folder, std::string final_path)

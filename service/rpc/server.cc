@@ -1,7 +1,5 @@
 #include "service/rpc/server.h"
 
-#include <unistd.h>
-
 #include <chrono>
 #include <memory>
 #include <thread>
@@ -19,6 +17,7 @@
 #include "grpcpp/resource_quota.h"
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server_builder.h"
+#include "grpcpp/server_posix.h"
 #include "service/rpc/limits.h"
 #include "service/rpc/services.h"
 #include "service/rpc/tls.h"
@@ -58,20 +57,6 @@ void SetLimits(uint64_t transport_bytes_max, grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
 }
 
-// The numeric addresses of a TCP address, refused if others could read along.
-absl::StatusOr<std::vector<std::string>> GuardedTcp(const ListenAddress& address, bool has_tls) {
-  ASSIGN_OR_RETURN(std::vector<std::string> numeric, ResolveTcp(address));
-  for (const std::string& one : numeric) {
-    if (!has_tls && !IsLoopback(one)) {
-      return Error(Reason::kInvalidCombination,
-                   absl::StrCat("Cannot listen on '", address.text, "' (", one,
-                                "): it can be reached from other machines, which needs TLS; give "
-                                "--tls_cert and --tls_key"));
-    }
-  }
-  return numeric;
-}
-
 // A numeric address and the port that was bound there: 0 until then, and if it could not be.
 struct TcpPort {
   std::string numeric;
@@ -79,6 +64,26 @@ struct TcpPort {
 };
 
 }  // namespace
+
+absl::Status Server::Prepare(const ServerOptions& options) {
+  ASSIGN_OR_RETURN(tls_, TlsOf(options));
+  if (!options.token_file.empty()) {
+    if (tls_ == nullptr) {
+      return Error(Reason::kInvalidCombination,
+                   "Tokens need TLS, or others would read them: --token_file needs --tls_cert and "
+                   "--tls_key");
+    }
+    ASSIGN_OR_RETURN(tokens_, Tokens::Create(options.token_file));
+  }
+  peers_.tokens = tokens_;
+  credentials_ = tls_ != nullptr ? tls_->Credentials(tokens_) : grpc::InsecureServerCredentials();
+  if (options.insecure) return absl::OkStatus();
+  const bool asks_clients = tokens_ != nullptr || (tls_ != nullptr && tls_->asks_clients());
+  for (const ListenAddress& address : options.listen) {
+    RETURN_IF_ERROR(CheckGuarded(address, tls_ != nullptr, asks_clients));
+  }
+  return absl::OkStatus();
+}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Front& front,
                                                       const ServerOptions& options) {
@@ -89,24 +94,20 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Front& front,
   }();
   (void)plugins;
   auto server = std::unique_ptr<Server>(new Server(front));
-  ASSIGN_OR_RETURN(server->tls_, TlsOf(options));
-  const Tls* const tls = server->tls_.get();
-  server->credentials_ =
-      tls != nullptr ? server->tls_->Credentials() : grpc::InsecureServerCredentials();
+  RETURN_IF_ERROR(server->Prepare(options));
   grpc::ServerBuilder builder;
   SetLimits(options.transport_bytes_max, builder);
-  std::vector<SocketNest> nests;
+  builder.SetContextAllocator(PeerContexts(server->peers_));
+  std::vector<std::unique_ptr<UnixSocket>> sockets;
   std::vector<std::unique_ptr<TcpPort>> ports;
   for (const ListenAddress& address : options.listen) {
     if (address.is_unix()) {
-      RETURN_IF_ERROR(CheckSocketFree(address.socket_path));
-      ASSIGN_OR_RETURN(SocketNest nest, SocketNest::Create(address.socket_path));
-      builder.AddListeningPort(absl::StrCat("unix:", nest.path()),
-                               grpc::InsecureServerCredentials());
-      nests.push_back(std::move(nest));
+      ASSIGN_OR_RETURN(std::unique_ptr<UnixSocket> socket, UnixSocket::Bind(address.socket_path));
+      sockets.push_back(std::move(socket));
+      server->addresses_.push_back(address.text);
       continue;
     }
-    ASSIGN_OR_RETURN(const std::vector<std::string> numeric, GuardedTcp(address, tls != nullptr));
+    ASSIGN_OR_RETURN(const std::vector<std::string> numeric, ResolveTcp(address));
     for (const std::string& one : numeric) {
       ports.push_back(std::make_unique<TcpPort>(TcpPort{one}));
       builder.AddListeningPort(one, server->credentials_, &ports.back()->port);
@@ -121,24 +122,33 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Front& front,
         return absl::FailedPreconditionError(
             absl::StrCat("Cannot listen on '", port->numeric,
                          "': it is in use or not an address of this machine",
-                         tls == nullptr ? "" : ", or the certificate and key do not fit"));
+                         server->tls_ == nullptr ? "" : ", or the certificate and key do not fit"));
       }
     }
     return absl::FailedPreconditionError("Cannot listen: gRPC refused the addresses");
   }
   server->TellHealth();
-  for (SocketNest& nest : nests) RETURN_IF_ERROR(nest.Hatch());
-  for (const ListenAddress& address : options.listen) {
-    if (!address.is_unix()) continue;
-    server->socket_paths_.push_back(address.socket_path);
-    server->addresses_.push_back(address.text);
-  }
+  RETURN_IF_ERROR(server->Open(std::move(sockets), options));
   for (const auto& port : ports) {
     const absl::string_view host =
         absl::string_view(port->numeric).substr(0, port->numeric.rfind(':'));
     server->addresses_.push_back(absl::StrCat(host, ":", port->port));
   }
   return server;
+}
+
+absl::Status Server::Open(std::vector<std::unique_ptr<UnixSocket>> sockets,
+                          const ServerOptions& options) {
+  if (sockets.empty()) return absl::OkStatus();
+  for (const auto& socket : sockets) RETURN_IF_ERROR(socket->Publish(options.sockets));
+  UnixAcceptor::Hooks hooks;
+  hooks.admit = [server = server_.get()](int number) {
+    grpc::AddInsecureChannelFromFd(server, number);
+  };
+  hooks.warn = options.warn;
+  ASSIGN_OR_RETURN(acceptor_,
+                   UnixAcceptor::Start(std::move(sockets), peers_.unix_peers, std::move(hooks)));
+  return absl::OkStatus();
 }
 
 Server::Server(const Front& front) : log_(front.log) {}
@@ -174,6 +184,7 @@ bool Server::Stop() {
     MutexLock lock(&health_->mutex);
     health_->service = nullptr;
   }
+  acceptor_ = nullptr;
   // Health checks say so before connections close.
   server_->GetHealthCheckService()->Shutdown();
   const auto ended = std::make_shared<Notification>();
@@ -183,7 +194,6 @@ bool Server::Stop() {
     server->Wait();
     ended->Notify();
   });
-  for (const std::string& path : socket_paths_) unlink(path.c_str());
   if (ended->WaitFor(kShutdownGrace + kCancelGrace)) {
     waiter.join();
     server_ = nullptr;

@@ -1,8 +1,9 @@
-// The listening gRPC server: addresses, TLS, limits, reflection and health.
+// The listening gRPC server: addresses, who may connect, limits, reflection and health.
 #ifndef SERVICE_RPC_SERVER_H_
 #define SERVICE_RPC_SERVER_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,7 +13,10 @@
 #include "service/rpc/front.h"
 #include "service/rpc/limits.h"
 #include "service/rpc/listen_address.h"
+#include "service/rpc/peer.h"
 #include "service/rpc/tls.h"
+#include "service/rpc/tokens.h"
+#include "service/rpc/unix_acceptor.h"
 
 namespace tidemark::rpc {
 
@@ -30,13 +34,23 @@ struct ServerOptions {
   // What gRPC may hold for connections and requests that are still coming in. Beyond it connections
   // without a call and then calls are given up.
   uint64_t transport_bytes_max = kTransportBytesDefault;
+  // The file of tokens (tokens.h), by which clients of TCP addresses may also say who they are.
+  // Needs a certificate.
+  std::string token_file;
+  // TCP addresses need not ask who connects.
+  bool insecure = false;
+  // Who may connect to unix sockets.
+  SocketAccess sockets;
+  // What an operator should read. Any thread.
+  std::function<void(const std::string&)> warn = [](const std::string&) {};
 };
 
 // Made and ended by one thread that may block.
 class Server {
  public:
   // Listens and serves. `front` must outlive the server. Refused: an address in use, a TCP address
-  // beyond this machine without TLS, certificates that cannot be read or used.
+  // whose clients nobody asks who they are (CheckGuarded), certificates or tokens that cannot be
+  // read or used.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const Front& front,
                                                        const ServerOptions& options);
   ~Server();
@@ -48,6 +62,8 @@ class Server {
 
   // The certificates that it shows; null without TLS. They may be read anew while it serves.
   const std::shared_ptr<Tls>& tls() const { return tls_; }
+  // The same of tokens.
+  const std::shared_ptr<Tokens>& tokens() const { return tokens_; }
 
   // Takes no more RPCs, waits up to kShutdownGrace for those under way, then cancels them; removes
   // the sockets. True once all are done. False if some are not even kCancelGrace later (a client
@@ -57,17 +73,24 @@ class Server {
  private:
   struct Health;
   explicit Server(const Front& front);
+  // What needs no address.
+  absl::Status Prepare(const ServerOptions& options);
+  // Lets clients of unix sockets in.
+  absl::Status Open(std::vector<std::unique_ptr<UnixSocket>> sockets, const ServerOptions& options);
   // Says under kStateHealth whether the log is saved, from now on.
   void TellHealth();
 
   backend::EventLog& log_;
   std::shared_ptr<Tls> tls_;
+  std::shared_ptr<Tokens> tokens_;
   std::shared_ptr<grpc::ServerCredentials> credentials_;
+  PeerSources peers_;
   std::shared_ptr<Health> health_;
   std::vector<std::unique_ptr<grpc::Service>> services_;
   std::vector<std::string> addresses_;
-  std::vector<std::string> socket_paths_;
   std::unique_ptr<grpc::Server> server_;
+  // Gives connections to `server_`. Null without unix sockets.
+  std::unique_ptr<UnixAcceptor> acceptor_;
 };
 
 }  // namespace tidemark::rpc

@@ -5,14 +5,16 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <cstdlib>
+#include <filesystem>
 #include <fstream>
-#include <sstream>
+#include <iterator>
 #include <string>
 
 #include "absl/strings/match.h"
+#include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/security/credentials.h"
 #include "gtest/gtest.h"
+#include "service/rpc/certificates.h"
 #include "service/rpc/front_world.h"
 #include "tidemark/block/v1/job.grpc.pb.h"
 
@@ -20,6 +22,10 @@ namespace tidemark::rpc {
 namespace {
 
 namespace v1 = ::tidemark::block::v1;
+
+// Of the tokens "secret" and "other".
+constexpr char kSecretHash[] = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+constexpr char kOtherHash[] = "d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa";
 
 absl::StatusOr<std::unique_ptr<Server>> Listen(FrontWorld& world, const std::string& address,
                                                ServerOptions options = {}) {
@@ -91,9 +97,15 @@ TEST(Server, AFolderThatIsNotThereIsNamed) {
   EXPECT_TRUE(absl::StrContains(server.status().message(), world.folder / "no/socket"));
 }
 
-TEST(Server, LoopbackNeedsNoTlsAndPortZeroIsAnyPort) {
+ServerOptions Insecure() {
+  ServerOptions options;
+  options.insecure = true;
+  return options;
+}
+
+TEST(Server, PortZeroIsAnyPort) {
   FrontWorld world;
-  const auto server = Listen(world, "127.0.0.1:0");
+  const auto server = Listen(world, "127.0.0.1:0", Insecure());
   ASSERT_TRUE(server.ok()) << server.status();
   const std::string address = (*server)->addresses().at(0);
   EXPECT_TRUE(absl::StartsWith(address, "127.0.0.1:"));
@@ -103,75 +115,111 @@ TEST(Server, LoopbackNeedsNoTlsAndPortZeroIsAnyPort) {
 
 TEST(Server, APortInUseIsRefusedByName) {
   FrontWorld world;
-  const auto first = Listen(world, "127.0.0.1:0");
+  const auto first = Listen(world, "127.0.0.1:0", Insecure());
   ASSERT_TRUE(first.ok()) << first.status();
   const std::string address = (*first)->addresses().at(0);
-  const auto second = Listen(world, address);
+  const auto second = Listen(world, address, Insecure());
   EXPECT_TRUE(absl::StrContains(second.status().message(), address)) << second.status();
 }
 
-TEST(Server, AnAddressThatOthersReachIsRefusedWithoutTls) {
+TEST(Server, ATcpAddressWhoseClientsNobodyAsksIsRefused) {
   FrontWorld world;
-  for (const char* address : {"0.0.0.0:0", "[::]:0"}) {
+  for (const char* address : {"127.0.0.1:0", "[::1]:0", "localhost:0", "0.0.0.0:0", "[::]:0"}) {
     const auto server = Listen(world, address);
     EXPECT_EQ(server.status().code(), absl::StatusCode::kInvalidArgument) << address;
-    EXPECT_TRUE(absl::StrContains(server.status().message(), "--tls_cert")) << server.status();
+    for (const char* said : {address, "--tls_cert", "--token_file", "unix:", "--insecure"}) {
+      EXPECT_TRUE(absl::StrContains(server.status().message(), said)) << server.status();
+    }
   }
 }
 
-// Certificates made by the openssl command.
+TEST(Server, AUnixSocketHasTheModeAndTheGroupThatAreSaid) {
+  FrontWorld world;
+  ServerOptions options;
+  options.sockets.mode = 0660;
+  options.sockets.group = getgid();
+  const auto server = Listen(world, "unix:" + world.folder / "ours", options);
+  ASSERT_TRUE(server.ok()) << server.status();
+  struct stat info;
+  ASSERT_EQ(stat((world.folder / "ours").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0660u);
+  EXPECT_EQ(info.st_gid, getgid());
+}
+
+TEST(Server, AGroupHasANameOrANumber) {
+  EXPECT_EQ(*FindGroup("root"), 0u);
+  EXPECT_EQ(*FindGroup("65534"), 65534u);
+  EXPECT_TRUE(absl::StrContains(FindGroup("no-such-group").status().message(), "no-such-group"));
+}
+
+// A file that another daemon has put there meanwhile is not this server's to remove.
+TEST(Server, AServerThatStopsRemovesItsOwnSocketOnly) {
+  FrontWorld world;
+  const std::string path = world.folder / "mine";
+  auto server = Listen(world, "unix:" + path);
+  ASSERT_TRUE(server.ok()) << server.status();
+  std::filesystem::remove(path);
+  std::ofstream(path) << "of another";
+  (*server)->Stop();
+  EXPECT_TRUE(std::filesystem::exists(path));
+}
+
+TEST(Server, ClientsThatComeAndGoLeaveNoDescriptors) {
+  FrontWorld world;
+  const auto count = [] {
+    const std::filesystem::directory_iterator all("/proc/self/fd");
+    return std::distance(begin(all), end(all));
+  };
+  const auto call = [&world](int i) {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt("tidemark.test", i);
+    const auto channel = grpc::CreateCustomChannel("unix:" + world.folder / "s",
+                                                   grpc::InsecureChannelCredentials(), arguments);
+    grpc::ClientContext context;
+    v1::ListJobsResponse response;
+    return v1::JobService::NewStub(channel)->ListJobs(&context, v1::ListJobsRequest(), &response);
+  };
+  ASSERT_TRUE(call(0).ok());
+  const auto before = count();
+  for (int i = 1; i <= 50; ++i) ASSERT_TRUE(call(i).ok());
+  EXPECT_TRUE(Eventually([&] { return count() <= before + 1; })) << before << " -> " << count();
+}
+
 class TlsTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (std::system("openssl version > /dev/null 2>&1") != 0) {
-      GTEST_SKIP() << "the openssl command is not installed";
-    }
-    MakeAuthority("ca");
-    MakeAuthority("other_ca");
-    MakeCertificate("server", "ca");
-    MakeCertificate("client", "ca");
-    MakeCertificate("stranger", "other_ca");
+    if (!Certificates::CanBeMade()) GTEST_SKIP() << "the openssl command is not installed";
+    certificates_.MakeAuthority("ca");
+    certificates_.MakeAuthority("other_ca");
+    certificates_.Make("server", "ca");
+    certificates_.Make("client", "ca");
+    certificates_.Make("stranger", "other_ca");
   }
-  void Run(const std::string& command) {
-    ASSERT_EQ(std::system(("cd " + folder_.path() + " && " + command + " 2> /dev/null").c_str()), 0)
-        << command;
-  }
-  void MakeAuthority(const std::string& name) {
-    Run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "
-        "/CN=" +
-        name + " -keyout " + name + ".key -out " + name + ".pem");
-  }
-  void MakeCertificate(const std::string& name, const std::string& authority) {
-    Run("openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost "
-        "-keyout " +
-        name + ".key -out " + name +
-        ".csr && printf 'subjectAltName=DNS:localhost,IP:127.0.0.1' > " + name +
-        ".ext && openssl x509 -req -in " + name + ".csr -CA " + authority + ".pem -CAkey " +
-        authority + ".key -CAcreateserial -days 2 -extfile " + name + ".ext -out " + name + ".pem");
-  }
-  std::string Text(const std::string& name) {
-    std::ifstream file(folder_ / name);
-    std::stringstream text;
-    text << file.rdbuf();
-    return text.str();
-  }
+  void Run(const std::string& command) { certificates_.Run(command); }
+  // Of a server that asks its clients for nothing.
   ServerOptions Options() {
+    ServerOptions options = Guarded();
+    options.insecure = true;
+    return options;
+  }
+  // Of one whose guard is still to be added.
+  ServerOptions Guarded() {
     ServerOptions options;
     options.tls_cert = folder_ / "server.pem";
     options.tls_key = folder_ / "server.key";
     return options;
   }
-  std::shared_ptr<grpc::ChannelCredentials> Client(const std::string& name) {
-    grpc::SslCredentialsOptions options;
-    options.pem_root_certs = Text("ca.pem");
-    if (!name.empty()) {
-      options.pem_cert_chain = Text(name + ".pem");
-      options.pem_private_key = Text(name + ".key");
-    }
-    return grpc::SslCredentials(options);
+  // Of "secret" and "other".
+  void WriteTokens(const std::string& text) { std::ofstream(folder_ / "tokens") << text; }
+  std::shared_ptr<grpc::ChannelCredentials> Client(const std::string& name,
+                                                   const std::string& token = "") {
+    const auto tls = certificates_.Client(name);
+    if (token.empty()) return tls;
+    return grpc::CompositeChannelCredentials(tls, grpc::AccessTokenCredentials(token));
   }
 
   Folder folder_;
+  Certificates certificates_{folder_.path()};
   FrontWorld world_;
 };
 
@@ -185,7 +233,7 @@ TEST_F(TlsTest, WithACertificateAnyAddressSpeaksTlsOnly) {
 }
 
 TEST_F(TlsTest, WithAClientAuthorityOnlyItsClientsGetIn) {
-  ServerOptions options = Options();
+  ServerOptions options = Guarded();
   options.tls_client_ca = folder_ / "ca.pem";
   const auto server = Listen(world_, "127.0.0.1:0", options);
   ASSERT_TRUE(server.ok()) << server.status();
@@ -209,9 +257,7 @@ TEST_F(TlsTest, FilesAreReadAnewAndOnesThatCannotBeUsedChangeNothing) {
   Run("cp stranger.key server.key");
   EXPECT_TRUE((*server)->tls()->Reload().ok());
   EXPECT_FALSE(Call(address, Client("")).ok());
-  grpc::SslCredentialsOptions of_other;
-  of_other.pem_root_certs = Text("other_ca.pem");
-  EXPECT_TRUE(Call(address, grpc::SslCredentials(of_other)).ok());
+  EXPECT_TRUE(Call(address, certificates_.Client("", "other_ca")).ok());
 }
 
 TEST_F(TlsTest, ATlsFileThatHoldsTheWrongThingIsNamed) {
@@ -240,6 +286,115 @@ TEST_F(TlsTest, FilesThatCannotBeUsedAreNamed) {
   ServerOptions alone = Options();
   alone.tls_key = "";
   EXPECT_FALSE(Listen(world_, "127.0.0.1:0", alone).ok());
+}
+
+TEST_F(TlsTest, TlsThatAsksItsClientsForNothingIsRefused) {
+  const absl::Status status = Listen(world_, "127.0.0.1:0", Guarded()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(absl::StrContains(status.message(), "--token_file")) << status;
+}
+
+TEST_F(TlsTest, WithTokensEachCallNeedsOne) {
+  WriteTokens(std::string("me ") + kSecretHash);
+  ServerOptions options = Guarded();
+  options.token_file = folder_ / "tokens";
+  const auto server = Listen(world_, "127.0.0.1:0", options);
+  ASSERT_TRUE(server.ok()) << server.status();
+  const std::string address = (*server)->addresses().at(0);
+  EXPECT_TRUE(Call(address, Client("", "secret")).ok());
+  const grpc::Status without = Call(address, Client(""));
+  EXPECT_EQ(without.error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_TRUE(absl::StrContains(without.error_message(), "authorization: Bearer"))
+      << without.error_message();
+  const grpc::Status wrong = Call(address, Client("", "other"));
+  EXPECT_EQ(wrong.error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_TRUE(absl::StrContains(wrong.error_message(), "--token_file")) << wrong.error_message();
+  EXPECT_EQ(Call(address, Client("client")).error_code(), grpc::StatusCode::UNAUTHENTICATED)
+      << "nobody has asked for a certificate";
+  // One connection, calls of several.
+  const auto channel = grpc::CreateChannel(address, Client(""));
+  for (const bool has_token : {true, false, true, false}) {
+    grpc::ClientContext context;
+    if (has_token) context.AddMetadata("authorization", "Bearer secret");
+    v1::ListJobsResponse response;
+    const grpc::Status status =
+        v1::JobService::NewStub(channel)->ListJobs(&context, v1::ListJobsRequest(), &response);
+    EXPECT_EQ(status.ok(), has_token) << status.error_message();
+  }
+}
+
+TEST_F(TlsTest, HealthReflectionAndWhatIsNotThereNeedATokenToo) {
+  WriteTokens(std::string("me ") + kSecretHash);
+  ServerOptions options = Guarded();
+  options.token_file = folder_ / "tokens";
+  const auto server = Listen(world_, "127.0.0.1:0", options);
+  ASSERT_TRUE(server.ok()) << server.status();
+  const auto code = [&](const std::string& method, const std::string& token) {
+    grpc::GenericStub stub(grpc::CreateChannel((*server)->addresses().at(0), Client("", token)));
+    grpc::ClientContext context;
+    grpc::CompletionQueue queue;
+    grpc::ByteBuffer response;
+    const grpc::Slice nothing;
+    const auto call =
+        stub.PrepareUnaryCall(&context, method, grpc::ByteBuffer(&nothing, 1), &queue);
+    call->StartCall();
+    grpc::Status status;
+    call->Finish(&response, &status, nullptr);
+    void* tag;
+    bool ok;
+    queue.Next(&tag, &ok);
+    return status.error_code();
+  };
+  for (const char* method : {"/grpc.health.v1.Health/Check",
+                             "/grpc.reflection.v1alpha.ServerReflection/"
+                             "ServerReflectionInfo",
+                             "/tidemark.block.v1.NodeService/QueryBlock", "/no.such/Method"}) {
+    EXPECT_EQ(code(method, ""), grpc::StatusCode::UNAUTHENTICATED) << method;
+    EXPECT_NE(code(method, "secret"), grpc::StatusCode::UNAUTHENTICATED) << method;
+  }
+  EXPECT_EQ(code("/grpc.health.v1.Health/Check", "secret"), grpc::StatusCode::OK);
+}
+
+TEST_F(TlsTest, WithTokensAndAClientAuthorityEitherWillDo) {
+  WriteTokens(std::string("me ") + kSecretHash);
+  ServerOptions options = Guarded();
+  options.token_file = folder_ / "tokens";
+  options.tls_client_ca = folder_ / "ca.pem";
+  const auto server = Listen(world_, "127.0.0.1:0", options);
+  ASSERT_TRUE(server.ok()) << server.status();
+  const std::string address = (*server)->addresses().at(0);
+  EXPECT_TRUE(Call(address, Client("client")).ok());
+  EXPECT_TRUE(Call(address, Client("", "secret")).ok());
+  EXPECT_TRUE(Call(address, Client("client", "other")).ok()) << "the certificate is enough";
+  EXPECT_EQ(Call(address, Client("")).error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_FALSE(Call(address, Client("stranger", "secret")).ok()) << "a certificate of others";
+}
+
+TEST_F(TlsTest, TokensAreReadAnewAndABadFileChangesNothing) {
+  WriteTokens(std::string("me ") + kSecretHash);
+  ServerOptions options = Guarded();
+  options.token_file = folder_ / "tokens";
+  const auto server = Listen(world_, "127.0.0.1:0", options);
+  ASSERT_TRUE(server.ok()) << server.status();
+  const std::string address = (*server)->addresses().at(0);
+  const auto kept = Client("", "secret");
+  ASSERT_TRUE(Call(address, kept).ok());
+  WriteTokens("me secret");
+  EXPECT_FALSE((*server)->tokens()->Reload().ok());
+  EXPECT_TRUE(Call(address, kept).ok());
+  WriteTokens(std::string("me ") + kOtherHash);
+  EXPECT_TRUE((*server)->tokens()->Reload().ok());
+  EXPECT_EQ(Call(address, kept).error_code(), grpc::StatusCode::UNAUTHENTICATED)
+      << "also on a connection that is there";
+  EXPECT_TRUE(Call(address, Client("", "other")).ok());
+}
+
+TEST_F(TlsTest, TokensAreNotTakenWithoutTls) {
+  WriteTokens(std::string("me ") + kSecretHash);
+  ServerOptions options = Insecure();
+  options.token_file = folder_ / "tokens";
+  const absl::Status status = Listen(world_, "127.0.0.1:0", options).status();
+  EXPECT_TRUE(absl::StrContains(status.message(), "--tls_cert")) << status;
 }
 
 TEST(ListenAddress, IsAUnixPathOrHostAndPort) {

@@ -19,6 +19,7 @@
 #include "grpc/grpc.h"
 #include "grpc/grpc_security.h"
 #include "service/rpc/limits.h"
+#include "service/rpc/token_guard.h"
 
 namespace tidemark::rpc {
 namespace {
@@ -97,9 +98,10 @@ grpc_ssl_certificate_config_reload_status Fetch(void* port,
 
 class ReloadingCredentials final : public grpc::ServerCredentials {
  public:
-  explicit ReloadingCredentials(std::shared_ptr<const Tls> tls) : tls_(std::move(tls)) {}
+  ReloadingCredentials(std::shared_ptr<const Tls> tls, std::shared_ptr<const Tokens> tokens)
+      : tls_(std::move(tls)), tokens_(std::move(tokens)) {}
 
-  // Who may do what is not decided by gRPC's own processors here.
+  // The guard of tokens is all that there is.
   void SetAuthMetadataProcessor(const std::shared_ptr<grpc::AuthMetadataProcessor>&) override {}
 
  private:
@@ -107,16 +109,22 @@ class ReloadingCredentials final : public grpc::ServerCredentials {
     // The server keeps its credentials for as long as it lives.
     ports_.push_back({tls_});
     grpc_server_credentials* const credentials = grpc_ssl_server_credentials_create_with_options(
-        grpc_ssl_server_credentials_create_options_using_config_fetcher(
-            tls_->asks_clients() ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
-                                 : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE,
-            &Fetch, &ports_.back()));
+        grpc_ssl_server_credentials_create_options_using_config_fetcher(Request(), &Fetch,
+                                                                        &ports_.back()));
+    if (tokens_ != nullptr) AskForTokens(credentials, tokens_);
     const int port = grpc_server_add_http2_port(server, address.c_str(), credentials);
     grpc_server_credentials_release(credentials);
     return port;
   }
 
+  grpc_ssl_client_certificate_request_type Request() const {
+    if (!tls_->asks_clients()) return GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE;
+    return tokens_ == nullptr ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
+                              : GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY;
+  }
+
   const std::shared_ptr<const Tls> tls_;
+  const std::shared_ptr<const Tokens> tokens_;
   std::list<Port> ports_;  // In their places: gRPC points to them.
 };
 
@@ -139,8 +147,8 @@ absl::Status Tls::Reload() {
   return absl::OkStatus();
 }
 
-std::shared_ptr<grpc::ServerCredentials> Tls::Credentials() {
-  return std::make_shared<ReloadingCredentials>(shared_from_this());
+std::shared_ptr<grpc::ServerCredentials> Tls::Credentials(std::shared_ptr<const Tokens> tokens) {
+  return std::make_shared<ReloadingCredentials>(shared_from_this(), std::move(tokens));
 }
 
 bool Tls::TakeNewer(uint64_t* generation, Texts* texts) const {

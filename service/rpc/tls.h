@@ -11,12 +11,14 @@
 #include "absl/status/statusor.h"
 #include "engine/base/mutex.h"
 #include "grpcpp/security/server_credentials.h"
+#include "service/rpc/tokens.h"
 
 namespace tidemark::rpc {
 
 class Tls final : public std::enable_shared_from_this<Tls> {
  public:
-  // Files in PEM. With `client_ca` clients must show a certificate that it signed.
+  // Files in PEM. With `client_ca` clients must show a certificate that it signed, or a token where
+  // tokens are taken.
   struct Files {
     std::string cert;
     std::string key;
@@ -35,8 +37,9 @@ class Tls final : public std::enable_shared_from_this<Tls> {
   // nothing changes, and the error is that of Create.
   absl::Status Reload();
 
-  // What a server listens with; they keep this alive.
-  std::shared_ptr<grpc::ServerCredentials> Credentials();
+  // What a server listens with; they keep this alive. Unless `tokens` is null, clients that show no
+  // certificate need a token for each call.
+  std::shared_ptr<grpc::ServerCredentials> Credentials(std::shared_ptr<const Tokens> tokens);
 
   bool asks_clients() const { return !files_.client_ca.empty(); }
 

@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "absl/strings/str_cat.h"
 #include "tests/conformance/conformance.h"
 
 namespace tidemark::test {
@@ -70,6 +71,16 @@ TEST_P(ExportScenarios, AServerOnTcp) {
   operate().Do(start);
   operate().Do(ExportAdd("e0", "disk0", true));
   operate().Do(v1::NbdServerStopRequest());
+}
+
+TEST_P(ExportScenarios, AServerThatOtherMachinesReachNeedsTls) {
+  for (const char* host : {"0.0.0.0", "::", ""}) {
+    v1::NbdServerStartRequest start;
+    start.mutable_addr()->mutable_inet()->set_host(host);
+    start.mutable_addr()->mutable_inet()->set_port("0");
+    ExpectRefused(start, v1::ERROR_REASON_PATH_FORBIDDEN, {absl::StrCat("'", host, ":0'")});
+  }
+  ExpectRefused(v1::NbdServerStopRequest(), kNotRunning, {});
 }
 
 TEST_P(ExportScenarios, AClientFindsEveryAbility) {

@@ -97,6 +97,38 @@ TEST_F(InstanceScenarios, WhatIsNoNameOrNoPlaceIsRefused) {
   EXPECT_EQ(client_->Invoke(v1::ListInstancesRequest())->instances_size(), 0);
 }
 
+v1::CreateInstanceRequest CreateAtTcp(const std::string& id, const std::string& host,
+                                      uint32_t port) {
+  v1::CreateInstanceRequest request;
+  request.set_id(id);
+  request.mutable_address()->mutable_tcp()->set_host(host);
+  request.mutable_address()->mutable_tcp()->set_port(port);
+  return request;
+}
+
+TEST_F(InstanceScenarios, AConfinedServiceConnectsToNoPortForItsClients) {
+  Serve();
+  v1::CreateInstanceRequest vsock;
+  vsock.set_id("vm");
+  vsock.mutable_address()->mutable_vsock()->set_cid(2);
+  vsock.mutable_address()->mutable_vsock()->set_port(4444);
+  EXPECT_THAT(client_->Invoke(vsock), Refused(v1::ERROR_REASON_PATH_FORBIDDEN,
+                                              Mentions{"vsock:2:4444", "--instance_address"}));
+  EXPECT_THAT(client_->Invoke(CreateAtTcp("vm", "127.0.0.1", 22)),
+              Refused(v1::ERROR_REASON_PATH_FORBIDDEN,
+                      Mentions{"127.0.0.1:22", "--instance_address", "--image_root"}));
+  EXPECT_EQ(client_->Invoke(v1::ListInstancesRequest())->instances_size(), 0);
+}
+
+TEST_F(InstanceScenarios, ItsOperatorAllowsPortsOneByOne) {
+  Serve({"--instance_address=127.0.0.1:1", "--instance_address=vsock:3"});
+  EXPECT_TRUE(client_->Invoke(CreateAtTcp("vm", "127.0.0.1", 1)).ok());
+  EXPECT_THAT(client_->Invoke(CreateAtTcp("vm2", "127.0.0.1", 2)),
+              Refused(v1::ERROR_REASON_PATH_FORBIDDEN, Mentions{"127.0.0.1:2"}));
+  EXPECT_THAT(client_->Invoke(CreateAtTcp("vm3", "localhost", 1)),
+              Refused(v1::ERROR_REASON_PATH_FORBIDDEN, Mentions{"localhost:1"}));
+}
+
 TEST_F(InstanceScenarios, AWatcherSeesAllAndThenEachChange) {
   Serve();
   ASSERT_TRUE(client_->Invoke(CreateInstance("vm1", folder_.File("a"))).ok());

@@ -218,7 +218,7 @@ TEST_F(StartupScenarios, ARequestThatIsRefusedEndsTheService) {
   EXPECT_THAT(daemon.Log(), ::testing::HasSubstr("nobody"));
 }
 
-TEST_F(StartupScenarios, AnOpenAddressNeedsTls) {
+TEST_F(StartupScenarios, AnOpenAddressNeedsAGuard) {
   Daemon daemon(&folder_, {"--listen=0.0.0.0:0"});
   EXPECT_FALSE(daemon.started());
   EXPECT_NE(daemon.process().Wait(absl::Seconds(20)).value_or(0), 0);

@@ -155,7 +155,7 @@ TEST_P(BridgeFaultTest, ARequestInFlightWhenTheSocketIsCutSaysThatItsOutcomeIsUn
 }
 
 TEST_P(BridgeFaultTest, AMonitorBehindTcpIsServedLikeAnyOther) {
-  BridgeWorld world;
+  BridgeWorld world({"--instance_address=127.0.0.1"});
   world.StartQemu(GetParam(), "vm");
   MonitorProxy proxy("", world.Socket("vm"));
   v1::CreateInstanceRequest request;
