@@ -145,7 +145,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
                               options.tls_credentials, "'"),
                  {{"tls_creds", options.tls_credentials}});
   }
-  ASSIGN_OR_RETURN(std::unique_ptr<Listener> listener, Listener::Bind(options.address, options.allow_remote));
+  ASSIGN_OR_RETURN(std::unique_ptr<Listener> listener,
+                   Listener::Bind(options.address, options.allow_remote));
   try {
     return std::make_unique<ServerImpl>(std::move(listener), options);
   } catch (const std::system_error& error) {
