@@ -115,7 +115,8 @@ class TidemarkdTest : public testing::Test {
 };
 
 TEST_F(TidemarkdTest, SaysWhereItListensServesAndStopsCleanlyOnSigterm) {
-  Daemon daemon({"--listen", address_, "--listen=127.0.0.1:0"});
+  Daemon daemon({"--listen", address_, "--listen=127.0.0.1:0", "--insecure"});
+  EXPECT_TRUE(absl::StrContains(daemon.Line(), "warning: --insecure"));
   EXPECT_EQ(daemon.Line(), absl::StrCat("tidemarkd: listening on ", address_, "\n"));
   EXPECT_TRUE(absl::StartsWith(daemon.Line(), "tidemarkd: listening on 127.0.0.1:"));
   const auto channel = grpc::CreateChannel(address_, grpc::InsecureChannelCredentials());

@@ -39,8 +39,8 @@ TEST(JsonTest, IntegersAreExactToTheirLastBit) {
 }
 
 TEST(JsonTest, AnIntegerBeyond64BitsIsRefusedNotRounded) {
-  EXPECT_THAT(WhyNot("18446744073709551616"), HasSubstr("18446744073709551616 does not fit"));
-  EXPECT_THAT(WhyNot("[-9223372036854775809]"), HasSubstr("does not fit 64 bits"));
+  EXPECT_THAT(WhyNot("18446744073709551616"), "an integer that does not fit 64 bits");
+  EXPECT_THAT(WhyNot("[-9223372036854775809]"), "an integer that does not fit 64 bits");
 }
 
 TEST(JsonTest, WhatIsNoJsonIsRefusedWithItsPlace) {
