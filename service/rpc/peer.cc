@@ -33,8 +33,9 @@ class Allocator final : public grpc::ContextAllocator {
   grpc::CallbackServerContext* NewCallbackServerContext() override {
     return new PeerContext(sources_);
   }
+  // gRPC gives back here what it has made itself, too: the contexts of calls of unknown methods.
   void Release(grpc::CallbackServerContext* context) override {
-    delete static_cast<PeerContext*>(context);
+    delete dynamic_cast<PeerContext*>(context);
   }
 
  private:
