@@ -71,6 +71,7 @@ class PeerTest : public testing::Test {
     grpc::ServerBuilder builder;
     builder.SetContextAllocator(PeerContexts(sources_));
     builder.RegisterService(&witness_);
+    credentials_ = credentials;
     if (!tcp.empty()) builder.AddListeningPort(tcp, credentials, &port_);
     server_ = builder.BuildAndStart();
     ASSERT_NE(server_, nullptr);
@@ -117,6 +118,8 @@ class PeerTest : public testing::Test {
   PeerSources sources_;
   Witness witness_;
   int port_ = 0;
+  // gRPC does not keep them.
+  std::shared_ptr<grpc::ServerCredentials> credentials_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<UnixAcceptor> acceptor_;
 };
