@@ -14,6 +14,7 @@
 #include "adapters/qmp/testing/fake_monitor.h"
 #include "adapters/qmp/testing/memory_store.h"
 #include "adapters/qmp/testing/socket_folder.h"
+#include "engine/base/lookup_pool.h"
 #include "engine/base/notification.h"
 
 namespace tidemark::qmp {
