@@ -1,5 +1,5 @@
 // A hostile client: on one connection it begins many gRPC requests, sends most of each, and never
-// ends them. Speaks HTTP/2 by hand (RFC 9113), since no client library stops halfway. One thread.
+// ends them. One thread.
 #ifndef TESTS_FAULTS_HALF_REQUESTS_H_
 #define TESTS_FAULTS_HALF_REQUESTS_H_
 
@@ -36,7 +36,7 @@ class HalfRequests {
     size_t left_bytes;
   };
 
-  void Send(uint8_t type, uint8_t flags, uint32_t stream, absl::string_view payload);
+  void Send(absl::string_view bytes);
   void Read();
   void Obey(uint8_t type, uint8_t flags, uint32_t stream, absl::string_view payload);
   void ObeySettings(absl::string_view payload);

@@ -11,12 +11,14 @@
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
 #include "gtest/gtest.h"
+#include "tests/faults/deaf_client.h"
 #include "tests/faults/half_requests.h"
 #include "tests/support/client.h"
 #include "tests/support/daemon.h"
 #include "tests/support/proc_file.h"
 #include "tests/support/temp_folder.h"
 #include "tidemark/block/v1/event.grpc.pb.h"
+#include "tidemark/block/v1/node.pb.h"
 
 namespace tidemark::test {
 namespace {
@@ -47,6 +49,7 @@ class MemoryTest : public testing::Test {
     return client.WaitUntilServing(absl::Seconds(60));
   }
 
+  std::string SocketPath() const { return daemon_->address().substr(std::string("unix:").size()); }
   int64_t ResidentKibNow() { return ResidentKib(daemon_->process().pid()); }
 
   TempFolder folder_;
@@ -57,11 +60,10 @@ TEST_F(MemoryTest, RequestsThatAreNeverSentToTheirEndAreGivenUp) {
   constexpr int kConnections = 100;
   constexpr size_t kRequestBytes = 4'000'000;
   const int64_t before_kib = ResidentKibNow();
-  const std::string socket = daemon_->address().substr(std::string("unix:").size());
   std::vector<std::unique_ptr<HalfRequests>> clients;
   for (int i = 0; i < kConnections; ++i) {
     clients.push_back(std::make_unique<HalfRequests>(
-        socket, "/tidemark.block.v1.NodeService/BlockdevAdd", 1, kRequestBytes));
+        SocketPath(), "/tidemark.block.v1.NodeService/BlockdevAdd", 1, kRequestBytes));
   }
   // All that it lets them send: it takes no more, or has ended them.
   const uint64_t goal_bytes = uint64_t{kConnections} * kRequestBytes / 4;
@@ -84,6 +86,29 @@ TEST_F(MemoryTest, RequestsThatAreNeverSentToTheirEndAreGivenUp) {
     EXPECT_LT(most_kib - before_kib, kMemoryMaxKib / 2);
   }
   EXPECT_EQ(daemon_->Stop(), 0);
+}
+
+TEST_F(MemoryTest, AClientThatReadsNothingHoldsLittleAndDoesNotHoldUpAStop) {
+  Client client(daemon_->address());
+  for (int i = 0; i < 200; ++i) {
+    BlockdevAddRequest add;
+    add.mutable_options()->set_node_name(absl::StrCat("node", i));
+    add.mutable_options()->mutable_null_co()->set_size(1 << 20);
+    ASSERT_TRUE(client.Invoke(add).ok());
+  }
+  const int64_t before_kib = ResidentKibNow();
+  // Each reply has some 60 KiB: all of them would be several times what the service may hold.
+  constexpr int kRequests = 900;
+  std::vector<std::unique_ptr<DeafClient>> deaf;
+  for (int i = 0; i < 6; ++i) {
+    deaf.push_back(std::make_unique<DeafClient>(
+        SocketPath(), "/tidemark.block.v1.NodeService/QueryNamedBlockNodes", kRequests));
+  }
+  EXPECT_TRUE(IsServed());
+  if (kMemoryIsOurs) {
+    EXPECT_LT(ResidentKibNow() - before_kib, kMemoryMaxKib);
+  }
+  EXPECT_EQ(daemon_->Stop(), 0) << daemon_->Log();
 }
 
 TEST_F(MemoryTest, WatchersWithVeryLongFiltersAreRefused) {
