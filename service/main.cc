@@ -231,11 +231,13 @@ void ReloadOnSignal(Signals& signals, const rpc::Server& server, const Config& c
     if (status.ok()) return;
     Warn(absl::StrCat(status.message(), "; what was read before stays in use"));
   };
-  signals.SetReload([warn, tls = server.tls(), tls_file = config.tls_cert,
-                     tokens = server.tokens(), token_file = config.token_file, &lookups] {
-    lookups.LookAtFile(tls_file, [tls] { return tls->Reload(); }, warn);
+  signals.SetReload([warn, tls = server.tls(), tls_file = config.tls_cert, tokens = server.tokens(),
+                     token_file = config.token_file, &lookups] {
+    lookups.LookAtFile(
+        tls_file, [tls] { return tls->Reload(); }, warn);
     if (tokens == nullptr) return;
-    lookups.LookAtFile(token_file, [tokens] { return tokens->Reload(); }, warn);
+    lookups.LookAtFile(
+        token_file, [tokens] { return tokens->Reload(); }, warn);
   });
 }
 

@@ -202,7 +202,7 @@ TEST(Front, AReplyForWhichThereIsNoMemoryIsRefusedWithItsSize) {
   const grpc::Status status = stub->QueryNamedBlockNodes(&context, {}, &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(InfoOf(status).reason(), "LIMIT_REACHED");
-  EXPECT_THAT(status.error_message(), testing::HasSubstr("2048")) << "the size of the reply";
+  EXPECT_THAT(status.error_message(), testing::HasSubstr("too large: one client may have 131072"));
   EXPECT_TRUE(Eventually([&] { return world.calls.bytes() == 0; }));
 }
 
