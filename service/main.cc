@@ -267,7 +267,7 @@ absl::Status Serve(const Config& config, Signals& signals, StopRequest& stop) {
                                      .policy = paths,
                                      .probe_formats = config.probe_formats,
                                      .allow_remote_nbd = config.insecure,
-                                     .memory_bytes = config.memory_bytes_max},
+                                     .memory_bytes = memory.engine},
       &log, &SystemClock());
   qmp::DialectCache dialects;
   // The loop outlives those that post to it.

@@ -1,5 +1,7 @@
 // What clients can make the service hold: there is a bound for all of them together, whoever
 // reaches it is refused, and the others go on.
+#include <libnbd.h>
+
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -17,7 +19,9 @@
 #include "tests/support/daemon.h"
 #include "tests/support/proc_file.h"
 #include "tests/support/temp_folder.h"
+#include "tidemark/block/v1/bitmap.pb.h"
 #include "tidemark/block/v1/event.grpc.pb.h"
+#include "tidemark/block/v1/export.pb.h"
 #include "tidemark/block/v1/node.pb.h"
 
 namespace tidemark::test {
@@ -109,6 +113,48 @@ TEST_F(MemoryTest, AClientThatReadsNothingHoldsLittleAndDoesNotHoldUpAStop) {
     EXPECT_LT(ResidentKibNow() - before_kib, kMemoryMaxKib);
   }
   EXPECT_EQ(daemon_->Stop(), 0) << daemon_->Log();
+}
+
+// Each of its four parts is a quarter of the flag, as its error says.
+TEST_F(MemoryTest, BitmapsHaveAQuarterOfIt) {
+  constexpr uint64_t kSizeBytes = uint64_t{8} << 30;
+  Client client(daemon_->address());
+  BlockdevAddRequest add;
+  add.mutable_options()->set_node_name("disk");
+  add.mutable_options()->mutable_null_co()->set_size(kSizeBytes);
+  ASSERT_TRUE(client.Invoke(add).ok());
+  NbdServerStartRequest start;
+  start.mutable_addr()->mutable_unix_socket()->set_path(folder_.File("nbd"));
+  ASSERT_TRUE(client.Invoke(start).ok());
+  BlockExportAddRequest disk;
+  disk.set_id("export");
+  disk.set_writable(true);
+  disk.set_node_name("disk");
+  disk.mutable_nbd()->set_name("disk");
+  ASSERT_TRUE(client.Invoke(disk).ok());
+  const auto add_bitmap = [&client](int number) {
+    BlockDirtyBitmapAddRequest bitmap;
+    bitmap.set_node("disk");
+    bitmap.set_name(absl::StrCat("b", number));
+    bitmap.set_granularity(512);
+    return client.Invoke(bitmap).refusal;
+  };
+  constexpr int kBitmaps = 17;
+  for (int i = 0; i < kBitmaps; ++i) ASSERT_TRUE(add_bitmap(i).ok());
+  const std::unique_ptr<nbd_handle, decltype(&nbd_close)> guest(nbd_create(), &nbd_close);
+  ASSERT_EQ(nbd_connect_uri(guest.get(),
+                            absl::StrCat("nbd+unix:///disk?socket=", folder_.File("nbd")).c_str()),
+            0)
+      << nbd_get_error();
+  // Nowhere is any of them all clean or all dirty: 2 MiB each, so 34.
+  const std::string sector(512, 'x');
+  for (uint64_t at = 0; at < kSizeBytes; at += 16 << 20) {
+    ASSERT_EQ(nbd_pwrite(guest.get(), sector.data(), sector.size(), at, 0), 0) << nbd_get_error();
+  }
+  const Refusal refused = add_bitmap(kBitmaps);
+  EXPECT_EQ(refused.reason, "LIMIT_REACHED") << refused;
+  EXPECT_THAT(refused.message, testing::HasSubstr(absl::StrCat(kMemoryMaxKib * 1024 / 4)));
+  EXPECT_EQ(daemon_->Stop(), 0);
 }
 
 TEST_F(MemoryTest, WatchersWithVeryLongFiltersAreRefused) {
