@@ -67,7 +67,8 @@ class Server {
 
   // Takes no more RPCs, waits up to kShutdownGrace for those under way, then cancels them; removes
   // the sockets. True once all are done. False if some are not even kCancelGrace later (a client
-  // that takes nothing from its socket keeps what was sent to it): `front` must then stay for ever.
+  // that takes nothing from its socket keeps what was sent to it): this and `front` must then stay
+  // for ever.
   bool Stop();
 
  private:
