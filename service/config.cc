@@ -297,7 +297,8 @@ What it may touch
                         wait their turn, and an NBD client that takes no data while others wait is
                         dropped; a gRPC call or stream is refused (LIMIT_REACHED), sooner for a
                         client that has much under way than for others; bitmaps that are there
-                        grow as guests write, but none is added.
+                        grow as guests write, but none is added; nor is a job begun that would
+                        have to remember too much with them.
                         Default: an eighth of the machine's memory (or of the container's limit),
                         from 256M to 1G.
   --state_dir FOLDER    Where the service keeps events, the results of jobs and the virtual

@@ -6,7 +6,6 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <utility>
@@ -23,7 +22,6 @@
 #include "engine/backend/event_log.h"
 #include "engine/backend/job_book.h"
 #include "engine/base/clock.h"
-#include "engine/base/error.h"
 #include "engine/base/executor.h"
 #include "engine/base/lookup_pool.h"
 #include "engine/base/notification.h"
@@ -45,6 +43,8 @@
 #include "service/shared/default_socket.h"
 #include "service/shared/version.h"
 #include "service/signals.h"
+#include "service/start_folders.h"
+#include "service/start_wait.h"
 #include "service/startup.h"
 #include "service/stop_request.h"
 
@@ -67,27 +67,37 @@ void Warn(const std::string& text) {
   std::fprintf(stderr, "tidemarkd: warning: %s\n", text.c_str());
 }
 
-// Null if nothing is to outlive the process.
-absl::StatusOr<std::shared_ptr<store::StateFolder>> OpenState(const Config& config) {
-  if (config.state_dir.empty()) return nullptr;
-  return store::StateFolder::Open(config.state_dir, SystemClock(), &Warn);
+// What the process before this one has left.
+struct State {
+  // Null if nothing is to outlive the process.
+  std::shared_ptr<store::StateFolder> folder;
+  backend::EventTail::Saved saved;
+};
+
+absl::StatusOr<State> OpenState(const Config& config, StopRequest& stop) {
+  if (config.state_dir.empty()) return State();
+  return RunUnlessStopped(
+      stop, "the state folder", [path = config.state_dir]() -> absl::StatusOr<State> {
+        State state;
+        ASSIGN_OR_RETURN(state.folder, store::StateFolder::Open(path, SystemClock(), &Warn));
+        ASSIGN_OR_RETURN(state.saved, state.folder->Load());
+        return state;
+      });
 }
 
 // The log goes on where that of the process before us ended, and `history` has what it knew of
 // jobs.
-absl::StatusOr<backend::EventLogOptions> LogOptions(std::shared_ptr<store::StateFolder> state,
-                                                    Executor& saver, backend::JobHistory* history) {
+backend::EventLogOptions LogOptions(State state, Executor& saver, backend::JobHistory* history) {
   backend::EventLogOptions options;
-  if (state == nullptr) return options;
-  ASSIGN_OR_RETURN(backend::EventTail::Saved saved, state->Load());
-  options.kept = std::move(saved.events);
-  options.dropped = saved.dropped;
-  options.dropped_of = std::move(saved.dropped_of);
-  options.start_after = state->start_after();
-  options.id = state->log_id();
-  history->jobs = state->TakeJobHistory();
+  if (state.folder == nullptr) return options;
+  options.kept = std::move(state.saved.events);
+  options.dropped = state.saved.dropped;
+  options.dropped_of = std::move(state.saved.dropped_of);
+  options.start_after = state.folder->start_after();
+  options.id = state.folder->log_id();
+  history->jobs = state.folder->TakeJobHistory();
   history->position = options.kept.empty() ? 0 : options.kept.back()->sequence();
-  options.tail = std::move(state);
+  options.tail = std::move(state.folder);
   options.saver = &saver;
   return options;
 }
@@ -113,28 +123,30 @@ double Random() {
   return absl::Uniform(absl::IntervalClosed, generator, 0.0, 1.0);
 }
 
-absl::StatusOr<qmp::InstancesOptions> InstancesOptionsOf(const Config& config) {
+// `images`: the policy of the native engine.
+absl::StatusOr<qmp::InstancesOptions> InstancesOptionsOf(const Config& config,
+                                                         const PathPolicy& images,
+                                                         StartFolders& folders, StopRequest& stop) {
   qmp::InstancesOptions options;
   for (const std::string& folder : config.instance_folders) {
-    std::error_code error;
-    const std::string real = std::filesystem::canonical(folder, error);
-    if (error) {
-      return Error(Reason::kFileNotFound,
-                   absl::StrCat("Cannot use --instance_dir '", folder, "': ", error.message()),
-                   {{"file", folder}});
-    }
-    options.folders.push_back(real);
+    ASSIGN_OR_RETURN(std::string real, folders.Resolve("--instance_dir", folder));
+    options.folders.push_back(std::move(real));
   }
   if (!config.image_roots.empty()) {
-    std::vector<std::string> roots = config.image_roots;
+    std::vector<std::string> roots = images.roots();
     roots.insert(roots.end(), options.folders.begin(), options.folders.end());
-    ASSIGN_OR_RETURN(options.sockets, PathPolicy::Create(roots));
+    std::vector<std::string> given = config.image_roots;
+    given.insert(given.end(), config.instance_folders.begin(), config.instance_folders.end());
+    options.sockets = PathPolicy::OfResolved(std::move(roots), std::move(given));
   }
   if (!config.image_roots.empty() || !config.instance_addresses.empty()) {
     ASSIGN_OR_RETURN(options.monitors, qmp::AllowedMonitors::Create(config.instance_addresses));
   }
   if (!config.instances_file.empty()) {
-    ASSIGN_OR_RETURN(options.of_file, qmp::ReadInstancesFile(config.instances_file));
+    ASSIGN_OR_RETURN(options.of_file, RunUnlessStopped(stop, "the file of instances",
+                                                       [path = config.instances_file] {
+                                                         return qmp::ReadInstancesFile(path);
+                                                       }));
   }
   options.limits.silence_max = config.monitor_timeout;
   options.limits.keepalive_interval = qmp::kKeepaliveInterval;
@@ -165,22 +177,30 @@ absl::StatusOr<rpc::ServerOptions> ServerOptionsOf(const Config& config) {
   return options;
 }
 
-// In this order: virtual machines are connected to, the startup file is carried out, clients are
-// let in.
+// Files are read first, so that one that cannot be or that hangs changes nothing. Then in this
+// order: virtual machines are connected to, the startup file is carried out, clients are let in. By
+// then the log has a position that they are shown.
 absl::StatusOr<std::unique_ptr<rpc::Server>> Start(const Config& config, const rpc::Front& front,
                                                    qmp::Instances& instances, StopRequest& stop) {
   ASSIGN_OR_RETURN(const rpc::ServerOptions options, ServerOptionsOf(config));
+  ASSIGN_OR_RETURN(rpc::Guard guard,
+                   RunUnlessStopped(stop, "the files of certificates and tokens",
+                                    [options] { return rpc::ReadGuard(options); }));
+  std::vector<StartupRequest> requests;
+  if (!config.startup_file.empty()) {
+    ASSIGN_OR_RETURN(
+        requests, RunUnlessStopped(stop, "the startup file",
+                                   [path = config.startup_file] { return ReadStartupFile(path); }));
+  }
   const absl::Status connecting = instances.Start();
   EndOrphanJobs(front.log, front.jobs, [&front](const std::string& instance) {
     return instance.empty() || front.router.Find(instance) != nullptr;
   });
   RETURN_IF_ERROR(connecting);
-  if (!config.startup_file.empty()) {
-    ASSIGN_OR_RETURN(const auto requests, ReadStartupFile(config.startup_file));
-    RETURN_IF_ERROR(RunStartup(requests, front.dispatcher, front.log, stop));
-  }
+  RETURN_IF_ERROR(RunStartup(requests, front.dispatcher, front.log, stop));
   MakeDefaultFolder(config);
-  return rpc::Server::Start(front, options);
+  RETURN_IF_ERROR(WaitUntilShown(front.log, stop));
+  return rpc::Server::Start(front, options, std::move(guard));
 }
 
 void PrintAddresses(const rpc::Server& server) {
@@ -217,10 +237,19 @@ std::string Unsaved(Stage stage, const backend::EventLog& log) {
 
 // Streams are to tell all that has happened before they end. A state folder that does not answer is
 // not waited for by the log either.
-void WaitUntilShown(backend::EventLog& log) {
+void WaitUntilTold(backend::EventLog& log) {
   const auto shown = std::make_shared<Notification>();
   log.RunWhenShown(log.position(), [shown] { shown->Notify(); });
   shown->WaitFor(2 * backend::kSaveTimeMax);
+}
+
+// Says so if the state folder has not taken what happened.
+bool GaveUpSaving(const backend::EventLog& log) {
+  const uint64_t events = log.position() - log.saved();
+  if (log.saving().ok() || events == 0) return false;
+  std::fprintf(stderr, "tidemarkd: gave up waiting for the state folder, %s: %d events are lost\n",
+               std::string(log.saving().message()).c_str(), static_cast<int>(events));
+  return true;
 }
 
 // HUP, from now on. The files may lie on a disk that hangs.
@@ -248,23 +277,33 @@ std::vector<std::string> PlacesOf(const PathPolicy& paths, const qmp::InstancesO
   return places;
 }
 
+std::vector<std::string> FoldersOf(const Config& config) {
+  std::vector<std::string> folders = config.image_roots;
+  folders.insert(folders.end(), config.instance_folders.begin(), config.instance_folders.end());
+  return folders;
+}
+
 absl::Status Serve(const Config& config, Signals& signals, StopRequest& stop) {
-  ASSIGN_OR_RETURN(const PathPolicy paths, PathPolicy::Create(config.image_roots));
-  ASSIGN_OR_RETURN(qmp::InstancesOptions instances_options, InstancesOptionsOf(config));
   WorkerPool executor("front", kFrontThreads);
-  ASSIGN_OR_RETURN(const std::shared_ptr<store::StateFolder> state, OpenState(config));
+  StartFolders folders(executor, FoldersOf(config), &Warn);
+  ASSIGN_OR_RETURN(const PathPolicy paths, folders.PolicyOf("--image_root", config.image_roots));
+  ASSIGN_OR_RETURN(qmp::InstancesOptions instances_options,
+                   InstancesOptionsOf(config, paths, folders, stop));
+  ASSIGN_OR_RETURN(State opened, OpenState(config, stop));
+  const std::shared_ptr<store::StateFolder> state = opened.folder;
   // Readers wait for it.
   SerialExecutor saver("store");
   backend::JobHistory history;
-  ASSIGN_OR_RETURN(backend::EventLogOptions log_options, LogOptions(state, saver, &history));
-  backend::EventLog log(SystemClock(), executor, std::move(log_options));
+  backend::EventLog log(SystemClock(), executor, LogOptions(std::move(opened), saver, &history));
   TellStarted(log);
   backend::JobBook jobs(log, std::exchange(history, {}));
   EndOrphanJobs(log, jobs, [](const std::string& instance) { return !instance.empty(); });
   const MemoryShares memory(config.memory_bytes_max);
+  LookupPool lookups(executor, PlacesOf(paths, instances_options));
   const auto native = std::make_shared<native::NativeBackend>(
       native::NativeBackend::Options{.version = kVersion,
                                      .policy = paths,
+                                     .lookups = &lookups,
                                      .probe_formats = config.probe_formats,
                                      .allow_remote_nbd = config.insecure,
                                      .memory_bytes = memory.engine},
@@ -272,7 +311,6 @@ absl::Status Serve(const Config& config, Signals& signals, StopRequest& stop) {
   qmp::DialectCache dialects;
   // The loop outlives those that post to it.
   qmp::IoLoop loop;
-  LookupPool lookups(executor, PlacesOf(paths, instances_options));
   WorkerPool bridge_workers("bridge", kBridgeThreads);
   SerialExecutor storing("storing");
   SerialExecutor books("books");
@@ -305,22 +343,31 @@ absl::Status Serve(const Config& config, Signals& signals, StopRequest& stop) {
   stage = Stage::kEngine;
   native->Shutdown();
   stage = Stage::kMachines;
-  instances.Shutdown();
+  const bool machines_ended = instances.Shutdown();
   stage = Stage::kClients;
   log.Flush();
-  WaitUntilShown(log);
+  WaitUntilTold(log);
   streams.EndAll();
   signals.SetReload(nullptr);
   const bool calls_ended = !server.ok() || (*server)->Stop();
   signals.SetUnsaved(nullptr);
-  if (native->gave_up() || !calls_ended) {
-    // Threads hang at a disk, or calls at clients that take nothing: nothing can be waited for, or
-    // destroyed under them. All that is to be kept is.
-    std::fflush(nullptr);
-    _exit(native->gave_up() ? kExitFailed : EXIT_SUCCESS);
+  const bool names_hang = lookups.running_count() > 0 || folders.running_count() > 0;
+  const bool saving_hangs = GaveUpSaving(log);
+  if (!machines_ended) {
+    std::fputs("tidemarkd: gave up waiting for the state folder, which keeps an instance\n",
+               stderr);
   }
-  // Told to stop before it served: that is no failure.
-  return stop.is_made() && absl::IsCancelled(server.status()) ? absl::OkStatus() : server.status();
+  if (native->gave_up() || saving_hangs || !machines_ended || !calls_ended ||
+      (server.ok() && names_hang)) {
+    // Threads hang at a disk, or calls at clients that take nothing: nothing can be waited for, or
+    // destroyed under them. All that is to be kept is, or was told.
+    std::fflush(nullptr);
+    const bool is_failed =
+        native->gave_up() || native->has_lost() || saving_hangs || !machines_ended;
+    _exit(is_failed ? kExitFailed : EXIT_SUCCESS);
+  }
+  if (native->has_lost()) return absl::DataLossError("not everything could be saved, as told");
+  return server.status();
 }
 
 absl::optional<std::string> FromEnvironment(absl::string_view name) {
@@ -352,6 +399,11 @@ int Main(const std::vector<std::string>& arguments) {
   signals.Start();
   const absl::Status status = Serve(*config, signals, stop);
   if (status.ok()) return EXIT_SUCCESS;
+  if (stop.is_made() && absl::IsCancelled(status)) {
+    // Told to stop before it served: that is no failure. A thread may hang at a file.
+    std::fflush(nullptr);
+    _exit(EXIT_SUCCESS);
+  }
   std::fprintf(stderr, "tidemarkd: %s\n", std::string(status.message()).c_str());
   return kExitFailed;
 }

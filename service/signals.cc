@@ -20,10 +20,11 @@ Signals::Signals(StopRequest& stop) : stop_(stop) {
   sigemptyset(&taken_);
   for (const int number : {SIGTERM, SIGINT, SIGXCPU, SIGHUP}) sigaddset(&taken_, number);
   pthread_sigmask(SIG_BLOCK, &taken_, nullptr);
-  for (const int number :
-       {SIGPIPE, SIGXFSZ, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGPOLL}) {
+  for (const int number : {SIGPIPE, SIGXFSZ, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGPOLL,
+                           SIGPWR, SIGSTKFLT}) {
     signal(number, SIG_IGN);
   }
+  for (int number = SIGRTMIN; number <= SIGRTMAX; ++number) signal(number, SIG_IGN);
 }
 
 // Never joined: it waits for signals until the process ends.

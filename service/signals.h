@@ -2,9 +2,11 @@
 //
 // TERM and INT, and XCPU (its time on the processor is used up), are the order to stop. If one of
 // the first two comes again before the daemon has ended, it ends at once and says what was not
-// saved. HUP is the order to read certificates again. What would kill a daemon that does not expect
-// it is an error of the call concerned, or nothing: PIPE, XFSZ (a file may not grow: `ulimit -f`),
-// USR1, USR2, ALRM, VTALRM, PROF and POLL.
+// saved. HUP is the order to read certificates, keys and tokens again. What would kill a daemon
+// that does not expect it is an error of the call concerned, or nothing: PIPE, XFSZ (a file may not
+// grow: `ulimit -f`), USR1, USR2, ALRM, VTALRM, PROF, POLL, PWR, STKFLT and those of real time.
+// What programmers send to see where it is (QUIT, ABRT) and what the processor sends stay as they
+// are.
 #ifndef SERVICE_SIGNALS_H_
 #define SERVICE_SIGNALS_H_
 

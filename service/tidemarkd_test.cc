@@ -133,7 +133,8 @@ TEST_F(TidemarkdTest, SaysWhereItListensServesAndStopsCleanlyOnSigterm) {
 TEST_F(TidemarkdTest, ServesOnAfterSignalsThatAreNoOrderToStop) {
   Daemon daemon({"--listen", address_});
   daemon.Line();
-  for (const int number : {SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM, SIGPROF, SIGPOLL}) {
+  for (const int number : {SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM, SIGVTALRM, SIGPROF, SIGPOLL,
+                           SIGXFSZ, SIGPWR, SIGSTKFLT, SIGRTMIN, SIGRTMIN + 1, SIGRTMAX}) {
     daemon.Signal(number);
     EXPECT_TRUE(Answers()) << number;
   }

@@ -13,9 +13,14 @@
 #include "tidemark/block/v1/block_graph.pb.h"
 #include "tidemark/block/v1/block_info.pb.h"
 #include "tidemark/block/v1/block_stats.pb.h"
+#include "tidemark/block/v1/chain.pb.h"
+#include "tidemark/block/v1/copy.pb.h"
+#include "tidemark/block/v1/device_io.pb.h"
 #include "tidemark/block/v1/export.pb.h"
 #include "tidemark/block/v1/node.pb.h"
+#include "tidemark/block/v1/node_graph.pb.h"
 #include "tidemark/block/v1/object_options.pb.h"
+#include "tidemark/block/v1/snapshot.pb.h"
 
 namespace tidemark::qmp {
 namespace {
@@ -288,6 +293,41 @@ TEST(BlockTypesTest, WhatOnlyQemuHasIsRefusedForTheNativeEngine) {
     }
   }
   EXPECT_EQ(native_count, 4);  // file, raw, qcow2, null-co
+}
+
+// QEMU refuses these, and does something else when they are left out: copies a whole chain,
+// activates all nodes, listens without TLS.
+TEST(BlockTypesTest, AnEmptyNameIsNotOneThatIsLeftOut) {
+  const auto refused = [](auto message, const std::string& json) {
+    return RefusedField(Read<decltype(message)>(json, Strictness::kRequest));
+  };
+  for (const char* const name : {"base", "base-node", "bottom"}) {
+    const std::string field =
+        refused(v1::BlockStreamRequest(), std::string(R"({"device":"d",")") + name + R"(":""})");
+    EXPECT_EQ(field, name == std::string("base-node") ? "base_node" : name);
+  }
+  for (const char* const name : {"base", "base-node", "top", "top-node"}) {
+    EXPECT_NE(
+        refused(v1::BlockCommitRequest(), std::string(R"({"device":"d",")") + name + R"(":""})"),
+        "");
+  }
+  EXPECT_EQ(refused(v1::BlockdevSetActiveRequest(), R"({"active":false,"node-name":""})"),
+            "node_name");
+  EXPECT_EQ(refused(v1::NbdServerStartRequest(),
+                    R"({"addr":{"type":"unix","data":{"path":"/s"}},"tls-creds":""})"),
+            "tls_creds");
+  EXPECT_EQ(refused(v1::BlockdevSnapshotDeleteInternalSyncRequest(),
+                    R"({"device":"d","name":"s","id":""})"),
+            "id");
+  EXPECT_EQ(refused(v1::BlockdevBackupRequest(),
+                    R"({"device":"d","target":"t","sync":"full","bitmap":""})"),
+            "bitmap");
+  EXPECT_EQ(refused(v1::DriveBackupRequest(),
+                    R"({"device":"d","target":"/t","sync":"full","format":""})"),
+            "format");
+  // Where "" says something of its own to QEMU, it gets it: a group of that name.
+  Request<v1::BlockSetIoThrottleRequest>(
+      R"({"id":"d","bps":0,"bps_rd":0,"bps_wr":0,"iops":0,"iops_rd":0,"iops_wr":0,"group":""})");
 }
 
 // Names of files down any message are seen by --image_root.

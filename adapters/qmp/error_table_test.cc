@@ -174,6 +174,8 @@ const Case kCases[] = {
      Reason::kFieldUnsupported,
      {{"field", "discard_source"}}},
     {"Parameter 'speed' expects a non-negative value", Reason::kInvalidField, {{"field", "speed"}}},
+    {"No medium found", Reason::kDeviceState, {}},
+    {"Device has no medium", Reason::kDeviceState, {}},
     {"Device 'drive0' has no medium", Reason::kDeviceState, {{"device", "drive0"}}},
     {"Could not create node: Inactive 'disk0' can't be a file child of active '#block097'",
      Reason::kMachineState,

@@ -33,11 +33,13 @@ GraphView::GraphView(const Json& graph, const Json& nodes) {
     for (const Json& node : nodes) records_[TextOf(node, "node-name")] = &node;
   }
   std::map<uint64_t, std::string> backends;
+  std::map<uint64_t, std::string> jobs;
   for (const Json& node : ListOf(graph, "nodes")) {
     const uint64_t id = IdOf(node, "id");
     const std::string type = TextOf(node, "type");
     const std::string name = TextOf(node, "name");
     if (type == "block-backend") backends[id] = name;
+    if (type == "block-job") jobs[id] = name;
     if (type != "block-driver") continue;
     ids_[name] = id;
     names_[id] = name;
@@ -46,9 +48,13 @@ GraphView::GraphView(const Json& graph, const Json& nodes) {
     const uint64_t parent = IdOf(edge, "parent");
     const uint64_t child = IdOf(edge, "child");
     used_.insert(child);
+    const auto job = jobs.find(parent);
+    if (job != jobs.end() && TextOf(edge, "name") == "main node") jobs_[child] = job->second;
     const auto backend = backends.find(parent);
     if (backend == backends.end()) {
-      parents_.emplace(child, Edge{parent, TextOf(edge, "name")});
+      const Json& shared = ListOf(edge, "shared-perm");
+      const bool shares_writes = std::find(shared.begin(), shared.end(), "write") != shared.end();
+      parents_.emplace(child, Edge{parent, TextOf(edge, "name"), shares_writes});
     } else if (!backend->second.empty()) {
       devices_[backend->second] = child;
     }
@@ -71,6 +77,12 @@ std::map<std::string, std::string> GraphView::Drives() const {
     if (node != names_.end()) drives[node->second] = drive;
   }
   return drives;
+}
+
+std::string GraphView::JobOfFilter(const std::string& name) const {
+  const auto id = ids_.find(name);
+  const auto job = id == ids_.end() ? jobs_.end() : jobs_.find(id->second);
+  return job == jobs_.end() ? "" : job->second;
 }
 
 bool GraphView::IsUsed(const std::string& name) const {
@@ -104,6 +116,38 @@ bool GraphView::HasOwnSize(const std::string& name) const {
   const Json* const node = Node(name);
   return node != nullptr && std::find(std::begin(kSizedDrivers), std::end(kSizedDrivers),
                                       TextOf(*node, "drv")) != std::end(kSizedDrivers);
+}
+
+const GraphView::Edge* GraphView::FileEdgeOf(uint64_t id) const {
+  for (const auto& [child, edge] : parents_) {
+    if (edge.parent == id && edge.name == "file") return &edge;
+  }
+  return nullptr;
+}
+
+bool GraphView::KeepsWritersOut(const std::string& name) const {
+  const auto start = ids_.find(name);
+  if (start == ids_.end()) return false;
+  std::vector<uint64_t> open = {start->second};
+  std::set<uint64_t> seen = {start->second};
+  bool keeps_out = false;
+  while (!open.empty()) {
+    const uint64_t id = open.back();
+    open.pop_back();
+    const auto found = names_.find(id);
+    if (found != names_.end() && HasOwnSize(found->second)) {
+      const Edge* const file = FileEdgeOf(id);
+      if (file == nullptr || file->shares_writes) return false;
+      keeps_out = true;
+    }
+    const auto [begin, end] = parents_.equal_range(id);
+    for (auto it = begin; it != end; ++it) {
+      if (it->second.name != "backing" && seen.insert(it->second.parent).second) {
+        open.push_back(it->second.parent);
+      }
+    }
+  }
+  return keeps_out;
 }
 
 std::string GraphView::MarkedNodeOfItsSize(const std::string& name) const {

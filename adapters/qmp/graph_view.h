@@ -28,6 +28,9 @@ class GraphView {
   // The names of drives, by the node that each shows.
   std::map<std::string, std::string> Drives() const;
 
+  // The job whose filter the node is: it takes the node away at its end. Empty if there is none.
+  std::string JobOfFilter(const std::string& name) const;
+
   // Another node or a device stands on the node.
   bool IsUsed(const std::string& name) const;
 
@@ -35,6 +38,10 @@ class GraphView {
   const Json* Node(const std::string& name) const;
   // Of a QEMU that tells it (10.0 and later): the node is inactive.
   bool IsInactive(const std::string& name) const;
+  // Of a QEMU that does not tell it: the node is active, for no other process may write where its
+  // image, or that of a node on top of it, has its header. Inactive images let others write. False
+  // also where no such image is.
+  bool KeepsWritersOut(const std::string& name) const;
   // The image itself, as far as it can be read now, keeps a bitmap of that name.
   bool ImageHasBitmap(const std::string& name, const std::string& bitmap) const;
   // A node that has bitmaps and the size of this one, on which it stands; empty if there is none.
@@ -44,14 +51,19 @@ class GraphView {
   struct Edge {
     uint64_t parent = 0;
     std::string name;
+    bool shares_writes = false;
   };
   bool HasOwnSize(const std::string& name) const;
+  // How the image of the node stands on its file; null if there is no such file.
+  const Edge* FileEdgeOf(uint64_t id) const;
 
   std::map<std::string, const Json*> records_;
   std::map<std::string, uint64_t> ids_;
   std::map<uint64_t, std::string> names_;
   // By device name, the node in it.
   std::map<std::string, uint64_t> devices_;
+  // By the node that a job stands on, which is its filter if it has one, the job's name.
+  std::map<uint64_t, std::string> jobs_;
   std::set<uint64_t> used_;
   // By child.
   std::multimap<uint64_t, Edge> parents_;

@@ -11,6 +11,7 @@
 #include "engine/base/error.h"
 #include "engine/base/small_file.h"
 #include "engine/base/status_macros.h"
+#include "engine/base/utf8.h"
 
 namespace tidemark::qmp {
 namespace {
@@ -56,7 +57,15 @@ absl::StatusOr<std::vector<v1::CreateInstanceRequest>> ReadInstancesFile(const s
 absl::StatusOr<v1::CreateInstanceRequest> InstanceOfSocket(absl::string_view folder,
                                                            absl::string_view name) {
   v1::CreateInstanceRequest instance;
-  instance.mutable_address()->mutable_unix_socket()->set_path(absl::StrCat(folder, "/", name));
+  const std::string path = absl::StrCat(folder, "/", name);
+  if (ToUtf8(path) != path) {
+    return Error(Reason::kInvalidField,
+                 absl::StrCat("Path '", ToUtf8(path),
+                              "' is not UTF-8, and clients could not read "
+                              "it"),
+                 {{"field", "address.unix_socket.path"}});
+  }
+  instance.mutable_address()->mutable_unix_socket()->set_path(path);
   bool has_suffix = true;
   while (has_suffix) {
     has_suffix = absl::ConsumeSuffix(&name, ".sock") || absl::ConsumeSuffix(&name, ".socket") ||

@@ -92,6 +92,7 @@ class Instances::Core : public std::enable_shared_from_this<Instances::Core> {
   void CheckSocket(const MonitorAddress& address, std::function<void(Core&, absl::Status)> then);
   void Create(const ::tidemark::block::v1::CreateInstanceRequest& request, Created done);
   void Admit(const std::string& id);
+  absl::Status StartFolder(const std::string& folder);
   void RegisterStored(const std::vector<::tidemark::block::v1::CreateInstanceRequest>& stored);
   absl::Status Store(const ::tidemark::block::v1::CreateInstanceRequest& request);
   absl::Status ForgetOthers();

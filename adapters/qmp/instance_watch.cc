@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "adapters/qmp/instance_table.h"
 #include "adapters/qmp/limits.h"
+#include "engine/base/utf8.h"
 
 namespace tidemark::qmp {
 
@@ -111,8 +112,8 @@ void Instances::Core::OnLooked(const std::string& folder, const std::string& nam
   }
   const auto request = InstanceOfSocket(folder, name);
   if (!request.ok()) {
-    options_.warn(absl::StrCat(
-        "socket '", path, "' is not taken for a virtual machine: ", request.status().message()));
+    options_.warn(absl::StrCat("socket '", ToUtf8(path), "' is not taken for a virtual machine: ",
+                               request.status().message()));
     return;
   }
   if (Entry* const entry = EntryOf(request->id()); entry != nullptr) {

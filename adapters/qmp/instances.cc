@@ -63,13 +63,35 @@ absl::Status Instances::Core::Start() {
     }
     RegisterStored(stored);
   }
+  bool all_answer = true;
   for (const std::string& folder : options_.folders) {
-    RETURN_IF_ERROR(watch_->Add(folder).status());
-    for (const std::string& name : NamesIn(folder)) {
-      if (IsSocket(absl::StrCat(folder, "/", name))) OnLooked(folder, name, /*is_socket=*/true);
+    const absl::Status status = StartFolder(folder);
+    all_answer &= !absl::IsUnavailable(status);
+    if (absl::IsUnavailable(status)) {
+      options_.warn(std::string(status.message()));
+      WatchSoon(folder);
+    } else if (!status.ok()) {
+      return status;
     }
   }
-  return ForgetOthers();
+  // Nobody knows what has gone from a folder that does not answer.
+  return all_answer ? ForgetOthers() : absl::OkStatus();
+}
+
+// Registers what is in the folder, which is watched from now on. Blocks, but for no disk that
+// hangs: UNAVAILABLE.
+absl::Status Instances::Core::StartFolder(const std::string& folder) {
+  const auto sockets = std::make_shared<std::vector<std::string>>();
+  RETURN_IF_ERROR(context_.lookups.LookAndWait(
+      folder, [sockets, folder, watch = watch_->Adding(folder)]() -> absl::Status {
+        RETURN_IF_ERROR(watch().status());
+        for (const std::string& name : NamesIn(folder)) {
+          if (IsSocket(absl::StrCat(folder, "/", name))) sockets->push_back(name);
+        }
+        return absl::OkStatus();
+      }));
+  for (const std::string& name : *sockets) OnLooked(folder, name, /*is_socket=*/true);
+  return absl::OkStatus();
 }
 
 // What clients registered. The folders may be others than then: whose socket may not be named now
@@ -312,13 +334,14 @@ absl::Status Instances::Start() {
   return started.get_future().get();
 }
 
-void Instances::Shutdown() {
+bool Instances::Shutdown(absl::Duration patience) {
   auto stopped = std::make_shared<std::promise<void>>();
   core_->Post([stopped](Core& core) {
     core.EndWatch();
     core.Stop([stopped] { stopped->set_value(); });
   });
-  stopped->get_future().wait();
+  return stopped->get_future().wait_for(absl::ToChronoMilliseconds(patience)) ==
+         std::future_status::ready;
 }
 
 std::shared_ptr<backend::Backend> Instances::Find(absl::string_view id) const {

@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "adapters/qmp/allowed_monitors.h"
 #include "adapters/qmp/connection.h"
 #include "adapters/qmp/limits.h"
@@ -61,8 +62,10 @@ class Instances final : public backend::InstanceRegistry {
   // store that cannot be read.
   absl::Status Start();
 
-  // Ends every connection; nothing is forgotten. From now on nothing can be registered. Blocks.
-  void Shutdown();
+  // Ends every connection; nothing is forgotten. From now on nothing can be registered. Blocks, but
+  // not longer than `patience`: false, if the store has not answered by then. May be called again;
+  // until it has returned true, this must stay.
+  bool Shutdown(absl::Duration patience = kShutdownPatience);
 
   // Null if no instance has this name.
   std::shared_ptr<backend::Backend> Find(absl::string_view id) const;

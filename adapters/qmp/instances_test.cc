@@ -12,6 +12,7 @@
 #include "adapters/qmp/testing/fake_monitor.h"
 #include "engine/base/error.h"
 #include "engine/base/notification.h"
+#include "engine/base/utf8.h"
 #include "tidemark/block/v1/node.pb.h"
 
 namespace tidemark::qmp {
@@ -21,6 +22,7 @@ namespace v1 = ::tidemark::block::v1;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAre;
 
 TEST_F(InstancesTest, OneIsConnectedAndTellsWhoItIs) {
   FakeMonitor monitor(folder_.File("vm.qmp"));
@@ -291,6 +293,23 @@ TEST_F(InstanceFolderTest, WhatIsNoSocketOrHasNoFitNameIsLeftAlone) {
   EXPECT_THAT(warnings(), ElementsAre(HasSubstr("1 odd name"), HasSubstr("is taken")));
 }
 
+// Names that are not UTF-8 are nobody's: no client could read what tells of them.
+TEST_F(InstanceFolderTest, ASocketWhoseNameIsLatin1IsLeftOut) {
+  const std::string old = folder_.File("d\xe9p\xf4t");
+  std::filesystem::create_directory(old);
+  options_.folders.push_back(old);
+  const auto odd = Monitor("vm-\xe9.sock");
+  FakeMonitor in_odd_folder(old + "/vm.sock");
+  Prepare(in_odd_folder);
+  ASSERT_TRUE(Start().ok());
+  const auto fine = Monitor("fine.sock");
+  WaitFor("fine", v1::INSTANCE_STATE_READY);
+  EXPECT_THAT(instances_->Names(), ElementsAre("fine"));
+  EXPECT_THAT(warnings(), UnorderedElementsAre(HasSubstr("vm-\xef\xbf\xbd.sock"),
+                                               HasSubstr("d\xef\xbf\xbdp\xef\xbf\xbdt/vm.sock")));
+  for (const std::string& warning : warnings()) EXPECT_EQ(ToUtf8(warning), warning);
+}
+
 TEST_F(InstanceFolderTest, AFolderThatIsMadeAnewIsWatchedAgain) {
   ASSERT_TRUE(Start().ok());
   std::filesystem::remove_all(monitors_);
@@ -346,6 +365,24 @@ TEST_F(InstancesFileTest, WhatIsWrongIsNamedWithItsPlace) {
     EXPECT_THAT(std::string(read.status().message()), HasSubstr(place)) << text;
   }
   EXPECT_FALSE(ReadInstancesFile(folder_.File("nothing")).ok());
+}
+
+TEST_F(InstancesTest, AStoreThatHangsDoesNotHoldUpTheEnd) {
+  ASSERT_TRUE(Start().ok());
+  Notification saving;
+  Notification released;
+  store_.before_save = [&] {
+    saving.Notify();
+    released.WaitFor(absl::Minutes(1));
+  };
+  auto created = std::make_shared<Notification>();
+  instances_->Create(Request("vm", folder_.File("vm")),
+                     [created](const absl::StatusOr<v1::Instance>&) { created->Notify(); });
+  ASSERT_TRUE(saving.WaitFor(absl::Minutes(1)));
+  EXPECT_FALSE(instances_->Shutdown(absl::Milliseconds(10)));
+  released.Notify();
+  EXPECT_TRUE(created->WaitFor(absl::Minutes(1)));
+  EXPECT_TRUE(instances_->Shutdown());
 }
 
 }  // namespace

@@ -91,6 +91,10 @@ inline constexpr absl::Duration kGoneAfter = absl::Seconds(30);
 // command may be lost.
 inline constexpr absl::Duration kSettleTime = absl::Milliseconds(200);
 
+// Ending all connections takes no time, but where the state folder hangs with what is to be stored
+// of an instance.
+inline constexpr absl::Duration kShutdownPatience = absl::Seconds(10);
+
 // Virtual machines at a time: far more than a host has.
 inline constexpr size_t kInstancesMax = 10'000;
 // Bytes of a file of instances.

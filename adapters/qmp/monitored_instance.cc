@@ -161,13 +161,13 @@ void MonitoredInstance::OnReady(const Greeting& greeting) {
 }
 
 void MonitoredInstance::AskWhoItIs(const std::shared_ptr<Connection>& connection) {
-  connection->Execute("query-name", nullptr, [weak = weak_from_this()](const Reply& reply) {
+  connection->ExecuteOwn("query-name", nullptr, [weak = weak_from_this()](const Reply& reply) {
     const auto self = weak.lock();
     if (self == nullptr || !reply.ok()) return;
     MutexLock lock(&self->mutex_);
     self->shown_.set_name(Utf8Prefix(Text(reply.value, "name"), kIdentityBytesMax));
   });
-  connection->Execute("query-uuid", nullptr, [weak = weak_from_this()](const Reply& reply) {
+  connection->ExecuteOwn("query-uuid", nullptr, [weak = weak_from_this()](const Reply& reply) {
     const auto self = weak.lock();
     if (self == nullptr || !reply.ok()) return;
     MutexLock lock(&self->mutex_);

@@ -1,4 +1,4 @@
-// Three dangers.
+// Four dangers.
 //
 // Undoing. If a transaction fails at an enable, QEMU undoes that one too: a bitmap that it has not
 // found ends it, and one that it has found but must not touch stops recording. So each enable is
@@ -11,6 +11,9 @@
 //
 // Inactive images. While a virtual machine waits to be migrated here, or has been migrated away,
 // its images belong to another. Most commands find out; those that do not end QEMU.
+//
+// Filters of jobs. A QEMU before 9.1 lets the node on which a copy-before-write node stands hold
+// the bitmaps of the copy. If that is the filter of a job, it ends with them, and QEMU too.
 #include "adapters/qmp/precaution.h"
 
 #include <algorithm>
@@ -20,6 +23,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
+#include "absl/types/span.h"
 #include "adapters/qmp/error_table.h"
 #include "adapters/qmp/graph_view.h"
 #include "adapters/qmp/transcoder.h"
@@ -42,6 +47,15 @@ constexpr int64_t kRehearsedGranularity = int64_t{1} << 31;
 
 // In these the images of a virtual machine are, or may be, inactive.
 constexpr absl::string_view kInactiveStates[] = {"inmigrate", "postmigrate", "finish-migrate"};
+// In these they are if it has been migrated here and is to activate them late (QEMU's capability
+// late-block-activate), which is when it goes on.
+constexpr absl::string_view kHaltedStates[] = {"prelaunch", "paused"};
+constexpr char kLateActivation[] = "late-block-activate";
+
+bool IsStatusOneOf(const Json& answer, absl::Span<const absl::string_view> states) {
+  const Json::string_t* const state = StringMember(answer, "status");
+  return state != nullptr && std::find(states.begin(), states.end(), *state) != states.end();
+}
 
 Json Action(absl::string_view type, Json data) {
   return Json{{"type", std::string(type)}, {"data", std::move(data)}};
@@ -62,7 +76,53 @@ void CollectReferences(const google::protobuf::Message& message, std::vector<std
   }
 }
 
+// The nodes on which copy-before-write nodes are to stand.
+void CollectCopied(const google::protobuf::Message& message, std::vector<std::string>* names) {
+  if (message.GetDescriptor() == v1::BlockdevOptionsCbw::descriptor()) {
+    const auto& copying = static_cast<const v1::BlockdevOptionsCbw&>(message);
+    if (copying.file().has_reference()) names->push_back(copying.file().reference());
+  }
+  const google::protobuf::Reflection& reflection = *message.GetReflection();
+  std::vector<const FieldDescriptor*> fields;
+  reflection.ListFields(message, &fields);
+  for (const FieldDescriptor* const field : fields) {
+    if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) continue;
+    if (!field->is_repeated()) {
+      CollectCopied(reflection.GetMessage(message, field), names);
+      continue;
+    }
+    for (int i = 0; i < reflection.FieldSize(message, field); ++i) {
+      CollectCopied(reflection.GetRepeatedMessage(message, field, i), names);
+    }
+  }
+}
+
+// What came with the change that made a copy keep its bitmaps to itself, in QEMU 9.1.
+bool CopiesKeepTheirBitmaps(const Schema& schema) {
+  const SchemaCommand* const backup = schema.FindCommand("blockdev-backup");
+  return backup != nullptr && backup->arguments != nullptr &&
+         backup->arguments->members.contains("discard-source");
+}
+
 constexpr char kAborted[] = "Transaction aborted using Abort action";
+
+// How QEMU speaks of a node that has lost its image, for its activation has failed.
+constexpr char kEjectedBegin[] = "Block device ";
+constexpr char kEjectedEnd[] = " is ejected";
+constexpr char kNoImage[] = "No medium found";
+
+// A virtual machine that was migrated here and has not gone on since, by what query-status,
+// query-migrate and query-migrate-capabilities answered. Or it has, and is halted again.
+bool MayWaitForActivation(const Json& status, const Json& migration, const Json& capabilities) {
+  const absl::string_view completed[] = {"completed"};
+  return IsStatusOneOf(status, kHaltedStates) && IsStatusOneOf(migration, completed) &&
+         capabilities.is_array() &&
+         std::any_of(capabilities.begin(), capabilities.end(), [](const Json& capability) {
+           const Json::string_t* const name = StringMember(capability, "capability");
+           const Json* const is_on = Member(capability, "state");
+           return name != nullptr && *name == kLateActivation && is_on != nullptr && *is_on == true;
+         });
+}
 
 bool IsOfAnotherSize(const QmpError& error) {
   return absl::StartsWith(error.desc, "Bitmaps are of different sizes ");
@@ -74,6 +134,16 @@ absl::Status Refuse(const backend::Command& command, Reason reason, absl::string
                     std::initializer_list<std::pair<absl::string_view, absl::string_view>> named) {
   return Error(
       reason, absl::StrCat(command.qmp_name, " was not sent to QEMU, to protect it: ", why), named);
+}
+
+// The node of which QEMU says that it has lost its image; empty if it says no such thing.
+std::string EjectedNode(const Reply& answer) {
+  if (!answer.error.has_value()) return "";
+  absl::string_view text = answer.error->desc;
+  if (!absl::ConsumePrefix(&text, kEjectedBegin) || !absl::ConsumeSuffix(&text, kEjectedEnd)) {
+    return "";
+  }
+  return std::string(text);
 }
 
 absl::Status RefuseInactive(const backend::Command& command, const std::string& node) {
@@ -91,11 +161,7 @@ bool TellsInactiveByRunState(const Schema& schema) {
          schema.FindCommand("query-status") != nullptr;
 }
 
-bool IsInactiveRunState(const Json& status) {
-  const Json::string_t* const state = StringMember(status, "status");
-  return state != nullptr && std::find(std::begin(kInactiveStates), std::end(kInactiveStates),
-                                       *state) != std::end(kInactiveStates);
-}
+bool IsInactiveRunState(const Json& status) { return IsStatusOneOf(status, kInactiveStates); }
 
 // Makes a Precaution.
 class Planner {
@@ -152,6 +218,13 @@ class Planner {
       PlanInactive(name, [command = &command_, name](const GraphView&, bool is_inactive) {
         return is_inactive ? RefuseInactive(*command, name) : absl::OkStatus();
       });
+    } else if (const auto* const snapshot = As<v1::BlockdevSnapshotRequest>(message)) {
+      RehearseOverlay(snapshot->overlay());
+    } else if (As<v1::BlockdevReopenRequest>(message) != nullptr) {
+      // Enough that QEMU tells of all its nodes, which it does not when one has lost its image.
+      if (CanBeInactive()) AskForGraph(/*with_state=*/false);
+    } else if (const auto* const node = As<v1::BlockdevAddRequest>(message)) {
+      PlanCopied(node->options());
     } else if (const auto* const add = As<v1::BlockDirtyBitmapAddRequest>(message)) {
       PlanStored(add->node(), add->name(), Reason::kBitmapExists);
     } else if (const auto* const remove = As<v1::BlockDirtyBitmapRemoveRequest>(message)) {
@@ -200,30 +273,61 @@ class Planner {
     PlanInactive(name, judge, /*always=*/true);
   }
 
+  void PlanCopied(const v1::BlockdevOptions& options) {
+    if (CopiesKeepTheirBitmaps(schema_)) return;
+    std::vector<std::string> names;
+    CollectCopied(options, &names);
+    for (const std::string& name : names) {
+      const auto judge = [command = &command_, name](const GraphView& graph, bool) {
+        const std::string job = graph.JobOfFilter(graph.Resolve(name));
+        if (job.empty()) return absl::OkStatus();
+        return Refuse(*command, Reason::kNodeBusy,
+                      absl::StrCat("node '", name, "' is the filter of job '", job,
+                                   "', and QEMU would end with the job if a copy-before-write node "
+                                   "stood on it; wait for the job, or put it on the node below"),
+                      {{"node", name}, {"job", job}});
+      };
+      PlanInactive(name, judge, /*always=*/true);
+    }
+  }
+
   // Calls `judge` with the graph, and with whether `name` is inactive. If no node of this QEMU can
   // be, not at all, unless `always`.
   void PlanInactive(const std::string& name,
                     std::function<absl::Status(const GraphView&, bool)> judge,
                     bool always = false) {
-    const bool has_states = TellsInactiveByRunState(schema_);
-    if (!TellsInactive() && !has_states && !always) return;
-    AskForGraph(has_states);
-    Check([name, judge = std::move(judge), state = state_, graph = graph_,
+    if (!CanBeInactive() && !always) return;
+    AskForGraph(TellsInactiveByRunState(schema_));
+    Check([name, judge = std::move(judge), state = state_, late = late_, graph = graph_,
            nodes = nodes_](const Answers& answers) {
       const Json none;
       const GraphView view(graph.has_value() ? answers[*graph].value : none, answers[nodes].value);
-      const bool is_inactive = state.has_value() ? IsInactiveRunState(answers[*state].value)
-                                                 : view.IsInactive(view.Resolve(name));
+      const std::string node = view.Resolve(name);
+      bool is_inactive = false;
+      if (!state.has_value()) {
+        is_inactive = view.IsInactive(node);
+      } else if (IsInactiveRunState(answers[*state].value)) {
+        is_inactive = true;
+      } else if (late.has_value() &&
+                 MayWaitForActivation(answers[*state].value, answers[*late].value,
+                                      answers[*late + 1].value)) {
+        is_inactive = !view.KeepsWritersOut(node);
+      }
       return judge(view, is_inactive);
     });
   }
 
   bool TellsInactive() const { return Knows("blockdev-set-active"); }
+  bool CanBeInactive() const { return TellsInactive() || TellsInactiveByRunState(schema_); }
 
   void AskForGraph(bool with_state) {
     if (is_graph_asked_) return;
     is_graph_asked_ = true;
     if (with_state) state_ = Ask("query-status");
+    if (with_state && Knows("query-migrate") && Knows("query-migrate-capabilities")) {
+      late_ = Ask("query-migrate");
+      Ask("query-migrate-capabilities");
+    }
     if (Knows(kGraphQuery)) graph_ = Ask(kGraphQuery);
     nodes_ = Ask("query-named-block-nodes", Json{{"flat", true}});
   }
@@ -257,6 +361,9 @@ class Planner {
           RehearseBackup(before, action.drive_backup().device(), action.drive_backup().bitmap());
           break;
         case Action::kBlockdevSnapshot:
+          message = &action.blockdev_snapshot();
+          is_replaced = true;
+          break;
         case Action::kBlockdevSnapshotSync:
           is_replaced = true;
           break;
@@ -267,17 +374,39 @@ class Planner {
     }
   }
 
+  static Json AddRehearsed(const std::string& node) {
+    return Action("block-dirty-bitmap-add", {{"node", node},
+                                             {"name", kRehearsed},
+                                             {"granularity", kRehearsedGranularity},
+                                             {"disabled", true}});
+  }
+  size_t AskAndAbort(Json actions) {
+    actions.push_back(Action("abort", Json::object()));
+    return Ask("transaction", {{"actions", std::move(actions)}});
+  }
+
   // What was refused, if anything, when the bitmap was to be merged into another.
   size_t Rehearse(Json actions, const std::string& node, const std::string& bitmap) {
-    actions.push_back(Action("block-dirty-bitmap-add", {{"node", node},
-                                                        {"name", kRehearsed},
-                                                        {"granularity", kRehearsedGranularity},
-                                                        {"disabled", true}}));
+    actions.push_back(AddRehearsed(node));
     actions.push_back(
         Action("block-dirty-bitmap-merge",
                {{"node", node}, {"target", kRehearsed}, {"bitmaps", Json::array({bitmap})}}));
-    actions.push_back(Action("abort", Json::object()));
-    return Ask("transaction", {{"actions", std::move(actions)}});
+    return AskAndAbort(std::move(actions));
+  }
+
+  // A node whose activation has failed, over a bitmap that its image keeps and somebody had added
+  // again, has no image any more. Of a single node QEMU tells that only when it would be used.
+  void RehearseOverlay(const std::string& overlay) {
+    if (!CanBeInactive() || !Knows("transaction")) return;
+    Check([=, command = &command_,
+           at = AskAndAbort(Json::array({AddRehearsed(overlay)}))](const Answers& answers) {
+      if (!absl::EndsWith(answers[at].error->desc, kNoImage)) return absl::OkStatus();
+      return Refuse(*command, Reason::kMachineState,
+                    absl::StrCat("node '", overlay,
+                                 "' has lost its image, for its activation failed, and QEMU would "
+                                 "end; remove it and add it again"),
+                    {{"node", overlay}});
+    });
   }
 
   void RehearseEnable(const Json& before, const v1::BlockDirtyBitmapEnableRequest& enable,
@@ -323,6 +452,8 @@ class Planner {
   Precaution& precaution_;
   bool is_graph_asked_ = false;
   absl::optional<size_t> state_;
+  // Of the first of the two questions about migration.
+  absl::optional<size_t> late_;
   absl::optional<size_t> graph_;
   size_t nodes_ = 0;
 };
@@ -332,7 +463,7 @@ absl::optional<Precaution> Precaution::For(const backend::Command& command,
                                            const Schema& schema) {
   Precaution precaution;
   Planner(command, request, schema, &precaution).Plan();
-  if (precaution.checks_.empty()) return absl::nullopt;
+  if (precaution.questions_.empty() && precaution.checks_.empty()) return absl::nullopt;
   return precaution;
 }
 
@@ -340,6 +471,13 @@ absl::Status Precaution::Judge(const Answers& answers) const {
   for (size_t i = 0; i < answers.size(); ++i) {
     const Reply& answer = answers[i];
     if (!answer.status.ok()) return answer.status;
+    if (const std::string node = EjectedNode(answer); !node.empty()) {
+      return Error(Reason::kMachineState,
+                   absl::StrCat("The request was not sent to QEMU, to protect it: node '", node,
+                                "' has lost its image, for its activation failed, and while it is "
+                                "there QEMU does not tell of its nodes; remove it"),
+                   {{"node", node}});
+    }
     // A rehearsal always ends with a refusal, and a query never.
     if (answer.error.has_value() != (questions_[i].command == "transaction")) {
       return Error(Reason::kQemuRefused,

@@ -50,24 +50,24 @@ void QmpBackend::Attach(std::shared_ptr<Connection> connection, const Greeting& 
   }
   keeper_->OnAttach();
   Connection& wire = *connection;
-  wire.Execute("query-qmp-schema", nullptr,
-               [self = shared_from_this(), connection = std::move(connection),
-                version = greeting.version, same_qemu, done = std::move(done)](Reply reply) {
-                 if (!reply.ok()) return done(StatusOf(reply, "query-qmp-schema"));
-                 auto dialect = self->context_.dialects.Get(version, reply.value);
-                 if (!dialect.ok()) return done(dialect.status());
-                 {
-                   MutexLock lock(&self->mutex_);
-                   self->dialect_ = *std::move(dialect);
-                 }
-                 self->LearnExports(connection, same_qemu, done);
-               });
+  wire.ExecuteOwn("query-qmp-schema", nullptr,
+                  [self = shared_from_this(), connection = std::move(connection),
+                   version = greeting.version, same_qemu, done = std::move(done)](Reply reply) {
+                    if (!reply.ok()) return done(StatusOf(reply, "query-qmp-schema"));
+                    auto dialect = self->context_.dialects.Get(version, reply.value);
+                    if (!dialect.ok()) return done(dialect.status());
+                    {
+                      MutexLock lock(&self->mutex_);
+                      self->dialect_ = *std::move(dialect);
+                    }
+                    self->LearnExports(connection, same_qemu, done);
+                  });
 }
 
 // Nothing is held yet: what has gone before the answer has been told.
 void QmpBackend::LearnExports(const std::shared_ptr<Connection>& connection, bool same_qemu,
                               Done done) {
-  connection->Execute(
+  connection->ExecuteOwn(
       "query-block-exports", nullptr,
       [self = shared_from_this(), connection, same_qemu, done = std::move(done)](Reply reply) {
         v1::QueryBlockExportsResponse exports;

@@ -15,6 +15,7 @@
 #include "adapters/qmp/job_request.h"
 #include "adapters/qmp/nbd_guard.h"
 #include "adapters/qmp/schema_check.h"
+#include "adapters/qmp/wait_guard.h"
 #include "engine/base/error.h"
 #include "engine/base/error_metadata.h"
 
@@ -109,6 +110,7 @@ void QmpBackend::Call(const backend::Command& command, const google::protobuf::M
     status = CheckSupported(*dialect->schema, dialect->capabilities->version, command, request);
   }
   if (status.ok() && !context_.allow_remote_nbd) status = CheckNbdAddress(request);
+  if (status.ok()) status = CheckWaits(request);
   if (!status.ok()) return done(WithMetadata(status, "instance", instance_));
   auto call = std::make_shared<Pending>();
   call->command = &command;

@@ -34,8 +34,24 @@ constexpr char kSchema[] = R"([
     {"name": "auto-dismiss", "type": "bool", "default": null}]},
   {"name": "id", "meta-type": "object", "members": [{"name": "id", "type": "str"}]},
   {"name": "node", "meta-type": "object", "members": [{"name": "node-name", "type": "str"}]},
+  {"name": "int", "meta-type": "builtin", "json-type": "int"},
+  {"name": "resize", "meta-type": "object", "members": [
+    {"name": "node-name", "type": "str", "default": null}, {"name": "size", "type": "int"}]},
+  {"name": "block_resize", "meta-type": "command", "arg-type": "resize", "ret-type": "empty"},
+  {"name": "query-status", "meta-type": "command", "arg-type": "empty", "ret-type": "empty"},
+  {"name": "query-named-block-nodes", "meta-type": "command", "arg-type": "empty",
+   "ret-type": "empty"},
+  {"name": "x-debug-query-block-graph", "meta-type": "command", "arg-type": "empty",
+   "ret-type": "empty"},
   {"name": "blockdev-backup", "meta-type": "command", "arg-type": "backup", "ret-type": "empty"},
   {"name": "blockdev-del", "meta-type": "command", "arg-type": "node", "ret-type": "empty"},
+  {"name": "driver", "meta-type": "enum", "values": ["copy-before-write"]},
+  {"name": "copying", "meta-type": "object", "members": [
+    {"name": "file", "type": "str"}, {"name": "target", "type": "str"}]},
+  {"name": "add", "meta-type": "object", "members": [
+    {"name": "driver", "type": "driver"}, {"name": "node-name", "type": "str", "default": null}],
+   "tag": "driver", "variants": [{"case": "copy-before-write", "type": "copying"}]},
+  {"name": "blockdev-add", "meta-type": "command", "arg-type": "add", "ret-type": "empty"},
   {"name": "job-pause", "meta-type": "command", "arg-type": "id", "ret-type": "empty"},
   {"name": "query-jobs", "meta-type": "command", "arg-type": "empty", "ret-type": "empty"},
   {"name": "query-block-jobs", "meta-type": "command", "arg-type": "empty", "ret-type": "empty"}
@@ -128,11 +144,14 @@ class QmpBackendTest : public ::testing::Test {
     ASSERT_TRUE(monitor_.SendEvent("JOB_STATUS_CHANGE", {{"id", id}, {"status", status}}));
   }
   bool WaitForStatus(v1::JobStatus status) {
-    Notification seen;
+    return WaitForEvent(
+        [=](const v1::Event& event) { return event.job_status_change().status() == status; });
+  }
+  bool WaitForEvent(const std::function<bool(const v1::Event&)>& is_meant) {
     for (uint64_t after = 0;;) {
       const auto events = log_.Read(after);
       for (const auto& event : *events) {
-        if (event->job_status_change().status() == status) return true;
+        if (is_meant(*event)) return true;
         after = event->sequence();
       }
       auto woken = std::make_shared<Notification>();
@@ -178,7 +197,7 @@ TEST_F(QmpBackendTest, SendsNothingThatThisQemuDoesNotKnow) {
   EXPECT_EQ(MetadataOf(answer.status(), "field"), "compress");
   EXPECT_EQ(monitor_.CountOf("blockdev-backup"), 0);
   EXPECT_EQ(backend_->capabilities()->commands.count("blockdev-backup"), 1u);
-  EXPECT_EQ(backend_->capabilities()->commands.count("blockdev-add"), 0u);
+  EXPECT_EQ(backend_->capabilities()->commands.count("blockdev-reopen"), 0u);
 }
 
 TEST_F(QmpBackendTest, ARefusalOfQemusIsOneOfTheTable) {
@@ -266,6 +285,69 @@ TEST_F(QmpBackendTest, ACommandUnderWayWhenTheConnectionEndsMayHaveBeenCarriedOu
   const auto later = Start<v1::BlockdevDelResponse>(request).get();
   EXPECT_EQ(MetadataOf(later.status(), "outcome"), "not-sent");
   EXPECT_THAT(std::string(later.status().message()), HasSubstr("'vm'"));
+}
+
+// A QEMU that has said SHUTDOWN may crash over a query, and what a client's request would need to
+// be sent safely is a query of ours.
+TEST_F(QmpBackendTest, AQemuThatIsGoingIsNotAskedForAClientEither) {
+  monitor_.Answer("query-status", Json{{"status", "running"}});
+  monitor_.Answer("query-named-block-nodes", Json::array());
+  monitor_.Answer("x-debug-query-block-graph", Json::object());
+  monitor_.Answer("block_resize", Json::object());
+  Attach();
+  v1::BlockResizeRequest resize;
+  resize.set_node_name("disk0");
+  resize.set_size(65536);
+  ASSERT_TRUE(Start<v1::BlockResizeResponse>(resize).get().ok());
+  ASSERT_EQ(monitor_.CountOf("query-status"), 1);
+  ASSERT_TRUE(monitor_.SendEvent("SHUTDOWN", {{"guest", false}, {"reason", "host-qmp-quit"}}));
+  ASSERT_TRUE(WaitForEvent([](const v1::Event& event) { return event.has_shutdown(); }));
+
+  const absl::Status refused = Start<v1::BlockResizeResponse>(resize).get().status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable) << refused;
+  EXPECT_EQ(MetadataOf(refused, "outcome"), "not-sent");
+  EXPECT_EQ(monitor_.CountOf("query-status"), 1);
+  EXPECT_EQ(monitor_.CountOf("query-named-block-nodes"), 1);
+  EXPECT_EQ(monitor_.CountOf("block_resize"), 1);
+
+  // Which id this job would have is not asked now, and without that it is not started.
+  const absl::Status nameless = Start<v1::BlockdevBackupResponse>(Backup(/*id=*/"")).get().status();
+  EXPECT_EQ(nameless.code(), absl::StatusCode::kUnavailable) << nameless;
+  EXPECT_EQ(MetadataOf(nameless, "outcome"), "not-sent");
+  EXPECT_EQ(MetadataOf(nameless, "instance"), "vm");
+  EXPECT_EQ(monitor_.CountOf("x-debug-query-block-graph"), 1);
+  EXPECT_EQ(monitor_.CountOf("blockdev-backup"), 0);
+  // With an id it is the client's own word, and its own risk.
+  EXPECT_TRUE(Start<v1::BlockdevBackupResponse>(Backup("full")).get().ok());
+}
+
+// A filter with whose job a QEMU without the member `discard-source` would end.
+TEST_F(QmpBackendTest, TheFilterOfAJobIsNotPutBelowCopyBeforeWrites) {
+  const Json nodes = Json::parse(R"([{"node-name": "filter0"}, {"node-name": "disk0"}])");
+  const Json graph = Json::parse(R"({
+      "nodes": [{"id": 1, "type": "block-job", "name": "stream0"},
+                {"id": 2, "type": "block-driver", "name": "filter0"},
+                {"id": 3, "type": "block-driver", "name": "disk0"}],
+      "edges": [{"parent": 1, "child": 2, "name": "main node", "perm": [], "shared-perm": []},
+                {"parent": 1, "child": 3, "name": "active node", "perm": [], "shared-perm": []},
+                {"parent": 2, "child": 3, "name": "file", "perm": [], "shared-perm": []}]})");
+  monitor_.Answer("query-status", Json{{"status", "running"}});
+  monitor_.Answer("query-named-block-nodes", nodes);
+  monitor_.Answer("x-debug-query-block-graph", graph);
+  monitor_.Answer("blockdev-add", Json::object());
+  Attach();
+  v1::BlockdevAddRequest add;
+  add.mutable_options()->set_node_name("top0");
+  auto* const copying = add.mutable_options()->mutable_copy_before_write();
+  copying->mutable_file()->set_reference("filter0");
+  copying->mutable_target()->set_reference("target0");
+  const absl::Status refused = Start<v1::BlockdevAddResponse>(add).get().status();
+  EXPECT_TRUE(HasReason(refused, Reason::kNodeBusy)) << refused;
+  EXPECT_EQ(MetadataOf(refused, "node"), "filter0");
+  EXPECT_EQ(MetadataOf(refused, "job"), "stream0");
+  EXPECT_EQ(monitor_.CountOf("blockdev-add"), 0);
+  copying->mutable_file()->set_reference("disk0");
+  EXPECT_TRUE(Start<v1::BlockdevAddResponse>(add).get().ok());
 }
 
 TEST_F(QmpBackendTest, ResultsThatCameWhileNobodyListenedAreFound) {

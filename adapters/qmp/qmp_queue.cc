@@ -149,19 +149,26 @@ void QmpBackend::Advance() {
 
 void QmpBackend::AskForNames(const PendingPtr& call) {
   call->is_asking = true;
-  connection_->Execute(kGraphQuery, nullptr, [self = shared_from_this(), call](const Reply& graph) {
-    self->OnNamed(call, graph);
-  });
+  // The client asks for a job, not for this.
+  connection_->ExecuteOwn(
+      kGraphQuery, nullptr,
+      [self = shared_from_this(), call](const Reply& graph) { self->OnNamed(call, graph); });
 }
 
 void QmpBackend::OnNamed(const PendingPtr& call, const Reply& graph) {
-  MutexLock lock(&mutex_);
-  if (queue_.empty() || queue_.front() != call) return;  // Detached, which has answered it.
-  if (graph.ok()) NameAfterDrives(*call->request, GraphView(graph.value, Json()), &call->jobs);
-  call->is_named = true;
-  call->is_asking = false;
-  if (WaitsForId(call)) queue_.pop_front();
-  Advance();
+  {
+    MutexLock lock(&mutex_);
+    if (queue_.empty() || queue_.front() != call) return;  // Detached, which has answered it.
+    if (graph.ok()) NameAfterDrives(*call->request, GraphView(graph.value, Json()), &call->jobs);
+    call->is_named = true;
+    call->is_asking = false;
+    // Under a name that may be another's no result would be found.
+    if (!graph.status.ok() || WaitsForId(call)) queue_.pop_front();
+    Advance();
+  }
+  if (graph.status.ok()) return;
+  call->done(
+      WithMetadata(WithMetadata(graph.status, "outcome", "not-sent"), "instance", instance_));
 }
 
 void QmpBackend::Ask(const PendingPtr& call) {
@@ -179,11 +186,11 @@ void QmpBackend::Ask(const PendingPtr& call) {
     if (--asked->missing == 0) self->OnAnswered(call, asked->answers);
   };
   for (size_t i = 0; i < questions.size(); ++i) {
-    connection_->Execute(questions[i].command, questions[i].arguments,
-                         [asked, i, take](Reply reply) {
-                           asked->answers[i] = std::move(reply);
-                           take();
-                         });
+    connection_->ExecuteOwn(questions[i].command, questions[i].arguments,
+                            [asked, i, take](Reply reply) {
+                              asked->answers[i] = std::move(reply);
+                              take();
+                            });
   }
   context_.loop.Post(take);
 }

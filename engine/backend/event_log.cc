@@ -126,7 +126,8 @@ class EventLog::Core : public std::enable_shared_from_this<EventLog::Core> {
   const std::string id_;
 
   mutable Mutex mutex_;
-  HeldEvents held_ ABSL_GUARDED_BY(mutex_);
+  // Changes with readers too: it marks what they see.
+  mutable HeldEvents held_ ABSL_GUARDED_BY(mutex_);
   uint64_t position_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t shown_ ABSL_GUARDED_BY(mutex_) = 0;
   Coalescer coalescer_ ABSL_GUARDED_BY(mutex_);
@@ -379,12 +380,12 @@ absl::StatusOr<std::vector<EventPtr>> EventLog::Core::Read(
         absl::StrCat("Events after ", after, " are no longer all kept: the oldest is ", oldest),
         {{"oldest_sequence", absl::StrCat(oldest)}});
   }
-  return held_.Copy(after, shown_, SavedLocked(), max);
+  return held_.Read(after, shown_, SavedLocked(), max);
 }
 
 std::vector<EventPtr> EventLog::Core::ReadHeld(uint64_t after, bool unshown, size_t max) const {
   MutexLock lock(&mutex_);
-  return held_.Copy(after, unshown ? position_ : shown_, SavedLocked(), max);
+  return held_.Read(after, unshown ? position_ : shown_, SavedLocked(), max);
 }
 
 uint64_t EventLog::Core::WakeAfter(uint64_t after, std::function<void()> wake) {

@@ -100,6 +100,21 @@ TEST_F(EventLogTailTest, WhileNothingCanBeSavedEverythingIsShownAndMarked) {
   EXPECT_THAT(told, ElementsAre(false, true));
 }
 
+TEST_F(EventLogTailTest, WhatIsMarkedIsCopiedOnceForAllReaders) {
+  WithTail();
+  tail_->fails_ = 1;
+  log_->Append("", StatusChange("j", v1::JOB_STATUS_CREATED));
+  executor_.RunReady();
+  const EventPtr first = log_->Read(0)->at(0);
+  EXPECT_TRUE(first->unsaved());
+  EXPECT_EQ(log_->Read(0)->at(0), first) << "another reader has the same";
+  executor_.Advance(kSaveAgain);
+  const EventPtr saved = log_->Read(0)->at(0);
+  EXPECT_FALSE(saved->unsaved());
+  EXPECT_EQ(log_->Read(0)->at(0), saved);
+  EXPECT_TRUE(first->unsaved()) << "what a reader has does not change under it";
+}
+
 TEST_F(EventLogTailTest, WhatWasShownOnceStaysShown) {
   WithTail();
   tail_->fails_ = 1;

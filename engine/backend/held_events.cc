@@ -59,18 +59,20 @@ uint64_t HeldEvents::OldestBehind(uint64_t sequence, uint64_t otherwise) const {
   return oldest == events_.end() ? otherwise : oldest->first;
 }
 
-std::vector<HeldEvents::EventPtr> HeldEvents::Copy(uint64_t after, uint64_t end, uint64_t saved,
-                                                   size_t max) const {
+void HeldEvents::Mark(bool unsaved, EventPtr* event) {
+  if ((*event)->unsaved() == unsaved) return;
+  auto marked = std::make_shared<Event>(**event);
+  marked->set_unsaved(unsaved);
+  *event = std::move(marked);
+}
+
+std::vector<HeldEvents::EventPtr> HeldEvents::Read(uint64_t after, uint64_t end, uint64_t saved,
+                                                   size_t max) {
   std::vector<EventPtr> events;
   for (auto held = events_.upper_bound(after);
        held != events_.end() && held->first <= end && events.size() < max; ++held) {
-    if (held->first <= saved) {
-      events.push_back(held->second);
-      continue;
-    }
-    auto marked = std::make_shared<Event>(*held->second);
-    marked->set_unsaved(true);
-    events.push_back(std::move(marked));
+    Mark(held->first > saved, &held->second);
+    events.push_back(held->second);
   }
   return events;
 }

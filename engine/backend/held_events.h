@@ -34,10 +34,14 @@ class HeldEvents {
   uint64_t DroppedOf(const std::vector<std::string>& instances) const;
   // The oldest held behind `sequence`; `otherwise` if there is none.
   uint64_t OldestBehind(uint64_t sequence, uint64_t otherwise) const;
-  // Up to `max` events behind `after` and up to `end`. Those behind `saved` are marked as unsaved.
-  std::vector<EventPtr> Copy(uint64_t after, uint64_t end, uint64_t saved, size_t max) const;
+  // Up to `max` events behind `after` and up to `end`. Those behind `saved` are marked as unsaved:
+  // that takes one copy of each, however many readers there are.
+  std::vector<EventPtr> Read(uint64_t after, uint64_t end, uint64_t saved, size_t max);
 
  private:
+  // Makes a copy unless it is marked so already.
+  static void Mark(bool unsaved, EventPtr* event);
+
   std::map<uint64_t, EventPtr> events_;
   FairShares shares_;
   // Of every instance; of any; and of each that lost more than every one.

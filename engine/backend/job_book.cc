@@ -14,8 +14,10 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/types/optional.h"
 #include "engine/backend/event_subject.h"
 #include "engine/backend/fair_shares.h"
+#include "engine/backend/filter.h"
 #include "engine/backend/limits.h"
 #include "engine/base/error.h"
 #include "engine/base/mutex.h"
@@ -28,45 +30,55 @@ namespace v1 = ::tidemark::block::v1;
 constexpr int kPageSizeDefault = 100;
 constexpr int kPageSizeMax = 1'000;
 
-template <typename List, typename Value>
-bool EmptyOrHas(const List& list, const Value& value) {
-  return list.empty() || std::find(list.begin(), list.end(), value) != list.end();
-}
+// What a request lets pass.
+class Filters {
+ public:
+  explicit Filters(const v1::ListJobsRequest& request)
+      : instances_(request.instances()),
+        types_(request.types()),
+        node_names_(request.node_names()) {
+    if (request.has_ended()) ended_ = request.ended();
+  }
 
-bool Matches(const v1::Job& job, const v1::ListJobsRequest& request) {
-  if (!EmptyOrHas(request.instances(), job.instance())) return false;
-  if (!EmptyOrHas(request.types(), job.type())) return false;
-  const bool ended = job.outcome() != v1::JOB_OUTCOME_UNSPECIFIED;
-  if (request.has_ended() && request.ended() != ended) return false;
-  return request.node_names().empty() ||
-         std::any_of(job.node_names().begin(), job.node_names().end(),
-                     [&request](const std::string& node) {
-                       return EmptyOrHas(request.node_names(), node);
-                     });
-}
+  bool Pass(const v1::Job& job) const {
+    if (!instances_.Passes(job.instance()) || !types_.Passes(job.type())) return false;
+    const bool ended = job.outcome() != v1::JOB_OUTCOME_UNSPECIFIED;
+    if (ended_.value_or(ended) != ended) return false;
+    return node_names_.empty() ||
+           std::any_of(job.node_names().begin(), job.node_names().end(),
+                       [this](const std::string& node) { return node_names_.Passes(node); });
+  }
 
-// Tells requests apart that must not share page tokens. FNV-1a: it must only not change while a
-// client turns pages.
-uint64_t FiltersHash(v1::ListJobsRequest request) {
+ private:
+  const Filter<std::string> instances_;
+  const Filter<int> types_;
+  const Filter<std::string> node_names_;
+  absl::optional<bool> ended_;
+};
+
+// Tells requests apart that must not share page tokens, and logs: a sequence of one means nothing
+// to another. FNV-1a: it must only not change while a client turns pages.
+uint64_t FiltersHash(v1::ListJobsRequest request, absl::string_view log_id) {
   request.clear_page_size();
   request.clear_page_token();
   uint64_t hash = 0xcbf29ce484222325;
-  for (const unsigned char byte : request.SerializeAsString()) {
+  for (const unsigned char byte : absl::StrCat(log_id, request.SerializeAsString())) {
     hash = (hash ^ byte) * 0x100000001b3;
   }
   return hash;
 }
 
 // "<start sequence of the last job shown>.<hash of the filters>".
-absl::StatusOr<uint64_t> ReadToken(const v1::ListJobsRequest& request) {
+absl::StatusOr<uint64_t> ReadToken(const v1::ListJobsRequest& request, uint64_t filters_hash) {
   const std::vector<std::string> parts = absl::StrSplit(request.page_token(), '.');
   uint64_t before = 0;
   uint64_t hash = 0;
   if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &before) ||
-      !absl::SimpleAtoi(parts[1], &hash) || hash != FiltersHash(request)) {
+      !absl::SimpleAtoi(parts[1], &hash) || hash != filters_hash) {
     return Error(Reason::kInvalidField,
                  absl::StrCat("page_token: '", request.page_token(),
-                              "' is not a token of this service for these filters"),
+                              "' is not a token of this service for these filters, or is "
+                              "from before it was started anew"),
                  {{"field", "page_token"}});
   }
   return before;
@@ -160,9 +172,11 @@ class JobBook::Core : public std::enable_shared_from_this<JobBook::Core> {
   }
 
   absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request) {
+    const uint64_t filters_hash = FiltersHash(request, log_.id());
     absl::StatusOr<uint64_t> before = UINT64_MAX;
-    if (!request.page_token().empty()) before = ReadToken(request);
+    if (!request.page_token().empty()) before = ReadToken(request, filters_hash);
     if (!before.ok()) return before.status();
+    const Filters filters(request);
     const int page_size =
         request.page_size() <= 0 ? kPageSizeDefault : std::min(request.page_size(), kPageSizeMax);
     v1::ListJobsResponse response;
@@ -171,11 +185,10 @@ class JobBook::Core : public std::enable_shared_from_this<JobBook::Core> {
     const uint64_t saved = log_.saved();
     for (auto job = jobs_.lower_bound(*before); job != jobs_.begin();) {
       const v1::Job& candidate = (--job)->second.job();
-      if (!Matches(candidate, request)) continue;
+      if (!filters.Pass(candidate)) continue;
       if (response.jobs_size() == page_size) {
         const v1::Job& last = response.jobs(page_size - 1);
-        response.set_next_page_token(
-            absl::StrCat(last.start_sequence(), ".", FiltersHash(request)));
+        response.set_next_page_token(absl::StrCat(last.start_sequence(), ".", filters_hash));
         break;
       }
       v1::Job& added = *response.add_jobs();

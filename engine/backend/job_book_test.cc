@@ -237,6 +237,23 @@ TEST_F(JobBookTest, APageTokenOfOtherFiltersOrOfNobodyIsRefused) {
   }
 }
 
+// Of a service that was started anew without a state folder: the same sequences are other jobs.
+TEST_F(JobBookTest, APageTokenOfAnotherLogIsRefused) {
+  EventLog other_log(clock_, executor_);
+  const JobBook other(other_log);
+  for (const char* id : {"a", "b"}) {
+    Status(id, "CREATED");
+    Event event;
+    event.mutable_job_status_change()->set_id(id);
+    other_log.Append("", event);
+  }
+  v1::ListJobsRequest request;
+  request.set_page_size(1);
+  request.set_page_token(other.List(request)->next_page_token());
+  EXPECT_TRUE(other.List(request).ok());
+  EXPECT_EQ(DetailsOf(book_.List(request).status())->reason, Reason::kInvalidField);
+}
+
 TEST_F(JobBookTest, NodesOfAJobAreFoundForOldEventsOfTheSameId) {
   Append("job_status_change { id: 'j' status: JOB_STATUS_CREATED node_names: 'first' }");
   Append("job_status_change { id: 'j' status: JOB_STATUS_NULL }");

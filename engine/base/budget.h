@@ -37,6 +37,7 @@ class Budget {
 
    private:
     friend class Budget;
+    friend class BudgetShare;
     Loan(Budget* budget, uint64_t amount) : budget_(budget), amount_(amount) {}
 
     Budget* budget_ = nullptr;
@@ -84,6 +85,7 @@ class Budget {
   bool contended() const { return contended_.load(std::memory_order_relaxed); }
 
  private:
+  friend class BudgetShare;
   bool IsLeftLocked(uint64_t amount) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void LeaveLocked(Place* place) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -97,6 +99,9 @@ class Budget {
   mutable Mutex mutex_;
   uint64_t taken_ ABSL_GUARDED_BY(mutex_) = 0;
   std::list<Place*> line_ ABSL_GUARDED_BY(mutex_);
+  // Of the shares in use (budget_share.h), and of those that lack some of their part.
+  uint64_t share_count_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t lacking_count_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace tidemark

@@ -9,6 +9,7 @@
 #include "engine/base/error.h"
 #include "engine/base/file_places.h"
 #include "engine/base/mutex.h"
+#include "engine/base/notification.h"
 #include "engine/base/task_shares.h"
 
 namespace tidemark {
@@ -175,6 +176,17 @@ LookupPool::~LookupPool() {
 
 void LookupPool::LookAtFile(absl::string_view path, Look look, Done done, absl::Duration time_max) {
   core_->Start(core_->PlaceOf(path), path, std::move(look), std::move(done), time_max);
+}
+
+absl::Status LookupPool::LookAndWait(absl::string_view path, Look look) {
+  absl::Status answer;
+  Notification told;
+  LookAtFile(path, std::move(look), [&](absl::Status status) {
+    answer = std::move(status);
+    told.Notify();
+  });
+  told.Wait();
+  return answer;
 }
 
 void LookupPool::LookAtHost(absl::string_view host, Look look, Done done, absl::Duration time_max) {

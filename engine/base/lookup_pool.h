@@ -51,6 +51,8 @@ class LookupPool {
   // longer than `time_max`, if too many wait for the same place, or after Stop; then `look` has run
   // in vain, runs still, or never will.
   void LookAtFile(absl::string_view path, Look look, Done done, absl::Duration time_max = kLookMax);
+  // As LookAtFile, and waits for the answer, which it returns. Not on a thread of `answers`.
+  absl::Status LookAndWait(absl::string_view path, Look look);
   void LookAtHost(absl::string_view host, Look look, Done done, absl::Duration time_max);
 
   // Answers all who wait with kShuttingDown, and from now on everybody; returns when all of it is

@@ -1,6 +1,6 @@
 // Tasks that wait until a test runs them, one at a time, on the test's own thread: with one
 // ManualClock and several of these, every interleaving of engine thread, workers and graph-command
-// worker can be played step by step. One thread only.
+// workers can be played step by step. One thread only.
 #ifndef ENGINE_BASE_MANUAL_EXECUTOR_H_
 #define ENGINE_BASE_MANUAL_EXECUTOR_H_
 

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -81,18 +82,28 @@ absl::StatusOr<std::string> Resolve(std::string path) {
 
 }  // namespace
 
-absl::StatusOr<PathPolicy> PathPolicy::Create(const std::vector<std::string>& roots) {
-  PathPolicy policy;
-  for (const std::string& root : roots) {
-    std::string real = RealPath(root);
-    if (real.empty()) return SystemError("Cannot use the image root", root, errno);
-    if (access(Join(real, ".").c_str(), F_OK) != 0) {
-      return SystemError("Cannot use the image root", root, errno);
-    }
-    policy.roots_.push_back(std::move(real));
-    policy.given_.push_back(root);
+absl::StatusOr<std::string> PathPolicy::ResolveRoot(const std::string& root) {
+  std::string real = RealPath(root);
+  if (real.empty() || access(Join(real, ".").c_str(), F_OK) != 0) {
+    return SystemError("Cannot use the folder", root, errno);
   }
+  return real;
+}
+
+PathPolicy PathPolicy::OfResolved(std::vector<std::string> roots, std::vector<std::string> given) {
+  PathPolicy policy;
+  policy.roots_ = std::move(roots);
+  policy.given_ = std::move(given);
   return policy;
+}
+
+absl::StatusOr<PathPolicy> PathPolicy::Create(const std::vector<std::string>& roots) {
+  std::vector<std::string> resolved;
+  for (const std::string& root : roots) {
+    ASSIGN_OR_RETURN(std::string real, ResolveRoot(root));
+    resolved.push_back(std::move(real));
+  }
+  return OfResolved(std::move(resolved), roots);
 }
 
 std::vector<std::string> PathPolicy::RootNames() const {

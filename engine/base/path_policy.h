@@ -31,6 +31,11 @@ class PathPolicy {
   // they point to now is the root. Without roots, every path is allowed.
   static absl::StatusOr<PathPolicy> Create(const std::vector<std::string>& roots);
 
+  // What Create makes of one root: absolute, without symbolic links.
+  static absl::StatusOr<std::string> ResolveRoot(const std::string& root);
+  // The same as Create, of roots that ResolveRoot told; `given` are other names of theirs.
+  static PathPolicy OfResolved(std::vector<std::string> roots, std::vector<std::string> given);
+
   // What no disk need be asked about, since no link can mend it: empty, with a NUL byte, or longer
   // than the kernel takes. INVALID_ARGUMENT (kInvalidField).
   static absl::Status CheckForm(absl::string_view path);

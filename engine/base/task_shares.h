@@ -20,7 +20,8 @@ namespace tidemark {
 class TaskShares {
  public:
   // `run` has a task run at once on a thread that may block; at most `running_max` do at a time.
-  // It works until the last owner is gone, and all tasks must have run before this is destroyed.
+  // It works until the last owner is gone. Those threads are joined before this is destroyed: a
+  // task gives its place back only after it has done what others may wait for.
   using Run = std::function<void(Task)>;
   TaskShares(int running_max, int share_max, Run run);
   ~TaskShares();

@@ -116,6 +116,18 @@ absl::Status DirtyBitmap::Merge(const DirtyBitmap& source) {
   return absl::OkStatus();
 }
 
+std::vector<Range> DirtyBitmap::ChangedSince(const DirtyBitmap& then) const {
+  const uint64_t size_bytes = size_bytes_;
+  std::vector<Range> changed;
+  for (const Stretch& stretch : bits_->ChangedSince(*then.bits_)) {
+    const uint64_t begin = stretch.begin << granularity_shift_;
+    if (begin >= size_bytes) break;
+    changed.push_back(
+        Range::FromTo(begin, std::min(stretch.end << granularity_shift_, size_bytes)));
+  }
+  return changed;
+}
+
 // ---- Granules ----
 
 uint64_t DirtyBitmap::size_bytes() const { return size_bytes_; }

@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -58,6 +59,9 @@ class DirtyBitmap {
   // the granularity cannot be, RESOURCE_EXHAUSTED if there would be too many.
   absl::StatusOr<std::unique_ptr<DirtyBitmap>> CopyWithGranularity(
       uint64_t granularity_bytes) const;
+  // Where it may differ from `then`, a Copy of it that nobody has changed since: ascending, as many
+  // stretches as have changed, each of at least 32768 granules. Cheap.
+  std::vector<Range> ChangedSince(const DirtyBitmap& then) const;
   // As large and as fine, all clean: how a successor is made.
   std::unique_ptr<DirtyBitmap> Empty() const;
 

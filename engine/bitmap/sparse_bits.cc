@@ -219,6 +219,36 @@ SparseBits::Piece SparseBits::Read(uint64_t from, uint64_t* words) const {
   });
 }
 
+std::vector<SparseBits::Stretch> SparseBits::ChangedSince(const SparseBits& then) const {
+  MutexLock lock(&mutex_);
+  const uint64_t count = bit_count_.load(std::memory_order_relaxed);
+  if (pool_ != then.pool_ || !memory_.empty() || count != then.bit_count()) return {{0, count}};
+  std::vector<Stretch> changed;
+  const auto add = [&changed, count](uint64_t begin, uint64_t length) {
+    const uint64_t end = std::min(begin + length, count);
+    if (!changed.empty() && changed.back().end == begin) {
+      changed.back().end = end;
+    } else if (begin < end) {
+      changed.push_back({begin, end});
+    }
+  };
+  const std::atomic<Node*>* const then_root = then.root_.load(std::memory_order_acquire);
+  for (uint64_t i = 0; i * kNodeBits < count; ++i) {
+    // What both refer to is changed by neither.
+    const Node* const node = NodeSlot(i).load();
+    const Node* const node_then = then_root[i].load(std::memory_order_acquire);
+    if (node == node_then) continue;
+    if (!IsReal(node) || !IsReal(node_then)) {
+      add(i * kNodeBits, kNodeBits);
+      continue;
+    }
+    for (uint64_t k = 0; k < kNodeChunks; ++k) {
+      if (node->chunk(k) != node_then->chunk(k)) add(i * kNodeBits + k * kChunkBits, kChunkBits);
+    }
+  }
+  return changed;
+}
+
 // ---- Changing ----
 
 void SparseBits::Set(Stretch stretch) {

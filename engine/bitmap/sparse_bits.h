@@ -70,6 +70,10 @@ class SparseBits {
   // Bytes that nobody would need if all bits were 0. What is shared is counted in full.
   uint64_t memory_bytes() const;
 
+  // Where these bits may be others than those of `then`, a Copy of them that nobody has changed
+  // since: whole chunks, ascending, as many as have changed. All, if they share no memory.
+  std::vector<Stretch> ChangedSince(const SparseBits& then) const;
+
   // Stretches past the end are cut off.
   void Set(Stretch stretch);
   void Clear(Stretch stretch);

@@ -59,7 +59,8 @@ BackgroundCopy::BackgroundCopy(std::shared_ptr<storage::Storage> source,
       claims_(claims),
       can_wait_(workers.watch == nullptr),
       chunk_bytes_max_(ChunkBytesMax(options)),
-      buffers_(chunk_bytes_max_, std::max<int>(2, kInFlightBytesMax / chunk_bytes_max_), memory),
+      buffers_(chunk_bytes_max_, std::max<int>(2, options.in_flight_bytes_max / chunk_bytes_max_),
+               memory),
       lane_(std::move(workers), options.workers_max, options.compress) {}
 
 BackgroundCopy::~BackgroundCopy() { Drain(); }
@@ -100,7 +101,9 @@ BackgroundCopy::Moved BackgroundCopy::Move(uint64_t budget_bytes, bool share) {
 
 // Nothing, until there is room for a good deal: what is found together is found cheaply.
 uint64_t BackgroundCopy::RoomBytes(uint64_t chunk_bytes, bool share) const {
-  const uint64_t depth_bytes = share ? kInFlightBytesShared : kInFlightBytesMax;
+  const uint64_t depth_bytes =
+      share ? std::min<uint64_t>(kInFlightBytesShared, options_.in_flight_bytes_max)
+            : options_.in_flight_bytes_max;
   const bool has_memory = buffers_.on_loan() < buffers_.buffer_count_max();
   if (in_flight_bytes_ >= depth_bytes || !has_memory) return 0;
   const uint64_t room_bytes = depth_bytes - in_flight_bytes_;
@@ -122,7 +125,11 @@ void BackgroundCopy::Wait(Moved* moved) {
     moved->delay = kGuestLookAround;
   } else {
     moved->waits = lane_.Arm();
-    if (!lane_.is_told()) moved->delay = kUntoldInterval;
+    if (!moved->waits) {
+      moved->delay = absl::ZeroDuration();  // Something has ended just now.
+    } else if (!lane_.is_told()) {
+      moved->delay = kUntoldInterval;
+    }
   }
 }
 
@@ -256,9 +263,13 @@ bool BackgroundCopy::GatherStretch(Gathered* gathered, Batch* batch, Range claim
                                    uint64_t room_bytes) {
   const absl::StatusOr<std::vector<Stretch>> stretches = WalkClaimed(&claimed, room_bytes);
   gathered->scanned_bytes += claimed.length_bytes;
-  if (claims_->is_open() || !stretches.ok()) {
+  if (claims_->is_open()) {
     GiveBack(claimed);
-    if (!claims_->is_open()) gathered->io_error = IoError{true, stretches.status()};
+    return false;
+  }
+  if (!stretches.ok()) {
+    SkipFailed(claimed);
+    gathered->io_error = IoError{true, stretches.status()};
     return false;
   }
   NoteHole(claimed, *stretches);
@@ -316,6 +327,12 @@ void BackgroundCopy::GiveBack(Range claimed) {
   for (const Range& own : claims_->Settle(claimed)) claims_->Unclaim(own);
 }
 
+// Nothing of it could be found out: to be tried again, unless that is not wanted.
+void BackgroundCopy::SkipFailed(Range claimed) {
+  if (!options_.skips_failed) return GiveBack(claimed);
+  for (const Range& own : claims_->Settle(claimed)) claims_->Skip(own);
+}
+
 // ---- Reaping
 
 void BackgroundCopy::Reap(absl::Duration timeout) {
@@ -341,7 +358,9 @@ void BackgroundCopy::HandleEnded(std::unique_ptr<Batch> batch) {
     // If the copy was given up meanwhile, guests may have changed what was being read.
     if (!batch->status.ok() || claims_->is_open()) {
       if (!batch->status.ok() && !io_error_.has_value()) io_error_ = IoError{true, batch->status};
-      ForEachRange(*batch, [this](Range range) { claims_->Unclaim(range); });
+      ForEachRange(*batch, [this](Range range) {
+        options_.skips_failed ? claims_->Skip(range) : claims_->Unclaim(range);
+      });
       return;
     }
     if (options_.detect_zeroes) FindZeroes(batch.get());
@@ -353,6 +372,10 @@ void BackgroundCopy::HandleEnded(std::unique_ptr<Batch> batch) {
     return;
   }
   if (!io_error_.has_value()) io_error_ = IoError{false, batch->status};
+  if (options_.skips_failed) {
+    ForEachRange(*batch, [this](Range range) { claims_->Written(range); });  // Or as good as.
+    return;
+  }
   batch->was_read = true;
   unwritten_.push_back(std::move(batch));
 }
@@ -419,17 +442,20 @@ BackgroundCopy::Moved BackgroundCopy::Walk() {
 
 absl::Status BackgroundCopy::WalkSome() {
   const uint64_t size_bytes = claims_->size_bytes();
+  // A cluster at least, or the walk would not get past it.
+  const uint64_t walk_bytes = std::max<uint64_t>(kWalkBytesMax, options_.cluster_bytes);
   for (int walk = 0; walk < kWalksPerStep && walked_bytes_ < size_bytes; ++walk) {
     if (claims_->is_open()) return absl::OkStatus();
-    const uint64_t claim_bytes = std::max(kWalkBytesMax, std::min(2 * hole_bytes_, kHoleBytesMax));
+    const uint64_t claim_bytes = std::max(walk_bytes, std::min(2 * hole_bytes_, kHoleBytesMax));
     absl::optional<Range> claimed = claims_->Claim(walked_bytes_, claim_bytes);
     if (!claimed.has_value()) {
       walked_bytes_ = size_bytes;
       break;
     }
-    const absl::StatusOr<std::vector<Stretch>> stretches = WalkClaimed(&*claimed, kWalkBytesMax);
+    const absl::StatusOr<std::vector<Stretch>> stretches = WalkClaimed(&*claimed, walk_bytes);
     if (!stretches.ok()) {
-      GiveBack(*claimed);
+      if (options_.skips_failed) walked_bytes_ = claimed->end_bytes();
+      SkipFailed(*claimed);
       return stretches.status();
     }
     for (const Stretch& stretch : *stretches) {

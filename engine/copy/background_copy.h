@@ -49,6 +49,8 @@ class BackgroundCopy {
   Moved Walk();
   // Makes durable what was written. Knows of no errors but its own.
   Moved Flush();
+  // Others have written to the target, too: the next Flush is one. Drained.
+  void ForgetFlush() { flushed_ = absl::nullopt; }
 
   // Goes on with what was begun, and begins nothing. True if nothing is in flight any more; false
   // if the lane will be ready.
@@ -94,6 +96,7 @@ class BackgroundCopy {
   absl::Status WalkSome();
   // ----
   void GiveBack(Range claimed);
+  void SkipFailed(Range claimed);
   void Settle(Batch* batch);
   void Begin(std::unique_ptr<Batch> batch);
   void Retry();

@@ -8,6 +8,7 @@
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 #include "engine/copy/background_copy.h"
+#include "engine/copy/background_step.h"
 #include "engine/copy/copy_truth.h"
 #include "engine/copy/guest_capture.h"
 #include "engine/copy/limits.h"
@@ -15,17 +16,6 @@
 
 namespace tidemark::copy {
 namespace {
-
-// Who works for the background path; `ready` is told what ends.
-LaneWorkers BackgroundWorkers(const CopyWorkers& workers, std::function<void()> ready) {
-  LaneWorkers lane;
-  lane.source = workers.source_io != nullptr ? workers.source_io : workers.io;
-  lane.target = workers.io;
-  lane.order = workers.io;
-  if (workers.io != nullptr) lane.watch = workers.watch;
-  lane.ready = std::move(ready);
-  return lane;
-}
 
 // Background path, guest path and write-out over one truth; what is decided here is only who has
 // his turn, and when the copy is complete.
@@ -69,6 +59,7 @@ class TwoPathCopy final : public BlockCopy, public std::enable_shared_from_this<
   bool shows_instant() const override { return !truth_.is_open() || is_complete_; }
   absl::optional<IoError> TakeError() override;
   Progress progress() const override { return truth_.progress(); }
+  uint64_t bitmap_bytes() const override { return truth_.memory_bytes(); }
   const bitmap::DirtyBitmap& not_copied() const override { return truth_.to_copy(); }
 
  private:
@@ -79,7 +70,6 @@ class TwoPathCopy final : public BlockCopy, public std::enable_shared_from_this<
   bool GuestPathIsIdle();
   bool MakeDurable();
   StepResult AwaitGuests();
-  static StepResult ResultOf(BackgroundCopy::Moved moved);
   absl::StatusOr<StepResult> EndOrWait(StepResult result);
 
   // First of all, and so last to go: the paths below may wake until they are gone.
@@ -157,16 +147,6 @@ absl::StatusOr<StepResult> TwoPathCopy::Step(uint64_t budget_bytes) {
   const bool is_idle = moved.idle && !moved.io_error.has_value();
   result = ResultOf(std::move(moved));
   return is_idle ? EndOrWait(std::move(result)) : result;
-}
-
-StepResult TwoPathCopy::ResultOf(BackgroundCopy::Moved moved) {
-  StepResult result;
-  result.moved_bytes = moved.begun_bytes;
-  result.io_error = std::move(moved.io_error);
-  if (moved.waits) result.next = StepResult::Next::kWait;
-  result.delay = moved.delay;
-  result.in_flight = moved.in_flight;
-  return result;
 }
 
 // The background has nothing more to claim: what remains is with guests, or nothing.

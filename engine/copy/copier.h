@@ -34,6 +34,7 @@
 #include "engine/base/executor.h"
 #include "engine/base/range.h"
 #include "engine/bitmap/dirty_bitmap.h"
+#include "engine/copy/limits.h"
 #include "engine/copy/step.h"
 #include "engine/graph/copy_before_write.h"
 #include "engine/storage/completion_watch.h"
@@ -63,10 +64,15 @@ struct CopyOptions {
   // time, has said true before. A guest write waits for that, too, for kGuestStallMax at most. Null
   // if nobody reads the target. Any thread.
   std::function<bool(Range range, const std::function<bool()>& gives_up)> await_target_reads;
+  // What fails is told and left out, instead of tried again: whoever drives the copy sees to it
+  // that it does not count as one. Not with guest writes.
+  bool skips_failed = false;
   // Copy nothing but what guests are about to overwrite: sync=none. Step never says kDone.
   bool only_guest_writes = false;
   // The longest background request, at least a cluster.
   uint64_t chunk_bytes_max = 1024 * 1024;
+  // Most bytes that background requests have in flight, at least a cluster.
+  uint64_t in_flight_bytes_max = kInFlightBytesMax;
   // How many blocking requests may run at once where batch I/O is not possible.
   int workers_max = 4;
 };
@@ -135,6 +141,9 @@ class BlockCopy : public graph::BeforeWrite {
   // As Job::TakeError.
   virtual absl::optional<IoError> TakeError() = 0;
   virtual Progress progress() const = 0;
+  // Memory that it takes to know what is still to be copied. Grows as parts of large stretches are
+  // copied. Any thread.
+  virtual uint64_t bitmap_bytes() const = 0;
 
   // What is not in the target, durably: exact once Step has said kDone, or after Finish.
   virtual const bitmap::DirtyBitmap& not_copied() const = 0;

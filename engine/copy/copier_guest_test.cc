@@ -127,6 +127,7 @@ TEST_F(CopierTest, WhatCopiesHoldTogetherIsOfOneBudgetAndEachGoesOnWithoutIt) {
   ASSERT_TRUE(others);
   RunToEnd();
   EXPECT_EQ(target_memory_->Contents(), before_);
+  copy_ = nullptr;  // The budget outlives it.
 }
 
 TEST_F(CopierTest, ATargetThatStandsStillLosesTheCopyNotTheGuest) {

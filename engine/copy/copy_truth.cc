@@ -33,17 +33,11 @@ CopyTruth::CopyTruth(std::unique_ptr<bitmap::DirtyBitmap> to_copy, bool target_i
       takeable_(to_copy_->Empty()),
       written_(to_copy_->Empty()),
       fresh_(target_is_read ? to_copy_->Empty() : nullptr),
-      total_bytes_(Bytes(*to_copy_)) {}
+      total_bytes_(DiskBytesOf(*to_copy_)) {}
 
-// Unlike the bitmap's own count, without what the last cluster has past the end of the disk.
-uint64_t CopyTruth::Bytes(const bitmap::DirtyBitmap& bits) const {
-  const uint64_t size_bytes = bits.size_bytes();
-  uint64_t bytes = bits.CountBytes();
-  const uint64_t tail_bytes = size_bytes % bits.granularity_bytes();
-  if (tail_bytes > 0 && bits.IsDirty(size_bytes - 1)) {
-    bytes -= bits.granularity_bytes() - tail_bytes;
-  }
-  return bytes;
+uint64_t CopyTruth::memory_bytes() const {
+  return to_copy_->MemoryBytes() + guarded_->MemoryBytes() + takeable_->MemoryBytes() +
+         written_->MemoryBytes() + (fresh_ != nullptr ? fresh_->MemoryBytes() : 0);
 }
 
 Progress CopyTruth::progress() const { return {copied_bytes_.load(), total_bytes_.load()}; }

@@ -39,6 +39,7 @@
 #include "engine/base/range.h"
 #include "engine/bitmap/dirty_bitmap.h"
 #include "engine/copy/copy_claims.h"
+#include "engine/copy/disk_bytes.h"
 #include "engine/copy/step.h"
 
 namespace tidemark::copy {
@@ -51,6 +52,8 @@ class CopyTruth final : public CopyClaims {
   uint64_t cluster_bytes() const { return to_copy_->granularity_bytes(); }
   const bitmap::DirtyBitmap& to_copy() const { return *to_copy_; }
   Progress progress() const;
+  // What the bits take beside this. Any thread.
+  uint64_t memory_bytes() const;
 
   // The background's claims; guests end theirs by the same verbs, without Settle.
   uint64_t size_bytes() const override { return to_copy_->size_bytes(); }
@@ -83,7 +86,6 @@ class CopyTruth final : public CopyClaims {
   void Open();
 
  private:
-  uint64_t Bytes(const bitmap::DirtyBitmap& bits) const;
   // Takes the first stretch of `bits` that lies in `range`.
   static bool HasAny(const bitmap::DirtyBitmap& bits, Range range);
   static absl::optional<Range> Take(bitmap::DirtyBitmap* bits, Range range,

@@ -49,6 +49,9 @@ inline constexpr uint64_t kWalkBytesMax = 16 * 1024 * 1024;
 // How often a copy that only guests move on looks how far it has come.
 inline constexpr absl::Duration kGuestProgressInterval = absl::Milliseconds(100);
 
+// How often a mirror that has nothing to do looks for changes that no guest's request has told of.
+inline constexpr absl::Duration kMirrorLookAround = absl::Milliseconds(500);
+
 // How often a guest that waits looks whether it waits in vain.
 inline constexpr absl::Duration kGuestLookAround = absl::Milliseconds(20);
 // The longest wait for the end of a request, before the waiter looks around.

@@ -32,7 +32,8 @@ struct StepResult {
   };
   Next next = Next::kAgain;
   absl::Duration delay = absl::InfiniteDuration();
-  // Something that it has begun has not ended yet.
+  // Something that it has begun has not ended yet: it is to be seen to after `delay`, or when the
+  // job calls its waker, however slow the job is meant to be.
   bool in_flight = false;
   // Bytes begun since the last step told: what the speed limit counts.
   uint64_t moved_bytes = 0;

@@ -175,8 +175,15 @@ uint64_t BitmapStore::memory_bytes() const {
     bytes += bitmap->bits_->MemoryBytes();
     if (bitmap->successor_ != nullptr) bytes += bitmap->successor_->bits_->MemoryBytes();
   }
+  for (const auto& [owner, also] : counted_also_) bytes += also();
   return bytes;
 }
+
+void BitmapStore::CountAlso(const void* owner, std::function<uint64_t()> bytes) {
+  counted_also_[owner] = std::move(bytes);
+}
+
+void BitmapStore::CountNoMore(const void* owner) { counted_also_.erase(owner); }
 
 std::vector<StoredBitmap> BitmapStore::Stored() const {
   std::vector<StoredBitmap> stored;
@@ -275,6 +282,9 @@ absl::Status BitmapStore::CheckAdd(const AddRequest& request, uint64_t size_byte
   if (Has(request.name)) return refuse(Reason::kBitmapExists, "it has one of that name already");
   if (bitmaps_.size() >= kBitmapsPerNodeMax) {
     return refuse(Reason::kLimitReached, absl::StrCat("it has ", kBitmapsPerNodeMax, " already"));
+  }
+  if (request.persistent && node_read_only_) {
+    return refuse(Reason::kNodeReadOnly, "it is read-only, and could not store it");
   }
   if (request.persistent) {
     std::vector<BitmapShape> shapes = PersistentShapes();

@@ -7,7 +7,9 @@
 #ifndef ENGINE_GRAPH_BITMAP_STORE_H_
 #define ENGINE_GRAPH_BITMAP_STORE_H_
 
+#include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -71,8 +73,13 @@ class BitmapStore {
   absl::Status Check(const Bitmap& bitmap, BitmapUse use) const;
   // Newest first, anonymous ones included.
   std::vector<BitmapInfo> List() const;
-  // What the bits of all take.
+  // What the bits of all take, and those that are counted with them.
   uint64_t memory_bytes() const;
+  // Bits that a job keeps about the disk beside its bitmaps, as a copy does: `bytes`, which any
+  // thread may call at any time, counts with them until CountNoMore. One for each `owner`.
+  void CountAlso(const void* owner, std::function<uint64_t()> bytes);
+  void CountNoMore(const void* owner);
+  bool counts_others() const { return !counted_also_.empty(); }
   // BITMAP_INCONSISTENT if one of them forbids changing the disk's size, LIMIT_REACHED if one of
   // them cannot follow to `size_bytes`.
   absl::Status CheckResize(uint64_t size_bytes) const;
@@ -132,6 +139,7 @@ class BitmapStore {
 
   // Oldest first.
   std::list<std::unique_ptr<Bitmap>> bitmaps_;
+  std::map<const void*, std::function<uint64_t()>> counted_also_;
 };
 
 }  // namespace tidemark::graph

@@ -139,6 +139,19 @@ TEST(BitmapAdd, UndoTakesItAway) {
   world.Write(1);
 }
 
+TEST(BitmapList, WhatJobsKeepBesideTheBitmapsIsCountedUntilTheyEnd) {
+  BitmapWorld world;
+  const uint64_t before = world.store.memory_bytes();
+  uint64_t bytes = 1000;
+  world.store.CountAlso(&bytes, [&bytes] { return bytes; });
+  world.store.CountAlso(&world, [] { return 1; });
+  EXPECT_EQ(world.store.memory_bytes(), before + 1001);
+  bytes = 5000;
+  EXPECT_EQ(world.store.memory_bytes(), before + 5001);
+  world.store.CountNoMore(&bytes);
+  EXPECT_EQ(world.store.memory_bytes(), before + 1);
+}
+
 TEST(BitmapList, ShowsTheNewestFirst) {
   BitmapWorld world;
   world.Add("a");

@@ -16,7 +16,7 @@
 
 namespace tidemark::graph {
 
-// Takes old data into safety (engine/job's copier).
+// Takes old data into safety (engine/copy's copier).
 class BeforeWrite {
  public:
   virtual ~BeforeWrite() = default;

@@ -39,6 +39,19 @@ TEST(CopyBeforeWrite, CapturesOldDataBeforeEveryKindOfChange) {
   EXPECT_EQ(world.disk->Contents({0, 2}), "XX");
 }
 
+// Copying up what is beneath: the disk reads the same afterwards, so there is nothing to keep.
+TEST(CopyBeforeWrite, WhatIsSaidToChangeNothingIsWrittenAndNotCaptured) {
+  World world;
+  ASSERT_TRUE(world.top.Write(0, Filled(2, 'X'), {.unchanged = true}).ok());
+  ASSERT_TRUE(world.top.WriteZeroes({2, 2}, {.unchanged = true}).ok());
+  EXPECT_TRUE(world.keeper->kept.empty());
+  EXPECT_EQ(world.disk->Contents(), std::string("XX\0\0efgh", 8));
+  // Nor does it need anybody who could capture.
+  world.keeper->status = absl::UnknownError("cannot read the source");
+  EXPECT_TRUE(world.top.Write(4, Filled(2, 'Y'), {.unchanged = true}).ok());
+  EXPECT_EQ(world.disk->Contents({4, 2}), "YY");
+}
+
 TEST(CopyBeforeWrite, ReadsPassPlacedOnesToo) {
   World world;
   auto buffer = Filled(8, 0);

@@ -1,5 +1,5 @@
-// What stands behind a node: an open file, an image format over a file, a filter. engine/native and
-// engine/job make drivers and give them to the graph.
+// What stands behind a node: an open file, an image format over a file, a filter. engine/native
+// makes drivers and gives them to the graph.
 //
 // Thread rule: stated per method. A driver is destroyed after Close, on any thread.
 #ifndef ENGINE_GRAPH_DRIVER_H_
@@ -60,6 +60,9 @@ class Driver {
   // (null). For drivers with a backing disk; nothing at all is in flight at the node. Engine
   // thread: must not wait.
   virtual void SetBacking(std::shared_ptr<storage::Storage>) {}
+  // The backing disk that it has shows nothing any more, and has become a disk of no bytes: it is
+  // as if there were none. Requests may be in flight. Engine thread: must not wait.
+  virtual void ForgetBacking() {}
 
   // Whether these bitmaps (all persistent ones of the node, the newest last) can be stored together
   // in the image when it closes, if its disk has `size_bytes` then. Any thread: must not wait.

@@ -59,7 +59,7 @@ std::string Graph::GenerateName() {
 
 absl::StatusOr<Node*> Graph::Find(absl::string_view name) const {
   const auto found = by_name_.find(name);
-  if (found != by_name_.end()) return found->second;
+  if (found != by_name_.end() && !found->second->hidden_) return found->second;
   return Error(Reason::kNodeNotFound, absl::StrCat("there is no node named '", name, "'"),
                {{"node", name}});
 }
@@ -121,12 +121,13 @@ absl::StatusOr<Node*> Graph::AddNode(NodeSpec spec) {
   for (const ChildSpec& child : spec.children) {
     depth = std::max(depth, child.edge->child_->depth_ + 1);
   }
-  if (nodes_.size() >= kNodesMax || depth > kGraphDepthMax) {
+  if (nodes_.size() >= kNodesMax) {
     return Error(Reason::kLimitReached,
-                 absl::StrCat("cannot add node '", spec.name, "': there may be ", kNodesMax,
-                              " nodes, at most ", kGraphDepthMax, " below one another"),
+                 absl::StrCat("cannot add node '", spec.name, "': there are ", nodes_.size(),
+                              " nodes, and may be at most ", kNodesMax),
                  {{"node", spec.name}});
   }
+  if (depth > kGraphDepthMax) return TooDeep(spec.name, depth, kGraphDepthMax);
 
   nodes_.emplace_front(new Node(spec.name, std::move(spec.driver), spec.options, spec.ownership,
                                 spec.hidden, spec.is_job_filter));
@@ -321,7 +322,20 @@ absl::Status RemovedNodes::Close() {
 
 // ---- Users ----
 
+Node* Graph::UnderJobFilters(Node* node) {
+  for (;;) {
+    const auto edge = absl::c_find_if(node->parents_, [](const Edge* above) {
+      return above->parent_ != nullptr && above->parent_->is_job_filter_ &&
+             above->policy_ == ChildPolicy::kFilter;
+    });
+    if (edge == node->parents_.end()) return node;
+    node = (*edge)->parent_;
+  }
+}
+
 absl::StatusOr<Edge*> Graph::Attach(Node* node, AttachRequest request) {
+  // Who comes now is as one who was there when the filter was put in.
+  if (request.gated) node = UnderJobFilters(node);
   std::unique_ptr<Edge> owned(new Edge);
   Edge* edge = owned.get();
   edge->child_ = node;

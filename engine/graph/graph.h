@@ -1,7 +1,7 @@
 // The block graph: every node by name, every use of a node as an edge, and the rules about who may
 // use what together. Engine thread only: nothing here waits for a disk.
 //
-// What blocks is done by the caller on the graph-command worker, in between. To add a qcow2 image:
+// What blocks is done by the caller on a graph-command worker, in between. To add a qcow2 image:
 //
 //   worker   open the file                          -> FileDriver
 //   engine   file = AddNode({file driver, kParents, hidden})
@@ -109,7 +109,8 @@ class Graph {
   absl::StatusOr<Node*> AddNode(NodeSpec spec);
   // As if AddNode, just now, had been refused.
   void TakeBack(Node* node);
-  // NODE_NOT_FOUND naming it.
+  // NODE_NOT_FOUND naming it; also for a hidden node, which nobody is to use before the one that it
+  // was opened for.
   absl::StatusOr<Node*> Find(absl::string_view name) const;
   // Newest first, without hidden ones.
   std::vector<Node*> ListNodes() const;
@@ -135,6 +136,8 @@ class Graph {
   // A node of the engine's that its users may keep from now on: it goes with the last of them
   // (TakeOrphans, at once if it has none).
   void LeaveToUsers(Node* node) { node->ownership_ = Ownership::kParents; }
+  // A node of the engine's is as if blockdev-add had made it.
+  void LeaveToMonitor(Node* node) { node->ownership_ = Ownership::kMonitor; }
   // Nodes that live by their parents and have none any more: to be called after Detach, in the same
   // task of the engine thread, so that nobody else takes them.
   RemovedNodes TakeOrphans();
@@ -147,7 +150,8 @@ class Graph {
 
   // ---- Users ----
 
-  // NODE_READ_ONLY, PERMISSION_CONFLICT.
+  // NODE_READ_ONLY, PERMISSION_CONFLICT. While a job has a filter above the node that shares it
+  // with other writers, gated users come to be above that.
   absl::StatusOr<Edge*> Attach(Node* node, AttachRequest request);
   // Nothing of the user is in flight.
   void Detach(Edge* edge);
@@ -204,6 +208,23 @@ class Graph {
   // on.
   absl::StatusOr<Change> SetBacking(Node* node, Edge* backing);
 
+  // Images are taken out of the chain below `node`, which holds all that they show by now: what is
+  // beneath it from now on is `to`, which is further down; null: nothing. Only the port between the
+  // node and its backing disk is closed (CHECKed): the users of the node go on, and no request of
+  // theirs that began before the node held all that is in flight any more. A refusal (permissions)
+  // changes nothing. The node that was beneath may be an orphan now.
+  absl::Status ShortenBacking(Node* node, Node* to);
+  // That port; null if the node has no backing disk.
+  static std::shared_ptr<Port> BackingPort(const Node& node);
+
+  // Nobody may write the node from now on, until Thaw; refused while somebody may (NODE_READ_ONLY).
+  // Its driver may still store its bitmaps, until SetReadOnly.
+  absl::Status Freeze(Node* node);
+  void Thaw(Node* node) { node->is_frozen_ = false; }
+  // Nobody writes the node from now on, nor its persistent bitmaps; refused while somebody may
+  // (NODE_READ_ONLY). What its driver writes of its own accord it has written.
+  absl::Status SetReadOnly(Node* node);
+
   // ---- What jobs forbid ----
 
   // Until Unblock, CheckNotBlocked refuses `operations` on the node with NODE_BUSY, "node 'x' is "
@@ -229,11 +250,14 @@ class Graph {
 
  private:
   std::string GenerateName();
+  // What a new user of `node` uses in truth.
+  static Node* UnderJobFilters(Node* node);
   void Reveal(Node* node);
   absl::Status CheckDeletable(const Node& node) const;
   // Takes the node out, and those below that live by it.
   void Extract(Node* node, RemovedNodes* removed);
   void Erase(Edge* edge);
+  static absl::Status TooDeep(absl::string_view name, int depth, int depth_max);
   // Whether they are as deep as nodes may be, and below themselves, with the edges as they are.
   static absl::Status UpdateDepths(absl::Span<Node* const> changed, int depth_max);
   // Makes `child` the node that `edge` leads to.

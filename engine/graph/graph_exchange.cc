@@ -15,6 +15,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/graph/graph.h"
 #include "engine/graph/limits.h"
+#include "engine/storage/null_storage.h"
 
 namespace tidemark::graph {
 namespace {
@@ -30,6 +31,13 @@ void CheckClosed(absl::Span<const std::shared_ptr<Port>> ports) {
 
 // ---- Depths ----
 
+absl::Status Graph::TooDeep(absl::string_view name, int depth, int depth_max) {
+  return Error(Reason::kLimitReached,
+               absl::StrCat("node '", name, "' would have ", depth,
+                            " nodes below one another; at most ", depth_max, " are allowed"),
+               {{"node", name}, {"value", absl::StrCat(depth)}});
+}
+
 absl::Status Graph::UpdateDepths(absl::Span<Node* const> changed, int depth_max) {
   // Those above the changed ones, as far as their depth does not stand yet; the ones below first.
   absl::flat_hash_map<Node*, int> depths;
@@ -44,10 +52,7 @@ absl::Status Graph::UpdateDepths(absl::Span<Node* const> changed, int depth_max)
     const auto known = depths.find(node);
     if (depth == (known == depths.end() ? node->depth_ : known->second)) continue;
     if (depth > depth_max || step > size_t{kNodesMax} * kGraphDepthMax) {
-      return Error(Reason::kLimitReached,
-                   absl::StrCat("node '", node->name_, "' would have ", depth,
-                                " nodes below one another; at most ", depth_max, " are allowed"),
-                   {{"node", node->name_}});
+      return TooDeep(node->name_, depth, depth_max);
     }
     depths[node] = depth;
     for (const Edge* edge : node->parents_) {
@@ -225,6 +230,26 @@ absl::StatusOr<Change> Graph::Exchange(Node* node, NodeBody body) {
                 }};
 }
 
+absl::Status Graph::Freeze(Node* node) {
+  if (node->is_frozen_) return absl::OkStatus();
+  node->is_frozen_ = true;
+  absl::Status status = UpdatePermissions({node});
+  if (!status.ok()) node->is_frozen_ = false;
+  return status;
+}
+
+absl::Status Graph::SetReadOnly(Node* node) {
+  if (node->options_.read_only) return absl::OkStatus();
+  node->options_.read_only = true;
+  absl::Status status = UpdatePermissions({node});
+  if (!status.ok()) {
+    node->options_.read_only = false;
+    return status;
+  }
+  node->bitmaps_.ChangeDriver(node->driver_.get(), /*node_read_only=*/true);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Change> Graph::SetBacking(Node* node, Edge* backing) {
   CheckClosed(AllPortsAbove({node}));
   std::vector<ChildSpec> children;
@@ -244,6 +269,33 @@ absl::StatusOr<Change> Graph::SetBacking(Node* node, Edge* backing) {
                   node->driver_->SetBacking(port_before);
                   undo();
                 }};
+}
+
+std::shared_ptr<Port> Graph::BackingPort(const Node& node) {
+  for (const Edge* edge : node.children_) {
+    if (edge->policy_ == ChildPolicy::kBacking) return edge->port_;
+  }
+  return nullptr;
+}
+
+absl::Status Graph::ShortenBacking(Node* node, Node* to) {
+  const auto is_backing = [](const Edge* edge) { return edge->policy_ == ChildPolicy::kBacking; };
+  const auto found = absl::c_find_if(node->children_, is_backing);
+  CHECK(found != node->children_.end());
+  Edge* const edge = *found;
+  CHECK(edge->port_->closed() && (to == nullptr || edge->child_->Reaches(to)));
+  if (to == edge->child_) return absl::OkStatus();
+  if (to != nullptr) return Repoint({edge}, to, kAnyDepth);
+  std::vector<ChildSpec> others;
+  for (Edge* other : node->children_) {
+    if (other != edge) others.push_back({other, other->role_, other->policy_});
+  }
+  const std::shared_ptr<Port> port = edge->port_;
+  ASSIGN_OR_RETURN(Change change, ExchangeChildren(node, std::move(others)));
+  port->Retarget(std::make_shared<storage::NullStorage>(0));
+  node->driver_->ForgetBacking();
+  change.commit();
+  return absl::OkStatus();
 }
 
 }  // namespace tidemark::graph

@@ -278,6 +278,42 @@ TEST_F(GraphExchangeTest, ANodeTurnsReadOnlyAndBackWithItsBitmaps) {
 
 // ---- The backing disk ----
 
+TEST_F(GraphExchangeTest, ImagesAreTakenOutOfAChainWhoseUsersGoOn) {
+  Node* bottom = AddImage("bottom");
+  Node* middle = AddImage("middle");
+  Node* top = AddImage("top");
+  const auto set = [&](Node* node, Node* below) {
+    Edge* edge = Use(below, kReader, false, "opening");
+    Quiesce quiesce(graph.AllPortsAbove({node}));
+    auto change = graph.SetBacking(node, edge);
+    ASSERT_TRUE(change.ok()) << change.status();
+    change->commit();
+  };
+  set(middle, bottom);
+  set(top, middle);
+  Edge* guest = Use(top, kGuest);
+  const std::shared_ptr<Port> between = Graph::BackingPort(*top);
+  const auto shorten = [&](Node* to) {
+    // The guest's gate stays open.
+    Quiesce quiesce({between});
+    return graph.ShortenBacking(top, to);
+  };
+  ASSERT_TRUE(shorten(bottom).ok());
+  EXPECT_FALSE(guest->port()->closed());
+  EXPECT_EQ(top->backing(), bottom);
+  EXPECT_EQ(top->backing_depth(), 1);
+  EXPECT_TRUE(Delete("middle").ok());
+  ExpectRefused(Delete("bottom"), Reason::kNodeBusy, "backing");
+  // To what it is already.
+  ASSERT_TRUE(shorten(bottom).ok());
+  // Nothing is below from now on, and what is asked there all the same is a disk of no bytes.
+  ASSERT_TRUE(shorten(nullptr).ok());
+  EXPECT_EQ(top->backing(), nullptr);
+  EXPECT_EQ(between->size_bytes(), 0u);
+  EXPECT_EQ(Graph::BackingPort(*top), nullptr);
+  EXPECT_TRUE(Delete("bottom").ok());
+}
+
 TEST_F(GraphExchangeTest, ABackingDiskComesGoesAndIsUndoneUnderAnOpenImage) {
   Node* base = AddImage("base");
   Node* other = AddImage("other");

@@ -177,7 +177,23 @@ TEST_F(GraphTest, TooDeepAChainIsRefused) {
   ExpectRefused(
       graph.AddNode({.name = "deep", .driver = NewDriver(), .children = {{edge, "file"}}}).status(),
       Reason::kLimitReached, "'deep'");
+  // The limit, and what it would have been.
+  ExpectRefused(
+      graph.AddNode({.name = "deep", .driver = NewDriver(), .children = {{edge, "file"}}}).status(),
+      Reason::kLimitReached,
+      absl::StrCat("'deep' would have ", kGraphDepthMax + 1, " nodes below one another; at most ",
+                   kGraphDepthMax));
   EXPECT_EQ(edge->parent(), nullptr);
+}
+
+TEST_F(GraphTest, WhatIsHiddenIsFoundByNobodyAndItsNameIsTaken) {
+  Node* const file = *graph.AddNode(
+      {.name = "f", .driver = NewDriver(), .ownership = Ownership::kEngine, .hidden = true});
+  EXPECT_TRUE(HasReason(graph.Find("f").status(), Reason::kNodeNotFound));
+  EXPECT_FALSE(graph.CheckNewName("f").ok());
+  // Nobody can have begun to use it: whoever opened it may still take it back.
+  graph.TakeBack(file);
+  EXPECT_TRUE(graph.CheckNewName("f").ok());
 }
 
 // ---- Deleting ----

@@ -18,7 +18,7 @@ Node::Node(std::string name, std::shared_ptr<Driver> driver, const NodeOptions& 
       storage_(MakeStorage()),
       ownership_(ownership),
       hidden_(hidden),
-      bitmaps_(name_, read_only(), driver_.get(), tracked_) {}
+      bitmaps_(name_, is_opened_read_only(), driver_.get(), tracked_) {}
 
 std::shared_ptr<storage::Storage> Node::MakeStorage() const {
   return std::make_shared<SharedReadsStorage>(
@@ -29,7 +29,7 @@ void Node::SetBody(std::shared_ptr<Driver> driver, const NodeOptions& options) {
   driver_ = std::move(driver);
   options_ = options;
   storage_ = MakeStorage();
-  bitmaps_.ChangeDriver(driver_.get(), read_only());
+  bitmaps_.ChangeDriver(driver_.get(), is_opened_read_only());
 }
 
 Node* Node::ChildInRole(absl::string_view role) const {

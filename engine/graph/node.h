@@ -39,7 +39,10 @@ class Node {
   Driver& driver() const { return *driver_; }
   const std::shared_ptr<Driver>& shared_driver() const { return driver_; }
   const NodeOptions& options() const { return options_; }
-  bool read_only() const { return options_.read_only || options_.force_share; }
+  // Nobody may write it.
+  bool read_only() const { return is_frozen_ || is_opened_read_only(); }
+  // Nobody could: not its driver either, of its own accord.
+  bool is_opened_read_only() const { return options_.read_only || options_.force_share; }
   // The data with bitmaps and options, without a gate: for what only looks (size, limits). Requests
   // go through the port of an edge.
   const std::shared_ptr<storage::Storage>& storage() const { return storage_; }
@@ -97,6 +100,8 @@ class Node {
 
   Ownership ownership_;
   bool hidden_;
+  // See Graph::Freeze.
+  bool is_frozen_ = false;
   // No longer in the graph, but not closed yet.
   bool removed_ = false;
   // See depth(); kept by whoever changes edges.

@@ -62,7 +62,7 @@ class PermissionUpdate {
     nodes_[node] = joined;
     for (Edge* edge : node->children()) {
       Permissions permissions = ChildPermissions(edge->policy_, joined, !node->parents().empty(),
-                                                 node->read_only(), edge->fixed_);
+                                                 node->is_opened_read_only(), edge->fixed_);
       if (edge->child()->options().force_share) permissions.shared = storage::kPermissionAll;
       edges_[edge] = permissions;
     }

@@ -1,5 +1,5 @@
 // A point in time: while a Quiesce lives, no request of a guest is in flight on the nodes it was
-// made for, and new ones wait. Made and destroyed on the graph-command worker; making it waits for
+// made for, and new ones wait. Made and destroyed on a graph-command worker; making it waits for
 // what is in flight.
 //
 //   std::vector<std::shared_ptr<Port>> ports;
@@ -7,8 +7,10 @@
 //   Quiesce quiesce(std::move(ports));
 //   engine.RunAndWait([&] { ... change bitmaps, InsertFilter, RemoveFilter ... });
 //
-// No request waits at a gate while it is inside of another, because only the ports of users are
-// ever closed, not those between nodes; so ports can be closed in any order.
+// A port is closed once it is empty, so no request may be inside of it that waits at one closed
+// before. The ports of guests, who use one each, can be closed in any order (PortsAbove). Where
+// ports between nodes are closed as well, those of users come first, and then the others from the
+// top down (AllPortsAbove): whoever is inside of a port finds all below it open.
 #ifndef ENGINE_GRAPH_QUIESCE_H_
 #define ENGINE_GRAPH_QUIESCE_H_
 

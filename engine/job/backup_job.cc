@@ -62,19 +62,21 @@ absl::StatusOr<std::unique_ptr<bitmap::DirtyBitmap>> WhatToCopy(const BackupOpti
                               parts.bits->size_bytes()),
                  {{"job", options.job_id}, {"source", parts.source_node}});
   }
+  if (parts.early_bits != nullptr && parts.early_bits->granularity_bytes() == cluster_bytes) {
+    return parts.early_bits->Finish(*parts.bits);
+  }
   return parts.bits->CopyWithGranularity(cluster_bytes);
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<BackupJob>> BackupJob::Make(const BackupOptions& options,
-                                                           BackupParts parts, BackupHooks hooks) {
+                                                           BackupParts parts, CopyHooks hooks) {
   // Asked once: until the filter is in its place, the source may grow at any moment.
   const uint64_t source_bytes = parts.source->size_bytes();
   RETURN_IF_ERROR(CheckDisks(options, parts, source_bytes));
   copy::CopyOptions copy;
-  copy.cluster_bytes =
-      std::max(copy::CopyClusterBytes(parts.target->limits()), options.min_cluster_bytes);
+  copy.cluster_bytes = UnitBytes(options, parts.target->limits());
   RETURN_IF_ERROR(ValidatePerformance(options, copy.cluster_bytes));
   RETURN_IF_ERROR(CheckSize(options, parts, source_bytes, copy.cluster_bytes));
   copy.only_top_layer = options.sync == SyncMode::kTop;
@@ -95,37 +97,8 @@ absl::StatusOr<std::unique_ptr<BackupJob>> BackupJob::Make(const BackupOptions& 
   return std::unique_ptr<BackupJob>(new BackupJob(std::move(block_copy), std::move(hooks)));
 }
 
-BackupJob::BackupJob(std::shared_ptr<copy::BlockCopy> copy, BackupHooks hooks)
-    : copy_(std::move(copy)), hooks_(std::move(hooks)) {}
-
-void BackupJob::OnStart(std::function<void()> waker) { copy_->set_waker(std::move(waker)); }
-
-absl::StatusOr<StepResult> BackupJob::Step(uint64_t budget_bytes) {
-  return copy_->Step(budget_bytes);
-}
-
-bool BackupJob::Drain() { return copy_->Drain(); }
-void BackupJob::OnResume() { copy_->OnResume(); }
-void BackupJob::OnCancel() { copy_->Stop(); }
-absl::Status BackupJob::lost() const { return copy_->lost(); }
-absl::optional<IoError> BackupJob::TakeError() { return copy_->TakeError(); }
-Progress BackupJob::progress() const { return copy_->progress(); }
-
-absl::Status BackupJob::Prepare() {
-  return hooks_.prepare != nullptr ? hooks_.prepare() : absl::OkStatus();
-}
-
-void BackupJob::Commit() {
-  if (hooks_.commit != nullptr) hooks_.commit(copy_->not_copied());
-}
-
-void BackupJob::Abort() {
-  copy_->Finish();
-  if (hooks_.abort != nullptr) hooks_.abort(copy_->not_copied());
-}
-
-void BackupJob::Clean() {
-  if (hooks_.clean != nullptr) hooks_.clean();
+uint64_t BackupJob::UnitBytes(const BackupOptions& options, const storage::Limits& target) {
+  return std::max(copy::CopyClusterBytes(target), options.min_cluster_bytes);
 }
 
 }  // namespace tidemark::job

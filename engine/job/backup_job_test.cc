@@ -45,7 +45,7 @@ class BackupJobTest : public ::testing::Test, public SchedulerWorld {
     parts.bits = &bits_;
     parts.target_shows_source = fleecing_;
     parts.clock = &clock;
-    BackupHooks hooks;
+    CopyHooks hooks;
     hooks.prepare = [this] {
       hooks_called_.push_back("prepare");
       return absl::OkStatus();

@@ -66,6 +66,10 @@ absl::Status ValidatePerformance(const BackupOptions& options, uint64_t cluster_
     return Refuse(options, absl::StrCat("min-cluster-size of ", options.min_cluster_bytes,
                                         " bytes is more than ", kMinClusterBytesMax));
   }
+  if ((options.min_cluster_bytes & (options.min_cluster_bytes - 1)) != 0) {
+    return Refuse(options, absl::StrCat("min-cluster-size of ", options.min_cluster_bytes,
+                                        " bytes is not a power of two"));
+  }
   if (!options.max_chunk_bytes.has_value() || *options.max_chunk_bytes == 0) {
     return absl::OkStatus();
   }

@@ -18,7 +18,7 @@ class CreateJob final : public Job {
  public:
   // What `create` returns is the job's result. It may block; once `cancelled` is true, it is to
   // return soon, whatever it returns. `clean` (may be empty) runs at the
-  // end, whatever the result, on the graph-command worker: lets go of nodes.
+  // end, whatever the result, on a graph-command worker: lets go of nodes.
   using Create = std::function<absl::Status(const std::atomic<bool>& cancelled)>;
   // `creator` runs `create`; null: the step does.
   explicit CreateJob(Create create, std::function<void()> clean = nullptr,

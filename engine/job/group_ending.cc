@@ -159,13 +159,14 @@ void GroupEnding::OnPrepared(JobGroup* group, const Records& members, size_t fai
     holds->Release();
     return Abort(group, member.get());
   }
-  if (status.ok() && !holds->BeginCommit()) status = HeldTooLong();
-  if (!status.ok()) {
-    members[failed]->error = std::move(status);
-    members[failed]->TellCancel();
-    return Abort(group, members[failed].get());
-  }
+  if (!status.ok()) return Fail(group, members[failed].get(), std::move(status));
   Commit(group, holds);
+}
+
+void GroupEnding::Fail(JobGroup* group, JobRecord* member, absl::Status status) {
+  member->error = std::move(status);
+  member->TellCancel();
+  Abort(group, member);
 }
 
 void GroupEnding::Commit(JobGroup* group, std::shared_ptr<GuestHolds> holds) {
@@ -176,6 +177,9 @@ void GroupEnding::Commit(JobGroup* group, std::shared_ptr<GuestHolds> holds) {
   const std::vector<std::string> ids = IdsOf(members);
   run_ending_(ids, [this, members = std::move(members), jobs = std::move(jobs),
                     holds = std::move(holds)]() mutable {
+    // Only now, and not when this began to wait for its turn: somebody whose turn came before may
+    // wait for guests, who are held no longer than they may be.
+    if (!holds->BeginCommit()) return TakeBack(std::move(members), std::move(jobs));
     for (const auto& job : jobs) job->Commit();
     holds->Release();
     for (const auto& job : jobs) job->Clean();
@@ -183,6 +187,13 @@ void GroupEnding::Commit(JobGroup* group, std::shared_ptr<GuestHolds> holds) {
     engine_->Post([this, members = std::move(members)] {
       for (const auto& member : members) Conclude(member.get());
     });
+  });
+}
+
+void GroupEnding::TakeBack(Records members, std::vector<std::unique_ptr<Job>> jobs) {
+  engine_->Post([this, members = std::move(members), jobs = std::move(jobs)]() mutable {
+    for (size_t i = 0; i < jobs.size(); ++i) members[i]->job = std::move(jobs[i]);
+    Fail(members[0]->group.get(), members[0].get(), HeldTooLong());
   });
 }
 

@@ -59,7 +59,10 @@ class GroupEnding {
   void LimitHold(const Records& members, const std::shared_ptr<GuestHolds>& holds);
   void OnPrepared(JobGroup* group, const Records& members, size_t failed, absl::Status status,
                   const std::shared_ptr<GuestHolds>& holds);
+  void Fail(JobGroup* group, JobRecord* member, absl::Status status);
   void Commit(JobGroup* group, std::shared_ptr<GuestHolds> holds);
+  // The guests of a group went on before its commit could begin. Graph-command worker.
+  void TakeBack(Records members, std::vector<std::unique_ptr<Job>> jobs);
   void Abort(JobGroup* group, JobRecord* first);
   void AbortNext(JobGroup* group);
   std::unique_ptr<Job> TakeJob(JobRecord* record);

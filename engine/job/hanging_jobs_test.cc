@@ -33,6 +33,12 @@ using storage::SlowStorage;
 constexpr uint64_t kSizeBytes = 4 << 20;
 constexpr int kHanging = 64;
 constexpr int kThreads = 160;
+// Disks that are slow, how large they are, and the requests to each that stand at one time: so few
+// that each has its full share of the threads (task_shares.h).
+constexpr int kSlow = 8;
+constexpr uint64_t kSlowBytes = 12 << 20;
+constexpr int kHeldEach = 4;
+constexpr uint64_t kHealthyBytes = 64 << 20;
 
 // Counts what is posted: turns and drains.
 class CountingPool final : public WorkerPool {
@@ -68,6 +74,47 @@ class Endings final : public JobListener {
   std::map<std::string, absl::Status> ended_ ABSL_GUARDED_BY(mutex_);
 };
 
+// Counts the steps of a job.
+class SteppedJob final : public Job {
+ public:
+  SteppedJob(std::unique_ptr<Job> job, std::atomic<int>* steps)
+      : job_(std::move(job)), steps_(*steps) {}
+
+  void OnStart(std::function<void()> waker) override { job_->OnStart(std::move(waker)); }
+  absl::StatusOr<StepResult> Step(uint64_t budget_bytes) override {
+    ++steps_;
+    return job_->Step(budget_bytes);
+  }
+  bool Drain() override { return job_->Drain(); }
+  void OnResume() override { job_->OnResume(); }
+  void OnCancel() override { job_->OnCancel(); }
+  absl::Status lost() const override { return job_->lost(); }
+  absl::optional<IoError> TakeError() override { return job_->TakeError(); }
+  Progress progress() const override { return job_->progress(); }
+  absl::Status Prepare() override { return job_->Prepare(); }
+  void Commit() override { job_->Commit(); }
+  void Abort() override { job_->Abort(); }
+  void Clean() override { job_->Clean(); }
+
+ private:
+  const std::unique_ptr<Job> job_;
+  std::atomic<int>& steps_;
+};
+
+// At each read of this disk something may happen elsewhere.
+class PacingStorage final : public storage::ForwardingStorage {
+ public:
+  PacingStorage(std::shared_ptr<storage::Storage> next, std::function<void()> on_read)
+      : ForwardingStorage(std::move(next)), on_read_(std::move(on_read)) {}
+  absl::Status Read(uint64_t offset_bytes, storage::Bytes buffer) override {
+    on_read_();
+    return ForwardingStorage::Read(offset_bytes, buffer);
+  }
+
+ private:
+  const std::function<void()> on_read_;
+};
+
 class HangingJobsTest : public ::testing::Test {
  protected:
   HangingJobsTest() {
@@ -95,14 +142,15 @@ class HangingJobsTest : public ::testing::Test {
     done.get_future().wait();
   }
 
-  std::shared_ptr<SlowStorage> MakeDisk(char fill) {
+  std::shared_ptr<SlowStorage> MakeDisk(char fill, uint64_t size_bytes = kSizeBytes) {
     disks_.push_back(
-        std::make_shared<SlowStorage>(MemoryStorage::Of(std::string(kSizeBytes, fill))));
+        std::make_shared<SlowStorage>(MemoryStorage::Of(std::string(size_bytes, fill))));
     return disks_.back();
   }
 
+  // Its steps are counted in `steps`, if that is not null.
   void StartBackup(const std::string& id, std::shared_ptr<storage::Storage> source,
-                   std::shared_ptr<storage::Storage> target) {
+                   std::shared_ptr<storage::Storage> target, std::atomic<int>* steps = nullptr) {
     owners_.push_back(shares_.MakeOwner());
     owners_.push_back(shares_.MakeOwner());
     BackupParts parts;
@@ -117,7 +165,8 @@ class HangingJobsTest : public ::testing::Test {
     absl::StatusOr<std::unique_ptr<BackupJob>> job =
         BackupJob::Make({.job_id = id}, std::move(parts), {});
     ASSERT_TRUE(job.ok());
-    Start({.id = id}, *std::move(job));
+    if (steps == nullptr) return Start({.id = id}, *std::move(job));
+    Start({.id = id}, std::make_unique<SteppedJob>(*std::move(job), steps));
   }
   void Start(const JobOptions& options, std::unique_ptr<Job> job) {
     OnEngine([&] {
@@ -134,6 +183,18 @@ class HangingJobsTest : public ::testing::Test {
       targets.back()->Hold(verb);
       StartBackup(absl::StrCat("hangs", i), MakeDisk('s'), targets.back());
     }
+    return targets;
+  }
+  // The same for slow disks; waits until all that can be done without them is done.
+  std::vector<std::shared_ptr<SlowStorage>> StartSlow() {
+    std::vector<std::shared_ptr<SlowStorage>> targets;
+    for (int i = 0; i < kSlow; ++i) {
+      targets.push_back(MakeDisk('t', kSlowBytes));
+      targets.back()->Hold(storage::Verb::kWrite);
+      StartBackup(absl::StrCat("slow", i), MakeDisk('s', kSlowBytes), targets.back(), &slow_steps_);
+    }
+    for (const auto& target : targets) target->AwaitHeld(kHeldEach);
+    CountTurns();
     return targets;
   }
   void ExpectAnotherSucceeds(const std::string& id = "healthy") {
@@ -153,13 +214,17 @@ class HangingJobsTest : public ::testing::Test {
     return workers_.count - before;
   }
 
+  std::atomic<int> slow_steps_ = 0;
+  std::atomic<int> healthy_steps_ = 0;
+  Budget nothing_{1};
   // For the copies that are started; null: no limit.
   Budget* memory_ = nullptr;
   Endings endings_;
   std::vector<std::shared_ptr<SlowStorage>> disks_;
   std::shared_ptr<storage::CompletionWatch> watch_ = std::make_shared<storage::CompletionWatch>();
-  WorkerPool threads_{"blocking", kThreads};
+  // The threads go first: a task that has told its end may not have given its place back yet.
   TaskShares shares_{kThreads, 4, [this](Task task) { threads_.Post(std::move(task)); }};
+  WorkerPool threads_{"blocking", kThreads};
   std::vector<std::unique_ptr<Executor>> owners_;
   SerialExecutor engine_{"engine"};
   WorkerPool guest_{"guest", 2};
@@ -198,9 +263,45 @@ TEST_F(HangingJobsTest, JobsThatHangTakeNoTurns) {
   EXPECT_LE(CountTurns(), 8);
 }
 
+// A disk that takes long for each request costs the steps of its own requests, and no worker waits
+// for it: another makes all of its way while theirs are outstanding.
+TEST_F(HangingJobsTest, SlowDisksTakeNoStepsFromAnotherWhileTheirRequestsAreOutstanding) {
+  const auto targets = StartSlow();
+  const int before = slow_steps_;
+  StartBackup("healthy", MakeDisk('a', kHealthyBytes), MakeDisk('b', kHealthyBytes),
+              &healthy_steps_);
+  EXPECT_EQ(endings_.Await("healthy"), absl::OkStatus());
+  EXPECT_GE(healthy_steps_, 4) << "too few to say anything";
+  EXPECT_LE(slow_steps_ - before, 10 * kSlow);
+  EXPECT_EQ(endings_.count(), 1u);
+  for (const auto& target : targets) EXPECT_EQ(target->held_count(), kHeldEach);
+  for (const auto& target : targets) target->Release();
+  for (int i = 0; i < kSlow; ++i) {
+    EXPECT_EQ(endings_.Await(absl::StrCat("slow", i)), absl::OkStatus());
+  }
+}
+
+TEST_F(HangingJobsTest, SlowDisksThatAnswerNowAndThenTakeAFewStepsForEachAnswer) {
+  std::atomic<int> answers = 0;
+  const auto targets = StartSlow();
+  const int before = slow_steps_;
+  // For each request of the healthy disk one of the slow ones answers one.
+  const auto source = std::make_shared<PacingStorage>(MakeDisk('a', kHealthyBytes),
+                                                      [&] { targets[answers++ % kSlow]->LetGo(); });
+  StartBackup("healthy", source, MakeDisk('b', kHealthyBytes), &healthy_steps_);
+  EXPECT_EQ(endings_.Await("healthy"), absl::OkStatus());
+  EXPECT_GE(answers, kSlow) << "each has answered";
+  // An answer is a step, and one more if something else is told in between.
+  EXPECT_LE(slow_steps_ - before, 3 * answers + kSlow);
+  EXPECT_EQ(endings_.count(), 1u) << "all others are still at it";
+  for (const auto& target : targets) target->Release();
+  for (int i = 0; i < kSlow; ++i) {
+    EXPECT_EQ(endings_.Await(absl::StrCat("slow", i)), absl::OkStatus());
+  }
+}
+
 TEST_F(HangingJobsTest, NorDoThoseThatHaveNoMemoryToGoOn) {
-  Budget nothing(1);
-  memory_ = &nothing;
+  memory_ = &nothing_;
   const auto targets = StartHanging(8, storage::Verb::kWrite);
   for (const auto& target : targets) target->AwaitHeld(1);
   EXPECT_LE(CountTurns(), 8);

@@ -3,7 +3,7 @@
 //
 // Thread rule: Step and Drain are called from one worker at a time, never two at once. They share
 // it with all other jobs: what waits for a disk is left to others, who call the waker. Prepare,
-// Commit, Abort and Clean are called from the graph-command worker, after the last step and Drain
+// Commit, Abort and Clean are called from a graph-command worker, after the last step and Drain
 // (HoldGuests and LastStep too): they may block, and hop to the engine thread for what they link.
 // Exactly one of Commit and Abort runs, then Clean, then the job is destroyed. The other methods
 // say their own.
@@ -92,7 +92,8 @@ class Job {
   // takes its place (mirror, commit): HoldGuests of all of the group, LastStep of all, then Prepare
   // and Commit; the guests go on after Commit. An error of either fails the job, and the guests go
   // on at once. They do so, too, after kGuestHoldMax: OnCancel is called then, and the job fails.
-  // Null, as here, for jobs that hold nobody. HoldGuests gives up after `timeout`.
+  // Null, as here, for jobs that hold nobody. HoldGuests gives up after `timeout`, unless it holds
+  // nobody while it waits.
   virtual absl::StatusOr<std::unique_ptr<GuestHold>> HoldGuests(absl::Duration timeout) {
     (void)timeout;
     return nullptr;

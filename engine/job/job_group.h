@@ -25,7 +25,7 @@ class JobGroup {
   enum class Phase {
     kWorking,     // Members work or wait for each other.
     kPending,     // All are done; somebody has to finalize.
-    kPreparing,   // Prepare runs on the graph-command worker: cancelling is still possible.
+    kPreparing,   // Prepare runs on a graph-command worker: cancelling is still possible.
     kCommitting,  // Commit runs: nothing can stop it.
     kAborting,    // One failed or was cancelled; the rest follow, one after another.
   };

@@ -57,7 +57,7 @@ struct JobRecord : std::enable_shared_from_this<JobRecord> {
 
   // ---- Engine thread.
   JobStatus status = JobStatus::kUndefined;
-  // Null once its end has begun: it then belongs to the graph-command worker.
+  // Null once its end has begun: it then belongs to a graph-command worker.
   std::unique_ptr<Job> job;
   // What `progress` was when `job` went away.
   Progress final_progress;
@@ -88,6 +88,8 @@ struct JobRecord : std::enable_shared_from_this<JobRecord> {
   // When it may be stepped next.
   SpeedLimiter limiter;
   absl::Duration wait_until = -absl::InfiniteDuration();  // Of a step that said kWait.
+  // What the last step left in flight is looked at then, also if the speed allows nothing new.
+  absl::Duration look_at = absl::InfiniteDuration();
   bool woken = false;  // Since the turn at work began: it may wait for what has come meanwhile.
   absl::Duration retry_after = -absl::InfiniteDuration();  // Of an ignored error.
   absl::Duration retry_delay = absl::ZeroDuration();

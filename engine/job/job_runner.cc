@@ -124,7 +124,7 @@ void JobRunner::StepOrWait(JobRecord* record) {
   const absl::Duration paid_at = now + record->limiter.DelayAt(now);
   // However slow the job is meant to be: what has happened to what it has begun is seen to at once,
   // a failure above all.
-  const absl::Duration begin_at = record->woken ? now : paid_at;
+  const absl::Duration begin_at = record->woken ? now : std::min(paid_at, record->look_at);
   const absl::Duration at = std::max({record->wait_until, record->retry_after, begin_at});
   if (at > now) return ArmTimer(record, at);
   BeginTurn(record, record->limiter.BudgetAt(now));
@@ -184,6 +184,7 @@ void JobRunner::EndTurn(JobRecord* record, const TurnResult& result) {
   if (result.limited) record->limiter.Account(result.began_at, result.moved_bytes);
   record->wait_until = -absl::InfiniteDuration();
   record->in_flight = result.last.in_flight;
+  record->look_at = result.last.in_flight ? now + result.last.delay : absl::InfiniteDuration();
   if (result.ready && record->status == JobStatus::kRunning) {
     record->Move(JobStatus::kReady);
     if (listener_ != nullptr) listener_->OnReady(record->Snapshot());

@@ -92,8 +92,8 @@ class Scheduler {
   absl::StatusOr<JobSnapshot> Find(absl::string_view id) const;
 
   // Shutdown: no more jobs are accepted (ShuttingDown), all that exist are cancelled by force, and
-  // `done` is posted to the engine thread when the last has concluded. Ends run on the
-  // graph-command worker: waiting for `done` there would wait for ever.
+  // `done` is posted to the engine thread when the last has concluded. Waiting
+  // for `done` where RunEnding has put a task may wait for ever, since ends run there.
   void CancelAll(Task done);
 
  private:

@@ -7,6 +7,7 @@
 #include "engine/job/backup_job.h"
 #include "engine/job/scheduler.h"
 #include "engine/job/scheduler_world.h"
+#include "engine/storage/completion_watch.h"
 #include "engine/storage/failing_storage.h"
 #include "engine/storage/memory_storage.h"
 #include "gmock/gmock.h"
@@ -172,6 +173,23 @@ TEST_F(SpeedTest, WakingAJobThatIsHeldBeginsNothing) {
   EXPECT_THAT(scripts["j"].budgets, ::testing::ElementsAre(1, 0, 0, 0, 0, 0));
 }
 
+// Nobody may tell of it, so that its failure would be known when the bytes are paid for.
+TEST_F(SpeedTest, WhatIsInFlightIsLookedAtHoweverSlowTheJobIs) {
+  StepResult& step = scripts["j"].otherwise;
+  step = {.next = StepResult::Next::kAgain,
+          .delay = absl::Milliseconds(2),
+          .in_flight = true,
+          .moved_bytes = kMib};
+  ASSERT_TRUE(Launch({.id = "j", .speed = 1}).ok());
+  Settle();
+  step.moved_bytes = 0;
+  Pass(absl::Milliseconds(5));
+  EXPECT_THAT(scripts["j"].budgets, ::testing::ElementsAre(1, 0, 0));
+  step.in_flight = false;
+  Pass(absl::Seconds(5));
+  EXPECT_THAT(scripts["j"].budgets, ::testing::ElementsAre(1, 0, 0, 0)) << "that was all";
+}
+
 // ---- Backups
 
 class BackupSpeedTest : public SpeedTest {
@@ -229,6 +247,59 @@ TEST_F(BackupSpeedTest, WhatGuestsSaveIsNotPaidForByTheBackground) {
     Pass(absl::Milliseconds(100));
   }
   ExpectSpeed(CopiedBytes() - guest_bytes - kMib, absl::Seconds(5), speed);
+}
+
+// A disk as large as one likes: full of data that nobody looks at.
+class EndlessStorage final : public storage::ForwardingStorage {
+ public:
+  explicit EndlessStorage(uint64_t size_bytes)
+      : ForwardingStorage(std::make_shared<MemoryStorage>(size_bytes)) {}
+  absl::Status Read(uint64_t, storage::Bytes) override { return absl::OkStatus(); }
+  absl::Status Write(uint64_t, storage::ConstBytes, storage::WriteOptions) override {
+    return absl::OkStatus();
+  }
+  absl::StatusOr<storage::Extent> Map(Range range) override { return storage::Extent{range}; }
+};
+
+// As in production: no step waits; others make the calls, and what ends is told. (All of them on
+// the test's thread. Nothing is on the watch: disks without files have calls only.)
+class LaneSpeedTest : public BackupSpeedTest {
+ protected:
+  void LaunchLane(uint64_t size_bytes, int64_t speed) {
+    BackupParts parts;
+    parts.source = std::make_shared<EndlessStorage>(size_bytes);
+    parts.target = std::make_shared<EndlessStorage>(size_bytes);
+    parts.workers = {.guest = &workers,
+                     .io = &workers,
+                     .source_io = &workers,
+                     .watch = std::make_shared<storage::CompletionWatch>()};
+    parts.clock = &clock;
+    id_ = absl::StrCat("b", ++count_);
+    absl::StatusOr<std::unique_ptr<BackupJob>> job =
+        BackupJob::Make({.job_id = id_}, std::move(parts), {});
+    ASSERT_TRUE(job.ok()) << job.status();
+    copy_ = (*job)->copy();
+    ASSERT_TRUE(scheduler.Create({.id = id_, .speed = speed}, *std::move(job)).ok());
+    scheduler.Start(id_);
+    Settle();
+  }
+};
+
+TEST_F(LaneSpeedTest, ABackupThatNeverWaitsKeepsEveryLimitWithinFivePercent) {
+  for (const int64_t speed :
+       {int64_t{65536}, int64_t{5'500'000}, int64_t{123'456'789}, int64_t{1} << 32}) {
+    const absl::Duration window = Window(kMib, speed);
+    const auto window_bytes = static_cast<uint64_t>(absl::ToDoubleSeconds(window) * speed);
+    LaunchLane(3 * window_bytes / kMib * kMib + 16 * kMib, speed);
+    EXPECT_GE(CopiedBytes(), kMib);
+    Pass(window);
+    ExpectSpeed(CopiedBytes() - kMib, window, speed);
+    // And in any later window.
+    const uint64_t before = CopiedBytes();
+    Pass(window);
+    ExpectSpeed(CopiedBytes() - before, window, speed);
+    End();
+  }
 }
 
 // The guests' old data has a failing target, and the background is held by its speed for days.

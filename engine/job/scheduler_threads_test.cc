@@ -66,7 +66,7 @@ std::unique_ptr<Job> MakeBackup(const std::string& id, bool failing,
   parts.target = target;
   parts.workers = workers;
   parts.clock = &SystemClock();
-  BackupHooks hooks;
+  CopyHooks hooks;
   hooks.commit = [ends](const bitmap::DirtyBitmap& not_copied) {
     EXPECT_TRUE(not_copied.IsEmpty());
     ++*ends;

@@ -26,8 +26,8 @@ struct Budgets {
   Budget nbd_memory;
   Budget nbd_helpers{nbd::kServerHelpersMax};
   Budget copy_memory;
-  // Beyond it no bitmap is added. Not a Budget: those that are there grow as guests write, for no
-  // mark may be lost.
+  // Beyond it no bitmap is added, and no job begun that keeps bits of what it has to copy. Not a
+  // Budget: those that are there grow as guests write, for no mark may be lost.
   const uint64_t bitmap_bytes_max;
 };
 

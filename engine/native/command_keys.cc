@@ -37,7 +37,9 @@ bool IsExport(const pb::FieldDescriptor& field) {
 }
 
 bool IsNode(const pb::FieldDescriptor& field) {
-  constexpr const char* kNames[] = {"device", "filter_node_name", "node", "node_name", "reference"};
+  constexpr const char* kNames[] = {
+      "device",    "filter_node_name",  "node", "node_name", "overlay",
+      "reference", "snapshot_node_name"};
   return field.options().GetExtension(qmp::job_node) ||
          std::find(std::begin(kNames), std::end(kNames), field.name()) != std::end(kNames);
 }

@@ -9,6 +9,7 @@
 
 #include "engine/backend/event_log.h"
 #include "engine/base/clock.h"
+#include "engine/base/lookup_pool.h"
 #include "engine/base/path_policy.h"
 #include "engine/graph/graph.h"
 #include "engine/job/scheduler.h"
@@ -30,8 +31,8 @@ namespace tidemark::native {
 // Each part says its own thread. Made and destroyed by NativeBackend, whose threads outlive it.
 struct Engine {
   Engine(Threads* its_threads, backend::EventLog* its_log, Clock* its_clock, PathPolicy its_policy,
-         std::shared_ptr<storage::FileSystem> its_files, ProbeRules probe_rules,
-         uint64_t memory_bytes)
+         LookupPool* lookups, std::shared_ptr<storage::FileSystem> its_files,
+         ProbeRules probe_rules, uint64_t memory_bytes)
       : budgets(memory_bytes),
         threads(*its_threads),
         log(*its_log),
@@ -48,8 +49,9 @@ struct Engine {
               commands.Add(KeysOfNodes(job_events.NodesOf(job_ids)), std::move(task));
             },
             its_clock, &job_events),
-        opener(its_threads, &graph, &policy, files.get(), &open_files, probe_rules),
-        disk_look(its_threads, policy.RootNames()) {}
+        opener(its_threads, &graph, &policy, lookups, files.get(), &open_files, probe_rules),
+        disk_look(its_threads, policy.RootNames()),
+        hashes(threads.MakeDiskShare()) {}
 
   // First: whatever has borrowed from them is destroyed before.
   Budgets budgets;
@@ -67,6 +69,8 @@ struct Engine {
   job::Scheduler scheduler;
   Opener opener;
   DiskLook disk_look;
+  // What clients have computed of large bitmaps: a share of threads for all of it.
+  const std::unique_ptr<Executor> hashes;
 };
 
 }  // namespace tidemark::native

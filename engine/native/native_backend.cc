@@ -8,8 +8,10 @@
 #include "engine/base/error.h"
 #include "engine/graph/limits.h"
 #include "engine/job/limits.h"
+#include "engine/native/commands/chain_commands.h"
 #include "engine/native/commands/export_commands.h"
 #include "engine/native/commands/job_commands.h"
+#include "engine/native/commands/mirror_commands.h"
 #include "engine/native/commands/node_commands.h"
 #include "engine/native/commands/transaction_commands.h"
 #include "engine/native/drivers/driver_table.h"
@@ -93,14 +95,18 @@ class GraphCall {
 }  // namespace
 
 NativeBackend::NativeBackend(Options options, backend::EventLog* log, Clock* clock)
-    : shutdown_patience_(options.shutdown_patience), threads_(std::make_unique<Threads>()) {
+    : shutdown_patience_(options.shutdown_patience),
+      threads_(std::make_unique<Threads>(options.worker_count)) {
   if (options.files == nullptr) {
     options.files = std::make_shared<storage::MachineFiles>(options.policy);
   }
-  engine_ = std::make_unique<Engine>(
-      threads_.get(), log, clock, std::move(options.policy), std::move(options.files),
-      ProbeRules{.probe_formats = options.probe_formats}, options.memory_bytes);
+  engine_ = std::make_unique<Engine>(threads_.get(), log, clock, std::move(options.policy),
+                                     options.lookups, std::move(options.files),
+                                     ProbeRules{.probe_formats = options.probe_formats},
+                                     options.memory_bytes);
   AddNodeCommands(engine_.get(), &handlers_);
+  AddChainCommands(engine_.get(), &handlers_);
+  AddMirrorCommands(engine_.get(), &handlers_);
   AddExportCommands(engine_.get(), options.allow_remote_nbd, &handlers_);
   AddTransactionCommands(engine_.get(), &handlers_);
   AddJobCommands(&engine_->scheduler, &handlers_);
@@ -168,7 +174,9 @@ void NativeBackend::CallOnGraph(const Handlers::Handler& handler,
 
 void NativeBackend::Shutdown() {
   shutting_down_ = true;
-  gave_up_ = !native::Shutdown(engine_.get(), shutdown_patience_).Run();
+  native::Shutdown shutdown(engine_.get(), shutdown_patience_);
+  gave_up_ = !shutdown.Run();
+  has_lost_ = shutdown.has_lost();
 }
 
 }  // namespace tidemark::native

@@ -10,6 +10,7 @@
 #include "engine/backend/event_log.h"
 #include "engine/backend/shutdown.h"
 #include "engine/base/clock.h"
+#include "engine/base/lookup_pool.h"
 #include "engine/base/path_policy.h"
 #include "engine/native/engine.h"
 #include "engine/native/handlers.h"
@@ -30,6 +31,9 @@ class NativeBackend final : public backend::LocalBackend {
     // What images, targets and sockets may be, whatever names them: a request, or the header of an
     // image.
     PathPolicy policy;
+    // Where names that images tell are looked up, which may hang. Must outlive the backend. Null:
+    // each command does so itself.
+    LookupPool* lookups = nullptr;
     // Whether what a file looks like may decide how it is opened, where its format is neither given
     // nor recorded.
     bool probe_formats = false;
@@ -40,6 +44,8 @@ class NativeBackend final : public backend::LocalBackend {
     // What the data of NBD requests and the buffers of copies may take, all together; at least
     // kMemoryBytesMin.
     uint64_t memory_bytes = kMemoryBytesDefault;
+    // Threads that run the steps of jobs.
+    int worker_count = kWorkerCount;
     // A shutdown waits so long for each of its steps, and then gives up what hangs.
     absl::Duration shutdown_patience = kShutdownPatience;
   };
@@ -58,6 +64,8 @@ class NativeBackend final : public backend::LocalBackend {
   // The shutdown has given up something that hangs: threads of this process still wait for a disk.
   // End it by _exit.
   bool gave_up() const { return gave_up_; }
+  // After Shutdown: something could not be saved, which was told on stderr.
+  bool has_lost() const { return has_lost_; }
 
   // Its parts, for those in this process who use nodes without being exports: guests of tests. Each
   // part says its own thread.
@@ -77,6 +85,7 @@ class NativeBackend final : public backend::LocalBackend {
 
   std::atomic<bool> shutting_down_ = false;
   std::atomic<bool> gave_up_ = false;
+  std::atomic<bool> has_lost_ = false;
 
   // The engine's parts are used on its threads, and are destroyed when the threads have nothing
   // left to do.

@@ -1,5 +1,7 @@
 #include "engine/native/opener.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <memory>
 #include <utility>
@@ -155,11 +157,22 @@ absl::StatusOr<graph::Edge*> Opener::OpenAndAttach(const BlockdevRef& reference,
   return AttachChild(reference, std::move(request), Inherited());
 }
 
+absl::Status Opener::LookAtFound(const std::string& path) const {
+  if (lookups_ == nullptr) return policy_.CheckPath(path);
+  return lookups_->LookAndWait(path, [policy = policy_, path]() -> absl::Status {
+    RETURN_IF_ERROR(policy.CheckPath(path));
+    // A policy that allows everything has not asked the disk. What is missing is told by the
+    // opening.
+    (void)access(path.c_str(), F_OK);
+    return absl::OkStatus();
+  });
+}
+
 absl::StatusOr<BlockdevOptions> Opener::BackingOptions(const std::string& backing_file,
                                                        const absl::optional<std::string>& format,
                                                        const std::string& image_file) {
   ASSIGN_OR_RETURN(const std::string path, ResolveBackingFile(backing_file, image_file));
-  RETURN_IF_ERROR(policy_.CheckPath(path));
+  RETURN_IF_ERROR(LookAtFound(path));
   std::string driver = format.value_or("");
   const bool is_guess = driver.empty();
   if (is_guess) {

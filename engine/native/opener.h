@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "engine/base/lookup_pool.h"
 #include "engine/base/path_policy.h"
 #include "engine/graph/graph.h"
 #include "engine/native/format_choice.h"
@@ -24,11 +25,13 @@ namespace tidemark::native {
 // Graph-command worker. What it points to must outlive it.
 class Opener {
  public:
-  Opener(Threads* threads, graph::Graph* graph, const PathPolicy* policy,
+  // `lookups` may be null: then names that images tell are looked up by whoever opens the image.
+  Opener(Threads* threads, graph::Graph* graph, const PathPolicy* policy, LookupPool* lookups,
          storage::FileSystem* files, OpenFiles* open_files, ProbeRules rules)
       : threads_(*threads),
         graph_(*graph),
         policy_(*policy),
+        lookups_(lookups),
         files_(*files),
         open_files_(*open_files),
         rules_(rules) {}
@@ -61,11 +64,16 @@ class Opener {
   absl::StatusOr<block::v1::BlockdevOptions> BackingOptions(
       const std::string& backing_file, const absl::optional<std::string>& format,
       const std::string& image_file);
+  // Whether the file `path`, which an image named and no request, may be opened, and answers. A
+  // command counts as busy with the disks that its request names: one that hangs elsewhere must not
+  // keep their turns.
+  absl::Status LookAtFound(const std::string& path) const;
   absl::StatusOr<graph::Node*> Add(graph::NodeSpec spec);
 
   Threads& threads_;
   graph::Graph& graph_;
   const PathPolicy& policy_;
+  LookupPool* const lookups_;
   storage::FileSystem& files_;
   OpenFiles& open_files_;
   const ProbeRules rules_;

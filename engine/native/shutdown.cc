@@ -122,8 +122,10 @@ void Shutdown::ClosePart(Engine& engine, Part* part) {
   // For good: nothing of guests is in flight, and nothing comes.
   for (const auto& port : ports) port->Close();
   OnEngine(engine, [&] { part->nodes = engine.graph.TakePart(part->node_names); });
-  const absl::Status status = part->nodes.Close();
-  if (!status.ok()) Tell(absl::StrCat("closing the images: ", std::string(status.message())));
+  part->status = part->nodes.Close();
+  if (!part->status.ok()) {
+    Tell(absl::StrCat("closing the images: ", std::string(part->status.message())));
+  }
   OnEngine(engine, [&] { engine.graph.Unlink(&part->nodes); });
   part->closed.Notify();
 }
@@ -146,6 +148,7 @@ bool Shutdown::CloseParts() {
   const absl::Duration end = SystemClock().Elapsed() + patience_;
   for (const auto& part : closing) {
     if (part->closed.WaitFor(std::max(end - SystemClock().Elapsed(), absl::ZeroDuration()))) {
+      has_lost_ |= !part->status.ok();
       continue;
     }
     all = false;

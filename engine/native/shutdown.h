@@ -24,6 +24,8 @@ class Shutdown {
   // True if all came to its end. False if something was given up, which was told on stderr: threads
   // still hang, so nothing of the engine may be destroyed. It does nothing any more.
   bool Run();
+  // After Run: an image, or a bitmap, could not be saved, which was told on stderr.
+  bool has_lost() const { return has_lost_; }
 
  private:
   // One part of the graph on its way out.
@@ -32,6 +34,8 @@ class Shutdown {
     // The user that cannot be waited for, if there is one: a job.
     std::string writer;
     graph::RemovedNodes nodes;
+    // Of closing them; to be read once `closed` is notified.
+    absl::Status status;
     Notification closed;
   };
 
@@ -48,6 +52,7 @@ class Shutdown {
 
   Engine& engine_;
   const absl::Duration patience_;
+  bool has_lost_ = false;
 };
 
 }  // namespace tidemark::native

@@ -77,6 +77,26 @@ TEST_F(StoredBitmapsTest, ANodeWhoseBitmapsCannotBeStoredStaysUntilTheyCan) {
   }
 }
 
+TEST_F(StoredBitmapsTest, AnEndThatCannotStoreThemSaysSo) {
+  CreateImage("disk");
+  AddImage("disk", "disk");
+  CallOk<BlockDirtyBitmapAddRequest, BlockDirtyBitmapAddResponse>(
+      "node: 'disk' name: 'one' persistent: true");
+  const NoFileGrows full(folder_ + "/disk");
+  backend_->Shutdown();
+  EXPECT_FALSE(backend_->gave_up());
+  EXPECT_TRUE(backend_->has_lost());
+}
+
+TEST_F(StoredBitmapsTest, AnEndThatStoresThemHasLostNothing) {
+  CreateImage("disk");
+  AddImage("disk", "disk");
+  CallOk<BlockDirtyBitmapAddRequest, BlockDirtyBitmapAddResponse>(
+      "node: 'disk' name: 'one' persistent: true");
+  backend_->Shutdown();
+  EXPECT_FALSE(backend_->has_lost());
+}
+
 TEST_F(StoredBitmapsTest, NineEmptyBitmapsOfAHugeDiskAreOpenedAndATenthIsRefusedAtOnce) {
   if (system("qemu-img --version > /dev/null") != 0) GTEST_SKIP() << "qemu-img is not installed";
   const std::string image = folder_ + "/disk";

@@ -41,6 +41,8 @@ inline constexpr absl::Duration kDiskThreadIdle = absl::Seconds(10);
 // Safe from any thread. The destructor runs what was posted and joins, commands before engine.
 class Threads {
  public:
+  explicit Threads(int worker_count = kWorkerCount) : workers_("td-worker", worker_count) {}
+
   Executor& engine() { return engine_; }
   ElasticPool& commands() { return commands_; }
   Executor& workers() { return workers_; }
@@ -127,7 +129,7 @@ class Threads {
   TaskShares guest_shares_{kGuestThreadCountMax, 1,
                            [this](Task task) { guest_threads_.Post(std::move(task)); }};
   ElasticPool guest_threads_{"td-guest", kDiskThreadIdle};
-  WorkerPool workers_{"td-worker", kWorkerCount};
+  WorkerPool workers_;
   ElasticPool commands_{"td-command", kCommandThreadIdleMax};
 };
 

@@ -54,6 +54,11 @@ class BudgetsTest : public testing::Test {
     while (budget.taken() < least) absl::SleepFor(absl::Milliseconds(1));
   }
 
+  // Until somebody stands in line, or nobody does.
+  static void AwaitContended(const Budget& budget, bool contended) {
+    while (budget.contended() != contended) absl::SleepFor(absl::Milliseconds(1));
+  }
+
   const UnixAddress address_{"nbd.sock"};
   TestFolder folder_;
   std::shared_ptr<storage::Storage> disk_ = std::make_shared<storage::MemoryStorage>(kDiskBytes);
@@ -91,6 +96,37 @@ TEST_F(BudgetsTest, AClientThatAnnouncesDataAndSendsNoneIsDroppedIfOthersWait) {
   ASSERT_TRUE(polite->Send(ReadRequest(kMiB)));
   EXPECT_TRUE(polite->Receive(kSimpleReplyHeaderBytes + kMiB).has_value());
   EXPECT_EQ(silent->ReceiveToEnd(), "");
+}
+
+TEST_F(BudgetsTest, AServerThatStopsWaitsForNoneWhoStandsInLineForMemory) {
+  Start(4 * kMiB, 16, absl::InfiniteDuration());
+  const auto silent = Connect();
+  ASSERT_TRUE(silent->Send(ReadRequest(4 * kMiB)));
+  AwaitTaken(*memory_, 4 * kMiB);
+  const auto in_line = Connect();
+  ASSERT_TRUE(in_line->Send(ReadRequest(4 * kMiB)));
+  AwaitContended(*memory_, true);
+  server_->Stop();
+  EXPECT_EQ(in_line->ReceiveToEnd(), "");
+  EXPECT_EQ(memory_->taken(), 0u);
+}
+
+TEST_F(BudgetsTest, WhoLeavesWhileHeStandsInLineIsServedNoMore) {
+  const auto held = std::make_shared<storage::SlowStorage>(disk_);
+  held->Hold(storage::Verb::kRead);
+  disk_ = held;
+  Start(4 * kMiB, 16, absl::InfiniteDuration());
+  const auto slow = Connect();
+  ASSERT_TRUE(slow->Send(ReadRequest(4 * kMiB)));
+  held->AwaitHeld(1);
+  auto in_line = Connect();
+  ASSERT_TRUE(in_line->Send(ReadRequest(4 * kMiB)));
+  AwaitContended(*memory_, true);
+  in_line = nullptr;
+  AwaitContended(*memory_, false);
+  EXPECT_EQ(held->held_count(), 1);
+  held->Release();
+  EXPECT_TRUE(slow->Receive(kSimpleReplyHeaderBytes + 4 * kMiB).has_value());
 }
 
 TEST_F(BudgetsTest, AClientThatTakesItsTimeIsKeptWhileNobodyWaits) {
@@ -139,10 +175,10 @@ TEST_F(BudgetsTest, AnIdleHelperGoesWhereThereIsNone) {
   Start(64 * kMiB, 1, absl::InfiniteDuration());
   const auto first = Connect();
   for (int k = 0; k < 4; ++k) ASSERT_TRUE(first->Send(ReadRequest(4096)));
-  while (helpers_->taken() < 1) absl::SleepFor(absl::Milliseconds(1));
+  AwaitTaken(*helpers_, 1);
   const auto second = Connect();
   for (int k = 0; k < 4; ++k) ASSERT_TRUE(second->Send(ReadRequest(4096)));
-  while (!helpers_->contended()) absl::SleepFor(absl::Milliseconds(1));
+  AwaitContended(*helpers_, true);
   held->Release();
   // Who had the helper has nothing more for it to do, and gives it back.
   while (helpers_->contended() && helpers_->taken() > 0) absl::SleepFor(absl::Milliseconds(1));

@@ -65,8 +65,7 @@ void Transmission::Run() {
 void Transmission::Disconnect() {
   {
     MutexLock lock(&mutex_);
-    no_more_requests_ = true;
-    DropPending();
+    EndRequests();
   }
   socket_.ShutdownReceive();
 }
@@ -267,6 +266,7 @@ void Transmission::ReceiveRequests() {
 
 bool Transmission::CheckForStall() {
   MutexLock lock(&mutex_);
+  if (AwaitsMemory() && socket_.PeerIsGone()) EndRequests();
   const bool awaits_memory = AwaitsMemory();
   if (awaits_memory || MayRetire()) {
     if (idle_threads_ > 0) changed_.SignalAll();
@@ -301,6 +301,13 @@ void Transmission::WakeHelper() {
       // No thread to be had: those that are there will come to it.
     }
   }
+}
+
+void Transmission::EndRequests() {
+  no_more_requests_ = true;
+  DropPending();
+  // One that stood in line for memory is in it no longer: nobody else would wake it.
+  changed_.SignalAll();
 }
 
 void Transmission::DropPending() {

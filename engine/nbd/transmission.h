@@ -69,6 +69,8 @@ class Transmission final : public StallWatch::Watched {
   void Wait() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool MayRetire() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WakeHelper() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What was not begun is dropped, and nothing more is taken.
+  void EndRequests() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DropPending() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // Constant after construction.

@@ -22,24 +22,29 @@ Bytes AlignedBuffer::first(size_t length_bytes) const {
 BufferPool::BufferPool(size_t buffer_size_bytes, int buffer_count_max, Budget* budget)
     : buffer_size_bytes_(buffer_size_bytes), buffer_count_max_(buffer_count_max), budget_(budget) {
   CHECK(buffer_count_max > 0);
+  if (budget != nullptr) share_.emplace(budget);
 }
 
-BufferPool::~BufferPool() { CHECK(on_loan() == 0); }
+BufferPool::~BufferPool() {
+  CHECK(on_loan() == 0);
+  for (Buffer& buffer : idle_) Free(std::move(buffer));
+}
 
 absl::optional<BufferPool::Loan> BufferPool::TryTake() {
   Buffer buffer;
   {
     MutexLock lock(&mutex_);
     if (on_loan_ == buffer_count_max_) return absl::nullopt;
+    if (on_loan_ == 0 && share_.has_value()) share_->SetInUse(true);
     if (!idle_.empty()) {
       ++on_loan_;
       Loan loan(this, std::move(idle_.back()));
       idle_.pop_back();
       return loan;
     }
-    if (budget_ != nullptr && on_loan_ > 0) {
-      buffer.loan = budget_->TryTake(buffer_size_bytes_);
-      if (!buffer.loan) return absl::nullopt;
+    if (share_.has_value()) {
+      buffer.loan = share_->TryTake(buffer_size_bytes_);
+      if (!buffer.loan && on_loan_ > 0) return absl::nullopt;
     }
     ++on_loan_;
   }
@@ -57,16 +62,32 @@ BufferPool::Loan BufferPool::Take() {
   }
 }
 
+// One that the budget had no room for is kept if it has by now.
+bool BufferPool::KeepsLocked(Buffer* buffer) {
+  if (!share_.has_value()) return true;
+  if (!buffer->loan) buffer->loan = share_->TryTake(buffer_size_bytes_);
+  return buffer->loan && !share_->OwesSome() && !budget_->TakeRefusal();
+}
+
+void BufferPool::Free(Buffer buffer) {
+  if (share_.has_value()) share_->Return(std::move(buffer.loan));
+}
+
 void BufferPool::Return(Buffer buffer) {
-  Buffer unneeded;  // Freed without the lock.
   // Signalled with the lock held: otherwise the pool may be gone before the signal.
   MutexLock lock(&mutex_);
-  if (budget_ != nullptr && buffer.loan && budget_->TakeRefusal()) {
-    unneeded = std::move(buffer);
-  } else {
+  if (KeepsLocked(&buffer)) {
     idle_.push_back(std::move(buffer));
+  } else {
+    Free(std::move(buffer));
   }
-  --on_loan_;
+  if (--on_loan_ == 0 && share_.has_value()) {
+    while (idle_.size() > 1) {
+      Free(std::move(idle_.back()));
+      idle_.pop_back();
+    }
+    share_->SetInUse(false);
+  }
   returned_.Signal();
 }
 

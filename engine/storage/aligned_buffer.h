@@ -10,6 +10,7 @@
 
 #include "absl/types/optional.h"
 #include "engine/base/budget.h"
+#include "engine/base/budget_share.h"
 #include "engine/base/mutex.h"
 #include "engine/storage/limits.h"
 #include "engine/storage/storage.h"
@@ -39,9 +40,10 @@ class AlignedBuffer {
 // At most `buffer_count_max` equal buffers, allocated when first needed and used again, last in
 // first out. Safe from any thread; outlives every buffer taken from it.
 //
-// With a budget, all buffers but the first are on loan from it for as long as they exist: a pool
-// can always go on with one, and has more as long as there is memory for all. One that is returned
-// while others are refused is freed.
+// With a budget, buffers are on loan from it for as long as they exist, and pools share it evenly
+// (budget_share.h). A pool can always go on with one, whether or not the budget has room for it;
+// what it has beyond its part is freed when others lack some of theirs, or when a guest was refused
+// memory; and a pool that lends nothing keeps one.
 class BufferPool {
   // A buffer, and what was borrowed for it.
   struct Buffer {
@@ -93,11 +95,16 @@ class BufferPool {
 
  private:
   void Return(Buffer buffer);
+  bool KeepsLocked(Buffer* buffer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Free(Buffer buffer);
 
   // Constant after construction.
   const size_t buffer_size_bytes_;
   const int buffer_count_max_;
   Budget* const budget_;
+
+  // Synchronises itself; absent without a budget.
+  absl::optional<BudgetShare> share_;
 
   mutable Mutex mutex_;
   CondVar returned_;

@@ -2,6 +2,8 @@
 
 #include <atomic>
 #include <cstring>
+#include <deque>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -70,23 +72,65 @@ TEST(BufferPool, WithABudgetOneBufferIsAlwaysToBeHadAndMoreWhileThereIsMemory) {
   {
     BufferPool pool(1000, 10, &budget);
     absl::optional<BufferPool::Loan> first = pool.TryTake();
-    EXPECT_TRUE(first.has_value());
-    EXPECT_EQ(budget.taken(), 0u);
     absl::optional<BufferPool::Loan> second = pool.TryTake();
-    absl::optional<BufferPool::Loan> third = pool.TryTake();
-    EXPECT_TRUE(second.has_value() && third.has_value());
+    EXPECT_TRUE(first.has_value() && second.has_value());
     EXPECT_EQ(budget.taken(), 2000u);
     EXPECT_FALSE(pool.TryTake().has_value());
     BufferPool other(1000, 10, &budget);
     const absl::optional<BufferPool::Loan> of_other = other.TryTake();
     EXPECT_TRUE(of_other.has_value());
     EXPECT_FALSE(other.TryTake().has_value());
-    // Somebody was refused, so what comes back is not kept.
-    third = absl::nullopt;
+    // It lacks some of its part, so what comes back is not kept.
+    second = absl::nullopt;
     EXPECT_EQ(budget.taken(), 1000u);
     EXPECT_TRUE(other.TryTake().has_value());
   }
   EXPECT_EQ(budget.taken(), 0u);
+}
+
+TEST(BufferPool, WhoeverComesLastGetsAsMuchOfABudgetAsWhoeverCameFirst) {
+  Budget budget(12 * 1000);
+  std::vector<std::unique_ptr<BufferPool>> pools;
+  std::vector<std::deque<BufferPool::Loan>> loans(3);
+  for (auto& of_pool : loans) {
+    pools.push_back(std::make_unique<BufferPool>(1000, 16, &budget));
+    // All that it can have, as a copy that has just begun.
+    while (absl::optional<BufferPool::Loan> loan = pools.back()->TryTake()) {
+      of_pool.push_back(*std::move(loan));
+    }
+  }
+  EXPECT_EQ(loans[0].size(), 12u);
+  for (int round = 0; round < 20; ++round) {
+    for (size_t i = 0; i < pools.size(); ++i) {
+      loans[i].pop_front();
+      while (absl::optional<BufferPool::Loan> loan = pools[i]->TryTake()) {
+        loans[i].push_back(*std::move(loan));
+      }
+    }
+  }
+  for (const auto& of_pool : loans) EXPECT_EQ(of_pool.size(), 4u);
+  EXPECT_EQ(budget.taken(), 12000u);
+}
+
+TEST(BufferPool, WhatGuestsWereRefusedIsGivenBack) {
+  Budget budget(2000);
+  BufferPool pool(1000, 16, &budget);
+  BufferPool::Loan kept = pool.Take();
+  absl::optional<BufferPool::Loan> loan = pool.TryTake();
+  ASSERT_TRUE(loan.has_value());
+  EXPECT_FALSE(budget.TryTake(100));
+  loan = absl::nullopt;
+  EXPECT_TRUE(budget.TryTake(100));
+}
+
+TEST(BufferPool, APoolThatLendsNothingKeepsOne) {
+  Budget budget(10000);
+  BufferPool pool(1000, 16, &budget);
+  {
+    const BufferPool::Loan first = pool.Take(), second = pool.Take(), third = pool.Take();
+    EXPECT_EQ(budget.taken(), 3000u);
+  }
+  EXPECT_EQ(budget.taken(), 1000u);
 }
 
 TEST(BufferPool, TakeWaitsForAReturn) {

@@ -1,7 +1,7 @@
 // Several changes that happen together or not at all, at one instant. A single command is a
 // transaction of one, so there is no second code path.
 //
-// Runs on the graph-command worker, one transaction at a time on any node.
+// Runs on a graph-command worker, one transaction at a time on any node.
 #ifndef ENGINE_TRANSACTION_TRANSACTION_H_
 #define ENGINE_TRANSACTION_TRANSACTION_H_
 

@@ -16,6 +16,12 @@ absl::Status Admission::Ticket::Grow(uint64_t bytes) {
   return absl::OkStatus();
 }
 
+void Admission::Ticket::Shrink(uint64_t bytes) {
+  if (bytes == 0) return;
+  admission_->Shrink(peer_, bytes);
+  bytes_ -= bytes;
+}
+
 absl::StatusOr<Admission::Ticket> Admission::Enter(absl::string_view peer, uint64_t bytes) {
   MutexLock lock(&mutex_);
   const auto found = peers_.find(peer);
@@ -57,6 +63,12 @@ absl::Status Admission::Grow(const std::string& peer, uint64_t bytes) {
   held.bytes += bytes;
   all_.bytes += bytes;
   return absl::OkStatus();
+}
+
+void Admission::Shrink(const std::string& peer, uint64_t bytes) {
+  MutexLock lock(&mutex_);
+  peers_[peer].bytes -= bytes;
+  all_.bytes -= bytes;
 }
 
 void Admission::Leave(const std::string& peer, uint64_t bytes) {

@@ -47,6 +47,8 @@ class Admission {
     // Holds so many bytes more. RESOURCE_EXHAUSTED (kLimitReached) if they are not to be had; then
     // nothing changes. The ticket must not be empty.
     absl::Status Grow(uint64_t bytes);
+    // Holds so many less, which it has grown by.
+    void Shrink(uint64_t bytes);
 
    private:
     friend class Admission;
@@ -82,6 +84,7 @@ class Admission {
   absl::Status CheckBytesLocked(const Held& own, uint64_t bytes) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Grow(const std::string& peer, uint64_t bytes);
+  void Shrink(const std::string& peer, uint64_t bytes);
   void Leave(const std::string& peer, uint64_t bytes);
 
   const std::string what_;

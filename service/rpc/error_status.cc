@@ -1,5 +1,6 @@
 #include "service/rpc/error_status.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +16,7 @@ namespace tidemark::rpc {
 namespace {
 
 constexpr char kDomain[] = "tidemark";
+constexpr char kQemuTextKey[] = "qmp_desc";
 
 // How many bytes HTTP/2 takes for `text` in a status message.
 size_t EncodedSize(absl::string_view text) {
@@ -45,6 +47,18 @@ std::string Presentable(absl::string_view text, size_t size_max,
   return clean;
 }
 
+// The same of a text whose end says the most: "Could not open '/a/long/path': No such file". What
+// is cut is in its middle.
+std::string PresentableEnds(absl::string_view text, size_t size_max) {
+  constexpr size_t kTailBytesMax = 160;
+  if (text.size() <= size_max) return Presentable(text, size_max);
+  absl::string_view tail = text.substr(text.size() - kTailBytesMax);
+  // Not from the middle of a character.
+  for (int i = 0; i < 3 && (tail[0] & 0xc0) == 0x80; ++i) tail.remove_prefix(1);
+  return absl::StrCat(Presentable(text, size_max - kTailBytesMax),
+                      Presentable(tail, kTailBytesMax));
+}
+
 // The error as clients with google.rpc see it. Metadata beyond what a status may hold is left out.
 google::rpc::Status Rich(const absl::Status& status, const google::rpc::ErrorInfo& whole,
                          const std::vector<std::pair<std::string, std::string>>& metadata) {
@@ -54,10 +68,12 @@ google::rpc::Status Rich(const absl::Status& status, const google::rpc::ErrorInf
   google::rpc::ErrorInfo info = whole;
   rich.add_details()->PackFrom(info);
   for (const auto& [key, value] : metadata) {
-    (*info.mutable_metadata())[key] = Presentable(value, kErrorValueBytesMax);
+    google::rpc::ErrorInfo longer_info = info;
+    (*longer_info.mutable_metadata())[key] = PresentableEnds(value, kErrorValueBytesMax);
     google::rpc::Status longer = rich;
-    longer.mutable_details(0)->PackFrom(info);
-    if (longer.ByteSizeLong() > kErrorDetailsBytesMax) break;
+    longer.mutable_details(0)->PackFrom(longer_info);
+    if (longer.ByteSizeLong() > kErrorDetailsBytesMax) continue;
+    info = std::move(longer_info);
     rich = std::move(longer);
   }
   return rich;
@@ -75,10 +91,14 @@ grpc::Status ToGrpcStatus(const absl::Status& status, absl::string_view instance
   if (details.has_value()) {
     info.set_reason(std::string(NameOf(details->reason)));
     (*info.mutable_metadata())["qmp_class"] = std::string(QmpClassOf(details->reason));
-    size_t values = 0;
-    for (const auto& [key, value] : details->metadata) {
+    std::vector<std::pair<std::string, std::string>> values = details->metadata;
+    // What QEMU itself said comes before what it was said of, if not all can be told.
+    std::stable_partition(values.begin(), values.end(),
+                          [](const auto& value) { return value.first == kQemuTextKey; });
+    size_t count = 0;
+    for (const auto& [key, value] : values) {
       if (value.empty() || (key == "instance" && !instance.empty())) continue;
-      if (++values > kErrorValuesMax) break;
+      if (++count > kErrorValuesMax) break;
       metadata.emplace_back(key, value);
     }
   } else {
@@ -90,10 +110,11 @@ grpc::Status ToGrpcStatus(const absl::Status& status, absl::string_view instance
                       rich.SerializeAsString());
 }
 
-void AddSequence(const backend::EventLog& log, uint64_t sequence,
+void AddTrailers(const backend::EventLog& log, uint64_t sequence,
                  grpc::ServerContextBase* context) {
   context->AddTrailingMetadata(kSequenceKey, absl::StrCat(sequence));
   context->AddTrailingMetadata(kLogKey, log.id());
+  if (sequence > log.saved()) context->AddTrailingMetadata(kUnsavedKey, "true");
 }
 
 }  // namespace tidemark::rpc

@@ -67,6 +67,29 @@ TEST(ErrorStatus, ALongMessageIsCutBetweenCharacters) {
   }
 }
 
+// QEMU's reason stands behind the name, which may be as long as a path can be; and the names that
+// the message repeats must not push it out.
+TEST(ErrorStatus, OfQemusWordsTheReasonBehindALongNameStays) {
+  for (size_t shift = 0; shift < 4; ++shift) {
+    const std::string path = "/" + std::string(shift, 'x') + Repeated("\xe2\x82\xac", 4'095 / 3);
+    const std::string said = absl::StrCat("Could not open '", path, "': No such file or directory");
+    const grpc::Status status =
+        ToGrpcStatus(Error(Reason::kFileNotFound, absl::StrCat("QEMU refused: ", said),
+                           {{"file", path}, {"node", path}, {"qmp_desc", said}}),
+                     "vm1");
+    const google::rpc::ErrorInfo info = InfoOf(status);
+    const auto& metadata = info.metadata();
+    ASSERT_EQ(metadata.count("qmp_desc"), 1u);
+    const std::string shown = metadata.at("qmp_desc");
+    EXPECT_TRUE(absl::StartsWith(shown, "Could not open '/")) << shown;
+    EXPECT_TRUE(absl::EndsWith(shown, "\xe2\x82\xac': No such file or directory")) << shown;
+    EXPECT_TRUE(absl::StrContains(shown, "...")) << shown;
+    EXPECT_FALSE(absl::StrContains(shown, "?")) << "cut within a character: " << shown;
+    EXPECT_LE(shown.size(), kErrorValueBytesMax);
+    EXPECT_LE(status.error_details().size(), kErrorDetailsBytesMax);
+  }
+}
+
 TEST(ErrorStatus, HostileTextBecomesShortUtf8) {
   const std::string hostile = std::string("\xff\xc0\xaf\xed\xa0\x80") + std::string(100'000, 'x');
   const grpc::Status status =

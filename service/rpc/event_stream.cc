@@ -48,9 +48,8 @@ EventStream::Turn EventStream::TakeTurn(v1::WatchEventsResponse* response) {
     return {Turn::Kind::kWrite};
   }
   if (read_.empty()) {
-    auto events = front().log.Read(cursor_, kEventsPerStepMax, instances_);
-    if (!events.ok()) return {Turn::Kind::kFinish, events.status()};
-    read_.assign(std::make_move_iterator(events->begin()), std::make_move_iterator(events->end()));
+    const absl::Status status = ReadOn(cursor_, instances_, &read_);
+    if (!status.ok()) return {Turn::Kind::kFinish, status};
   }
   const bool had_any = !read_.empty();
   while (!read_.empty()) {

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "service/rpc/filter.h"
+#include "engine/backend/filter.h"
 #include "service/rpc/log_stream.h"
 #include "tidemark/block/v1/event.pb.h"
 
@@ -31,10 +31,10 @@ class EventStream final : public LogStream<::tidemark::block::v1::WatchEventsRes
 
   // Constant.
   const std::vector<std::string> instances_;
-  const Filter<std::string> passing_instances_;
-  const Filter<std::string> job_ids_;
-  const Filter<std::string> node_names_;
-  const Filter<int> kinds_;
+  const backend::Filter<std::string> passing_instances_;
+  const backend::Filter<std::string> job_ids_;
+  const backend::Filter<std::string> node_names_;
+  const backend::Filter<int> kinds_;
   absl::Duration heartbeat_interval_;
 
   // Touched by turns only.

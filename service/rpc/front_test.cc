@@ -67,6 +67,8 @@ TEST(Front, AChangeIsAnsweredWithThePositionBeforeItAndTheOneAfterIt) {
   ASSERT_TRUE(status.ok()) << status.error_message();
   EXPECT_EQ(response.event_sequence(), 1u);
   EXPECT_EQ(SequenceOf(context), "3");
+  EXPECT_EQ(TrailerOf(context, "tidemark-log"), world.log.id());
+  EXPECT_EQ(TrailerOf(context, "tidemark-unsaved"), "") << "there is no state folder";
 }
 
 TEST(Front, AnInvalidRequestNeverReachesTheEngine) {
@@ -82,6 +84,7 @@ TEST(Front, AnInvalidRequestNeverReachesTheEngine) {
   EXPECT_EQ(info.metadata().at("field"), "node_name");
   EXPECT_EQ(info.metadata().at("qmp_class"), "GenericError");
   EXPECT_EQ(SequenceOf(context), "0") << "refusals carry the position too";
+  EXPECT_EQ(TrailerOf(context, "tidemark-log"), world.log.id());
   EXPECT_THAT(world.fake->calls(), IsEmpty());
 }
 
@@ -324,6 +327,38 @@ TEST(Front, HealthAndCapabilitiesTellWhetherTheStateFolderCanBeWritten) {
   tail->is_full = false;
   EXPECT_TRUE(Eventually([&] { return health() == std::string("\x08\x01"); }));
   EXPECT_EQ(folder().error(), "");
+}
+
+// Whoever acts on a reply is told that the next process may not know of it.
+TEST(Front, RepliesAreMarkedWhileWhatTheyTellIsNotSaved) {
+  const auto tail = std::make_shared<FullTail>();
+  backend::EventLogOptions options;
+  options.tail = tail;
+  FrontWorld world(options);
+  const auto stub = v1::JobService::NewStub(world.channel);
+  const auto query = [&stub] {
+    grpc::ClientContext context;
+    v1::QueryJobsResponse response;
+    EXPECT_TRUE(stub->QueryJobs(&context, v1::QueryJobsRequest(), &response).ok());
+    return TrailerOf(context, kUnsavedKey);
+  };
+  const auto refused = [&stub] {
+    grpc::ClientContext context;
+    v1::JobPauseResponse response;
+    EXPECT_FALSE(stub->JobPause(&context, v1::JobPauseRequest(), &response).ok());
+    return TrailerOf(context, kUnsavedKey);
+  };
+  EXPECT_EQ(query(), "") << "nothing has happened";
+  world.fake->SetAnswer([&world](const auto&, const auto&, auto*) {
+    world.log.Append("", StatusChange("j", v1::JOB_STATUS_CREATED));
+    return absl::OkStatus();
+  });
+  EXPECT_EQ(query(), "true");
+  EXPECT_EQ(refused(), "true");
+  tail->is_full = false;
+  EXPECT_TRUE(Eventually([&] { return world.log.saving().ok(); }));
+  EXPECT_EQ(query(), "");
+  EXPECT_EQ(refused(), "");
 }
 
 // With a tail, whoever has the reply to a command finds the job that it started.

@@ -56,7 +56,7 @@ struct FrontWorld {
     router.Set("", fake);
     ServerOptions server_options;
     server_options.listen.push_back(*ParseListenAddress("unix:" + folder / "s"));
-    auto started = Server::Start(front, server_options);
+    auto started = Server::Start(front, server_options, Guard());
     EXPECT_TRUE(started.ok()) << started.status();
     if (!started.ok()) return;
     server = *std::move(started);
@@ -120,11 +120,14 @@ inline google::rpc::ErrorInfo InfoOf(const grpc::Status& status) {
   return info;
 }
 
-// The value of the trailing metadata `tidemark-sequence`; "" if absent.
-inline std::string SequenceOf(const grpc::ClientContext& context) {
+// A value of the trailing metadata; "" if absent.
+inline std::string TrailerOf(const grpc::ClientContext& context, const std::string& key) {
   const auto& metadata = context.GetServerTrailingMetadata();
-  const auto found = metadata.find(kSequenceKey);
+  const auto found = metadata.find(key);
   return found == metadata.end() ? "" : std::string(found->second.data(), found->second.size());
+}
+inline std::string SequenceOf(const grpc::ClientContext& context) {
+  return TrailerOf(context, kSequenceKey);
 }
 
 // Whether `condition` comes true. Gives up after a time that only a broken program needs.

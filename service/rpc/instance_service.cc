@@ -5,12 +5,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/backend/filter.h"
 #include "engine/backend/validate.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/utf8.h"
 #include "service/dispatch/capabilities_response.h"
-#include "service/rpc/filter.h"
 #include "service/rpc/instance_stream.h"
 #include "service/rpc/limits.h"
 #include "service/rpc/unary_call.h"
@@ -96,10 +96,11 @@ void InstanceService::FillPage(const v1::ListInstancesRequest& request,
                                v1::ListInstancesResponse* response) const {
   const int page_size = request.page_size() == 0 ? kInstancesPageDefault
                                                  : std::min(request.page_size(), kInstancesPageMax);
-  const Filter<std::string> ids(request.instances());
+  const backend::Filter<std::string> ids(request.instances());
+  const backend::Filter<int> states(request.states());
   for (v1::Instance& instance : front_.instances.List()) {
     if (instance.id() <= request.page_token() || !ids.Passes(instance.id()) ||
-        !EmptyOrHas(request.states(), instance.state())) {
+        !states.Passes(instance.state())) {
       continue;
     }
     if (response->instances_size() == page_size) {

@@ -1,6 +1,5 @@
 #include "service/rpc/instance_stream.h"
 
-#include <iterator>
 #include <utility>
 
 #include "engine/backend/validate.h"
@@ -41,9 +40,8 @@ InstanceStream::Turn InstanceStream::TakeTurn(v1::WatchInstancesResponse* respon
     return {Turn::Kind::kWrite};
   }
   if (read_.empty()) {
-    auto events = front().log.Read(cursor_, kEventsPerStepMax, instances_);
-    if (!events.ok()) return {Turn::Kind::kFinish, events.status()};
-    read_.assign(std::make_move_iterator(events->begin()), std::make_move_iterator(events->end()));
+    const absl::Status status = ReadOn(cursor_, instances_, &read_);
+    if (!status.ok()) return {Turn::Kind::kFinish, status};
   }
   const bool had_any = !read_.empty();
   while (!read_.empty()) {

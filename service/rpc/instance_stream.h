@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "service/rpc/filter.h"
+#include "engine/backend/filter.h"
 #include "service/rpc/log_stream.h"
 #include "tidemark/block/v1/instance.pb.h"
 
@@ -24,7 +24,7 @@ class InstanceStream final : public LogStream<::tidemark::block::v1::WatchInstan
 
   // Constant.
   const std::vector<std::string> instances_;
-  const Filter<std::string> passing_;
+  const backend::Filter<std::string> passing_;
 
   // Touched by turns only.
   std::deque<::tidemark::block::v1::Instance>

@@ -119,7 +119,7 @@ Pump::Next JobWait::Answer(bool done) {
 }
 
 Pump::Next JobWait::FinishWith(const absl::Status& status) {
-  AddSequence(front_.log, front_.log.shown(), context_);
+  AddTrailers(front_.log, front_.log.shown(), context_);
   Finish(ToGrpcStatus(status, request_.instance()));
   return {Pump::Next::Kind::kEnd};
 }

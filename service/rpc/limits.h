@@ -15,10 +15,13 @@ constexpr int kRequestBytesMax = 4 << 20;
 constexpr int kResponseBytesMax = 64 << 20;
 // RPCs under way at once on one connection.
 constexpr int kConcurrentRpcsPerConnectionMax = 1'000;
-// Connections to unix sockets: of one user, and of all together. A number that one user had is kept
-// for that user, so with many users the second is reached before that many are open.
+// Connections to unix sockets: of one user, and of all together. Numbers go
+// to users in blocks, so with many users the second is reached before that many are open.
 constexpr int kUnixConnectionsPerUserMax = 1'024;
 constexpr int kUnixNumbersMax = 16'384;
+// After a user's last connection has ended, until others may have the user's numbers. A call asks
+// who made it as it begins, so what was still on its way then has long begun.
+constexpr absl::Duration kUnixNumbersRest = absl::Minutes(1);
 // Clients that the kernel lets wait until they are accepted.
 constexpr int kUnixBacklog = 1'024;
 // After the process has run out of descriptors, until it looks for clients again.
@@ -32,6 +35,8 @@ constexpr size_t kStreamsMax = 4'000;
 constexpr size_t kCallsMax = 4'000;
 // Threads of calls that gRPC answers by itself, one each (reflection).
 constexpr int kTransportThreadsMax = 32;
+// Those streams: so many leave threads to those who wait for the next one.
+constexpr size_t kReflectionStreamsMax = 24;
 // What a call or stream takes besides what its client sent and is sent. Replies are counted beyond
 // it, so that one to a command that changed something never fails for want of memory.
 constexpr size_t kCallBytes = 4 << 10;

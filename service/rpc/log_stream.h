@@ -6,9 +6,12 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "engine/base/error.h"
@@ -16,6 +19,7 @@
 #include "grpcpp/support/server_callback.h"
 #include "service/rpc/error_status.h"
 #include "service/rpc/front.h"
+#include "service/rpc/limits.h"
 #include "service/rpc/peer.h"
 #include "service/rpc/pump.h"
 
@@ -71,6 +75,17 @@ class LogStream : public grpc::ServerWriteReactor<Response> {
   // ending, it finishes with Ending().
   virtual Turn TakeTurn(Response* response) = 0;
 
+  // Reads on after `cursor` into `*read`, which is empty. A slow reader's stream holds that for
+  // long, so it counts as its client's memory.
+  absl::Status ReadOn(uint64_t cursor, const std::vector<std::string>& instances,
+                      std::deque<backend::EventPtr>* read) {
+    auto events = front_.log.Read(cursor, kEventsPerStepMax, instances);
+    if (!events.ok()) return events.status();
+    front_.streams.Hold(pump_, &*events);
+    read->assign(std::make_move_iterator(events->begin()), std::make_move_iterator(events->end()));
+    return absl::OkStatus();
+  }
+
   static absl::Status Ending() {
     return Error(Reason::kShuttingDown, "The service is stopping; resume when it is back");
   }
@@ -90,7 +105,7 @@ class LogStream : public grpc::ServerWriteReactor<Response> {
         this->StartWrite(&response_);
         return {Pump::Next::Kind::kBusy};
       case Turn::Kind::kWriteAndFinish:
-        AddSequence(front_.log, front_.log.shown(), context_);
+        AddTrailers(front_.log, front_.log.shown(), context_);
         this->StartWriteAndFinish(&response_, {}, grpc::Status::OK);
         return {Pump::Next::Kind::kEnd};
       case Turn::Kind::kFinish:
@@ -105,7 +120,7 @@ class LogStream : public grpc::ServerWriteReactor<Response> {
   }
 
   void Finish(const absl::Status& status) {
-    AddSequence(front_.log, front_.log.shown(), context_);
+    AddTrailers(front_.log, front_.log.shown(), context_);
     grpc::ServerWriteReactor<Response>::Finish(ToGrpcStatus(status, instance_));
   }
 

@@ -57,7 +57,7 @@ std::string AddressOf(absl::string_view peer) {
   return std::string(host);
 }
 
-void FillFromTls(const grpc::CallbackServerContext& context, const Tokens* tokens, Peer* peer) {
+void FillFromTls(const grpc::ServerContextBase& context, const Tokens* tokens, Peer* peer) {
   peer->kind = Peer::Kind::kAddress;
   const std::shared_ptr<const grpc::AuthContext> auth = context.auth_context();
   if (auth == nullptr) return;
@@ -78,21 +78,15 @@ void FillFromTls(const grpc::CallbackServerContext& context, const Tokens* token
   }
 }
 
-}  // namespace
-
-std::unique_ptr<grpc::ContextAllocator> PeerContexts(const PeerSources& sources) {
-  return std::make_unique<Allocator>(sources);
-}
-
-Peer PeerOf(const grpc::CallbackServerContext& context) {
+// `sources` may be null.
+Peer Find(const grpc::ServerContextBase& context, const PeerSources* sources) {
   Peer peer;
-  const auto* const known = dynamic_cast<const PeerContext*>(&context);
   const std::string text = context.peer();
   absl::string_view number = text;
   if (absl::ConsumePrefix(&number, "fd:")) {
     int descriptor;
-    if (known == nullptr || !absl::SimpleAtoi(number, &descriptor)) return peer;
-    const absl::optional<UnixPeer> found = known->sources().unix_peers.Find(descriptor);
+    if (sources == nullptr || !absl::SimpleAtoi(number, &descriptor)) return peer;
+    const absl::optional<UnixPeer> found = sources->unix_peers.Find(descriptor);
     if (!found.has_value()) return peer;
     peer.kind = Peer::Kind::kUnix;
     peer.uid = found->uid;
@@ -101,9 +95,24 @@ Peer PeerOf(const grpc::CallbackServerContext& context) {
   }
   peer.address = AddressOf(text);
   if (!peer.address.empty()) {
-    FillFromTls(context, known == nullptr ? nullptr : known->sources().tokens.get(), &peer);
+    FillFromTls(context, sources == nullptr ? nullptr : sources->tokens.get(), &peer);
   }
   return peer;
+}
+
+}  // namespace
+
+std::unique_ptr<grpc::ContextAllocator> PeerContexts(const PeerSources& sources) {
+  return std::make_unique<Allocator>(sources);
+}
+
+Peer PeerOf(const grpc::CallbackServerContext& context) {
+  const auto* const known = dynamic_cast<const PeerContext*>(&context);
+  return Find(context, known == nullptr ? nullptr : &known->sources());
+}
+
+Peer PeerOf(const grpc::ServerContextBase& context, const PeerSources& sources) {
+  return Find(context, &sources);
 }
 
 std::string KeyOf(const Peer& peer) {

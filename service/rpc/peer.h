@@ -45,6 +45,8 @@ std::unique_ptr<grpc::ContextAllocator> PeerContexts(const PeerSources& sources)
 
 // Of a call of a server with PeerContexts; of others users and tokens are not known.
 Peer PeerOf(const grpc::CallbackServerContext& context);
+// Of a call that gRPC serves by itself.
+Peer PeerOf(const grpc::ServerContextBase& context, const PeerSources& sources);
 
 // Short, and the same for all calls of one who called: "user:1000", "certificate:NAME",
 // "token:NAME", "address:10.0.0.1". What is counted for each peer is counted under it.

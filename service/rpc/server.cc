@@ -33,9 +33,9 @@ absl::StatusOr<std::shared_ptr<Tls>> TlsOf(const ServerOptions& options) {
   return Tls::Create({options.tls_cert, options.tls_key, options.tls_client_ca});
 }
 
-void SetLimits(uint64_t transport_bytes_max, grpc::ServerBuilder& builder) {
+void SetLimits(const ServerOptions& options, grpc::ServerBuilder& builder) {
   grpc::ResourceQuota quota("tidemarkd");
-  quota.Resize(transport_bytes_max);
+  quota.Resize(options.transport_bytes_max);
   quota.SetMaxThreads(kTransportThreadsMax);
   builder.SetResourceQuota(quota);
   builder.SetMaxReceiveMessageSize(kRequestBytesMax);
@@ -46,10 +46,12 @@ void SetLimits(uint64_t transport_bytes_max, grpc::ServerBuilder& builder) {
   };
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, milliseconds(kKeepaliveTime));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, milliseconds(kKeepaliveTimeout));
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, milliseconds(kConnectionIdleMax));
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, milliseconds(kConnectionAgeMax));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS,
+                             milliseconds(options.connection_idle_max));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS,
+                             milliseconds(options.connection_age_max));
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS,
-                             milliseconds(kConnectionAgeGrace));
+                             milliseconds(options.connection_age_grace));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              milliseconds(kClientPingIntervalMin));
@@ -65,39 +67,45 @@ struct TcpPort {
 
 }  // namespace
 
-absl::Status Server::Prepare(const ServerOptions& options) {
-  ASSIGN_OR_RETURN(tls_, TlsOf(options));
-  if (!options.token_file.empty()) {
-    if (tls_ == nullptr) {
-      return Error(Reason::kInvalidCombination,
-                   "Tokens need TLS, or others would read them: --token_file needs --tls_cert and "
-                   "--tls_key");
-    }
-    ASSIGN_OR_RETURN(tokens_, Tokens::Create(options.token_file));
+absl::StatusOr<Guard> ReadGuard(const ServerOptions& options) {
+  Guard guard;
+  ASSIGN_OR_RETURN(guard.tls, TlsOf(options));
+  if (options.token_file.empty()) return guard;
+  if (guard.tls == nullptr) {
+    return Error(Reason::kInvalidCombination,
+                 "Tokens need TLS, or others would read them: --token_file needs --tls_cert and "
+                 "--tls_key");
   }
-  peers_.tokens = tokens_;
-  credentials_ = tls_ != nullptr ? tls_->Credentials(tokens_) : grpc::InsecureServerCredentials();
+  ASSIGN_OR_RETURN(guard.tokens, Tokens::Create(options.token_file));
+  return guard;
+}
+
+absl::Status Server::CheckAddresses(const ServerOptions& options) const {
   if (options.insecure) return absl::OkStatus();
-  const bool asks_clients = tokens_ != nullptr || (tls_ != nullptr && tls_->asks_clients());
+  const bool has_tls = tls() != nullptr;
+  const bool asks_clients = tokens() != nullptr || (has_tls && tls()->asks_clients());
   for (const ListenAddress& address : options.listen) {
-    RETURN_IF_ERROR(CheckGuarded(address, tls_ != nullptr, asks_clients));
+    RETURN_IF_ERROR(CheckGuarded(address, has_tls, asks_clients));
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Front& front,
-                                                      const ServerOptions& options) {
+                                                      const ServerOptions& options, Guard guard) {
   static const bool plugins = [] {
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     return true;
   }();
   (void)plugins;
-  auto server = std::unique_ptr<Server>(new Server(front));
-  RETURN_IF_ERROR(server->Prepare(options));
+  auto server = std::unique_ptr<Server>(new Server(front, std::move(guard)));
+  RETURN_IF_ERROR(server->CheckAddresses(options));
   grpc::ServerBuilder builder;
-  SetLimits(options.transport_bytes_max, builder);
+  SetLimits(options, builder);
   builder.SetContextAllocator(PeerContexts(server->peers_));
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(server->built_in_.Interceptors());
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
   std::vector<std::unique_ptr<UnixSocket>> sockets;
   std::vector<std::unique_ptr<TcpPort>> ports;
   for (const ListenAddress& address : options.listen) {
@@ -119,10 +127,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Front& front,
   if (server->server_ == nullptr) {
     for (const auto& port : ports) {
       if (port->port == 0) {
-        return absl::FailedPreconditionError(
-            absl::StrCat("Cannot listen on '", port->numeric,
-                         "': it is in use or not an address of this machine",
-                         server->tls_ == nullptr ? "" : ", or the certificate and key do not fit"));
+        return absl::FailedPreconditionError(absl::StrCat(
+            "Cannot listen on '", port->numeric,
+            "': it is in use or not an address of this machine",
+            server->tls() == nullptr ? "" : ", or the certificate and key do not fit"));
       }
     }
     return absl::FailedPreconditionError("Cannot listen: gRPC refused the addresses");
@@ -151,7 +159,14 @@ absl::Status Server::Open(std::vector<std::unique_ptr<UnixSocket>> sockets,
   return absl::OkStatus();
 }
 
-Server::Server(const Front& front) : log_(front.log) {}
+Server::Server(const Front& front, Guard guard)
+    : log_(front.log),
+      guard_(std::move(guard)),
+      credentials_(tls() != nullptr ? tls()->Credentials(tokens())
+                                    : grpc::InsecureServerCredentials()),
+      built_in_(front.streams, peers_) {
+  peers_.tokens = tokens();
+}
 
 Server::~Server() { Stop(); }
 

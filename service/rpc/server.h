@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "grpcpp/server.h"
+#include "service/rpc/built_in_streams.h"
 #include "service/rpc/front.h"
 #include "service/rpc/limits.h"
 #include "service/rpc/listen_address.h"
@@ -31,6 +33,10 @@ struct ServerOptions {
   std::string tls_cert;
   std::string tls_key;
   std::string tls_client_ca;
+  // When connections are closed: see limits.h.
+  absl::Duration connection_idle_max = kConnectionIdleMax;
+  absl::Duration connection_age_max = kConnectionAgeMax;
+  absl::Duration connection_age_grace = kConnectionAgeGrace;
   // What gRPC may hold for connections and requests that are still coming in. Beyond it connections
   // without a call and then calls are given up.
   uint64_t transport_bytes_max = kTransportBytesDefault;
@@ -45,14 +51,24 @@ struct ServerOptions {
   std::function<void(const std::string&)> warn = [](const std::string&) {};
 };
 
+// What clients of TCP addresses are shown and asked for, as it was read from files; null where
+// there is none.
+struct Guard {
+  std::shared_ptr<Tls> tls;
+  std::shared_ptr<Tokens> tokens;
+};
+
+// Reads the files that the options name, which takes for ever if their disk hangs. Refused:
+// certificates or tokens that cannot be read or used.
+absl::StatusOr<Guard> ReadGuard(const ServerOptions& options);
+
 // Made and ended by one thread that may block.
 class Server {
  public:
-  // Listens and serves. `front` must outlive the server. Refused: an address in use, a TCP address
-  // whose clients nobody asks who they are (CheckGuarded), certificates or tokens that cannot be
-  // read or used.
+  // Listens and serves. `front` must outlive the server, `guard` is what ReadGuard gave. Refused:
+  // an address in use, a TCP address whose clients nobody asks who they are (CheckGuarded).
   static absl::StatusOr<std::unique_ptr<Server>> Start(const Front& front,
-                                                       const ServerOptions& options);
+                                                       const ServerOptions& options, Guard guard);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -61,9 +77,9 @@ class Server {
   const std::vector<std::string>& addresses() const { return addresses_; }
 
   // The certificates that it shows; null without TLS. They may be read anew while it serves.
-  const std::shared_ptr<Tls>& tls() const { return tls_; }
+  const std::shared_ptr<Tls>& tls() const { return guard_.tls; }
   // The same of tokens.
-  const std::shared_ptr<Tokens>& tokens() const { return tokens_; }
+  const std::shared_ptr<Tokens>& tokens() const { return guard_.tokens; }
 
   // Takes no more RPCs, waits up to kShutdownGrace for those under way, then cancels them; removes
   // the sockets. True once all are done. False if some are not even kCancelGrace later (a client
@@ -73,19 +89,19 @@ class Server {
 
  private:
   struct Health;
-  explicit Server(const Front& front);
-  // What needs no address.
-  absl::Status Prepare(const ServerOptions& options);
+  Server(const Front& front, Guard guard);
+  // OK unless somebody could reach a TCP address without being asked.
+  absl::Status CheckAddresses(const ServerOptions& options) const;
   // Lets clients of unix sockets in.
   absl::Status Open(std::vector<std::unique_ptr<UnixSocket>> sockets, const ServerOptions& options);
   // Says under kStateHealth whether the log is saved, from now on.
   void TellHealth();
 
   backend::EventLog& log_;
-  std::shared_ptr<Tls> tls_;
-  std::shared_ptr<Tokens> tokens_;
-  std::shared_ptr<grpc::ServerCredentials> credentials_;
+  const Guard guard_;
+  const std::shared_ptr<grpc::ServerCredentials> credentials_;
   PeerSources peers_;
+  BuiltInStreams built_in_;
   std::shared_ptr<Health> health_;
   std::vector<std::unique_ptr<grpc::Service>> services_;
   std::vector<std::string> addresses_;

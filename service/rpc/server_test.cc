@@ -8,7 +8,10 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "grpcpp/generic/generic_stub.h"
@@ -16,6 +19,7 @@
 #include "gtest/gtest.h"
 #include "service/rpc/certificates.h"
 #include "service/rpc/front_world.h"
+#include "tidemark/block/v1/event.grpc.pb.h"
 #include "tidemark/block/v1/job.grpc.pb.h"
 
 namespace tidemark::rpc {
@@ -30,7 +34,9 @@ constexpr char kOtherHash[] = "d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a
 absl::StatusOr<std::unique_ptr<Server>> Listen(FrontWorld& world, const std::string& address,
                                                ServerOptions options = {}) {
   options.listen.push_back(*ParseListenAddress(address));
-  return Server::Start(world.front, options);
+  absl::StatusOr<Guard> guard = ReadGuard(options);
+  if (!guard.ok()) return guard.status();
+  return Server::Start(world.front, options, *std::move(guard));
 }
 
 grpc::Status Call(const std::string& address,
@@ -95,6 +101,46 @@ TEST(Server, AFolderThatIsNotThereIsNamed) {
   FrontWorld world;
   const auto server = Listen(world, "unix:" + world.folder / "no/socket");
   EXPECT_TRUE(absl::StrContains(server.status().message(), world.folder / "no/socket"));
+}
+
+TEST(Server, AConnectionWithoutACallIsClosedAfterAWhile) {
+  FrontWorld world;
+  ServerOptions options;
+  options.connection_idle_max = absl::Milliseconds(50);
+  const auto server = Listen(world, "unix:" + world.folder / "idle", options);
+  ASSERT_TRUE(server.ok()) << server.status();
+  const auto channel =
+      grpc::CreateChannel("unix:" + world.folder / "idle", grpc::InsecureChannelCredentials());
+  grpc::ClientContext context;
+  v1::ListJobsResponse response;
+  ASSERT_TRUE(
+      v1::JobService::NewStub(channel)->ListJobs(&context, v1::ListJobsRequest(), &response).ok());
+  // A channel whose connection has ended, and that is not asked for another, is idle.
+  const auto give_up = std::chrono::system_clock::now() + std::chrono::seconds(30);
+  for (auto state = channel->GetState(false); state != GRPC_CHANNEL_IDLE;
+       state = channel->GetState(false)) {
+    ASSERT_TRUE(channel->WaitForStateChange(state, give_up)) << "it is still open";
+  }
+}
+
+TEST(Server, AConnectionThatIsTooOldIsClosedAndItsCallsHaveAWhileToEnd) {
+  FrontWorld world;
+  ServerOptions options;
+  options.connection_age_max = absl::Milliseconds(50);
+  options.connection_age_grace = absl::Milliseconds(50);
+  const auto server = Listen(world, "unix:" + world.folder / "old", options);
+  ASSERT_TRUE(server.ok()) << server.status();
+  const auto channel =
+      grpc::CreateChannel("unix:" + world.folder / "old", grpc::InsecureChannelCredentials());
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+  const auto stream =
+      v1::EventService::NewStub(channel)->WatchEvents(&context, v1::WatchEventsRequest());
+  v1::WatchEventsResponse response;
+  EXPECT_TRUE(stream->Read(&response)) << "its first heartbeat";
+  EXPECT_FALSE(stream->Read(&response));
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_TRUE(Eventually([&] { return world.streams.size() == 0; }));
 }
 
 ServerOptions Insecure() {

@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "engine/backend/event_log.h"
 #include "engine/base/mutex.h"
 #include "service/rpc/admission.h"
 #include "service/rpc/limits.h"
@@ -29,9 +31,18 @@ class StreamSet {
     auto ticket = admission_.Enter(peer, kCallBytes + bytes);
     if (!ticket.ok()) return ticket.status();
     MutexLock lock(&mutex_);
-    pumps_.emplace(pump, *std::move(ticket));
+    pumps_.emplace(pump, Stream{*std::move(ticket)});
     return absl::OkStatus();
   }
+
+  // The place of a stream that no pump drives, and that ends by itself.
+  absl::StatusOr<Admission::Ticket> Enter(absl::string_view peer) {
+    return admission_.Enter(peer, kCallBytes);
+  }
+
+  // What the stream has read from the log, and has yet to send, is also of its memory, in place of
+  // what it had read before. `events` keep what there is room for, but always the first.
+  void Hold(const std::shared_ptr<Pump>& pump, std::vector<backend::EventPtr>* events);
 
   void Remove(const std::shared_ptr<Pump>& pump) {
     MutexLock lock(&mutex_);
@@ -52,6 +63,9 @@ class StreamSet {
   // A stream that finds nothing more to tell ends now.
   bool ending() const { return ending_; }
 
+  // All that they hold.
+  uint64_t bytes() const { return admission_.bytes(); }
+
   // How many there may be at most, of all clients.
   size_t streams_max() const { return admission_.room_for(kCallBytes); }
 
@@ -61,11 +75,17 @@ class StreamSet {
   }
 
  private:
+  struct Stream {
+    Admission::Ticket ticket;
+    // Of what it has read.
+    uint64_t read_bytes = 0;
+  };
+
   Admission admission_;
   std::atomic<bool> ending_{false};
 
   mutable Mutex mutex_;
-  std::map<std::shared_ptr<Pump>, Admission::Ticket> pumps_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::shared_ptr<Pump>, Stream> pumps_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace tidemark::rpc

@@ -31,7 +31,7 @@ void UnaryCall::Answer(absl::Status status, uint64_t position, absl::string_view
     const std::unique_ptr<google::protobuf::Message> nothing(response_->New());
     response_->GetReflection()->Swap(response_, nothing.get());
   }
-  AddSequence(front_.log, position, context_);
+  AddTrailers(front_.log, position, context_);
   Finish(ToGrpcStatus(status, instance));
 }
 

@@ -32,11 +32,41 @@ UnixPeers::Numbers UnixPeers::NumbersOfProcess() {
   return {first, std::min(kUnixNumbersMax, all - first)};
 }
 
-UnixPeers::UnixPeers(Numbers numbers, int connections_per_user_max)
+UnixPeers::UnixPeers(Numbers numbers, int connections_per_user_max, Clock& clock)
     : numbers_(numbers),
       blocks_per_user_max_(std::max(connections_per_user_max / kBlock, 1)),
+      clock_(clock),
+      looked_at_(clock.Elapsed()),
       owners_(numbers.count / kBlock),
       groups_(numbers.count / kBlock * kBlock) {}
+
+bool UnixPeers::IsConnected(const std::vector<int>& blocks) const {
+  for (const int block : blocks) {
+    const int first = numbers_.first + block * kBlock;
+    for (int number = first; number < first + kBlock; ++number) {
+      if (fcntl(number, F_GETFD) >= 0) return true;
+    }
+  }
+  return false;
+}
+
+// Nobody tells when a connection ends.
+void UnixPeers::TakeBack() {
+  const absl::Duration now = clock_.Elapsed();
+  if (now - looked_at_ < kUnixNumbersRest) return;
+  looked_at_ = now;
+  for (auto user = users_.begin(); user != users_.end();) {
+    User& own = user->second;
+    own.gone_since =
+        IsConnected(own.blocks) ? absl::InfiniteDuration() : std::min(own.gone_since, now);
+    if (now - own.gone_since < kUnixNumbersRest) {
+      ++user;
+      continue;
+    }
+    for (const int block : own.blocks) owners_[block].reset();
+    user = users_.erase(user);
+  }
+}
 
 int UnixPeers::TryFrom(int from, int descriptor, const UnixPeer& peer, int* block) {
   const int number = fcntl(descriptor, F_DUPFD_CLOEXEC, from);
@@ -51,20 +81,20 @@ int UnixPeers::TryFrom(int from, int descriptor, const UnixPeer& peer, int* bloc
 
 int UnixPeers::TakeNumber(int descriptor, const UnixPeer& peer) {
   int block;
-  if (const auto own = blocks_.find(peer.uid); own != blocks_.end()) {
-    for (const int mine : own->second) {
+  if (const auto own = users_.find(peer.uid); own != users_.end()) {
+    for (const int mine : own->second.blocks) {
       const int number = TryFrom(numbers_.first + mine * kBlock, descriptor, peer, &block);
       if (number < 0) continue;
       if (owners_[block].has_value()) return number;
       close(number);  // A block that would be the user's next one.
     }
-    if (own->second.size() >= blocks_per_user_max_) return -1;
+    if (own->second.blocks.size() >= blocks_per_user_max_) return -1;
   }
   for (block = 0; block < static_cast<int>(owners_.size()); ++block) {
     if (owners_[block].has_value()) continue;
     const int number = TryFrom(numbers_.first + block * kBlock, descriptor, peer, &block);
     if (number < 0) continue;
-    if (!owners_[block].has_value()) blocks_[peer.uid].push_back(block);
+    if (!owners_[block].has_value()) users_[peer.uid].blocks.push_back(block);
     owners_[block] = peer.uid;
     return number;
   }
@@ -74,8 +104,10 @@ int UnixPeers::TakeNumber(int descriptor, const UnixPeer& peer) {
 absl::StatusOr<int> UnixPeers::Place(int descriptor, const UnixPeer& peer) {
   const auto closer = absl::MakeCleanup([descriptor] { close(descriptor); });
   MutexLock lock(&mutex_);
+  TakeBack();
   const int number = TakeNumber(descriptor, peer);
   if (number >= 0) {
+    users_[peer.uid].gone_since = absl::InfiniteDuration();
     groups_[number - numbers_.first] = peer.gid;
     return number;
   }

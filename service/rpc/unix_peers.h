@@ -1,7 +1,7 @@
 // Who is behind each connection to a unix socket. The kernel knows (SO_PEERCRED), but a call of
 // gRPC tells only the number of its connection's descriptor, and such numbers are used again: the
-// call of one client may be looked at when its number has gone to another. So a number that one
-// user had never goes to another user while the server lives. Any thread.
+// call of one client may be looked at when its number has gone to another. So the numbers of a user
+// go to nobody else before kUnixNumbersRest after the user's last connection. Any thread.
 #ifndef SERVICE_RPC_UNIX_PEERS_H_
 #define SERVICE_RPC_UNIX_PEERS_H_
 
@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "engine/base/clock.h"
 #include "engine/base/mutex.h"
 #include "service/rpc/limits.h"
 
@@ -34,13 +36,14 @@ class UnixPeers {
   static Numbers NumbersOfProcess();
 
   explicit UnixPeers(Numbers numbers = NumbersOfProcess(),
-                     int connections_per_user_max = kUnixConnectionsPerUserMax);
+                     int connections_per_user_max = kUnixConnectionsPerUserMax,
+                     Clock& clock = SystemClock());
 
   // The same connection under a number of its user's; takes `descriptor`, also where it fails.
   // RESOURCE_EXHAUSTED (kLimitReached): the user has too many, or nothing is left.
   absl::StatusOr<int> Place(int descriptor, const UnixPeer& peer);
 
-  // Who had this number last. Absent: nobody.
+  // Who had this number last. Absent: nobody, or long ago.
   absl::optional<UnixPeer> Find(int number) const;
 
  private:
@@ -48,14 +51,25 @@ class UnixPeers {
   int TryFrom(int from, int descriptor, const UnixPeer& peer, int* block)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int TakeNumber(int descriptor, const UnixPeer& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes back, from time to time, what users have who are not connected any more.
+  void TakeBack() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool IsConnected(const std::vector<int>& blocks) const;
+
+  struct User {
+    std::vector<int> blocks;
+    // When this user was first seen to have no connection; infinite while there is one.
+    absl::Duration gone_since = absl::InfiniteDuration();
+  };
 
   const Numbers numbers_;
   const size_t blocks_per_user_max_;
+  Clock& clock_;
 
   mutable Mutex mutex_;
+  absl::Duration looked_at_ ABSL_GUARDED_BY(mutex_);
   // Of each block; absent: nobody's yet.
   std::vector<absl::optional<uid_t>> owners_ ABSL_GUARDED_BY(mutex_);
-  std::map<uid_t, std::vector<int>> blocks_ ABSL_GUARDED_BY(mutex_);
+  std::map<uid_t, User> users_ ABSL_GUARDED_BY(mutex_);
   // Of each number.
   std::vector<gid_t> groups_ ABSL_GUARDED_BY(mutex_);
 };

@@ -52,7 +52,7 @@ TEST_F(UnixPeersTest, ANumberTellsItsUser) {
   EXPECT_FALSE(peers.Find(0).has_value());
 }
 
-TEST_F(UnixPeersTest, ANumberThatOneUserHadNeverGoesToAnother) {
+TEST_F(UnixPeersTest, ANumberThatOneUserHadDoesNotGoToAnotherAtOnce) {
   UnixPeers peers({kFirst, 64});
   std::vector<int> mine;
   for (int i = 0; i < 20; ++i) mine.push_back(Place(peers, 1000));
@@ -62,6 +62,33 @@ TEST_F(UnixPeersTest, ANumberThatOneUserHadNeverGoesToAnother) {
   EXPECT_EQ(Place(peers, 2000), -1) << "what is free was another's";
   EXPECT_EQ(Place(peers, 3000), -1);
   EXPECT_GE(Place(peers, 1000), kFirst) << "whose it still is";
+}
+
+TEST_F(UnixPeersTest, NumbersOfUsersWhoHaveGoneAreAnothersAfterAWhile) {
+  ManualClock clock;
+  UnixPeers peers({kFirst, 32}, /*connections_per_user_max=*/32, clock);
+  const int gone = Place(peers, 1000);
+  const int connected = Place(peers, 2000);
+  EXPECT_EQ(Place(peers, 3000), -1) << "all blocks are somebody's";
+  Close(gone);
+  clock.Advance(kUnixNumbersRest);
+  EXPECT_EQ(Place(peers, 3000), -1) << "seen to be gone just now";
+  EXPECT_EQ(peers.Find(gone)->uid, 1000u) << "calls may still ask";
+  clock.Advance(kUnixNumbersRest);
+  EXPECT_EQ(Place(peers, 3000), gone);
+  EXPECT_EQ(peers.Find(gone)->uid, 3000u);
+  EXPECT_EQ(peers.Find(connected)->uid, 2000u);
+}
+
+TEST_F(UnixPeersTest, AUserWhoComesBackInTimeKeepsTheNumbers) {
+  ManualClock clock;
+  UnixPeers peers({kFirst, 16}, /*connections_per_user_max=*/16, clock);
+  Close(Place(peers, 1000));
+  clock.Advance(kUnixNumbersRest);
+  EXPECT_EQ(Place(peers, 2000), -1);
+  Close(Place(peers, 1000));
+  clock.Advance(kUnixNumbersRest);
+  EXPECT_EQ(Place(peers, 2000), -1) << "a while after the last connection";
 }
 
 TEST_F(UnixPeersTest, OneUserCannotTakeAll) {

@@ -1,6 +1,6 @@
 """Who is measured: tidemarkd, qemu-storage-daemon and qemu-img, with one way to use each.
 
-A run is durable: it ends when an fsync of the target has returned. CPU is that of the peer's process alone.
+A backup is durable: it ends when an fsync of the target has returned. CPU is that of the peer's process alone.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 
@@ -52,6 +53,15 @@ def create(path, size_bytes, file_format):
     subprocess.run(["qemu-img", "create", "-q", "-f", file_format, path, str(size_bytes)], check=True)
 
 
+def end_in_order():
+    """Lets SIGTERM (timeout, a runner) end a bench as an exception does: no peer outlives it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
+class Ended(Exception):
+    """A peer is no more, and nobody had told it to stop."""
+
+
 class Daemon:
     """A peer that runs backups in a process of its own."""
 
@@ -65,6 +75,15 @@ class Daemon:
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        """Leaves no process behind, whatever went wrong."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     def measure(self, backup, target_path):
         """Runs `backup`, which returns the seconds its job took, and makes its target durable."""
@@ -105,11 +124,10 @@ class Tidemark(Daemon):
 class StorageDaemon(Daemon):
     """qemu-storage-daemon, by QMP. The time of a job is that between its first and its last event."""
 
-    name = "qsd"
-
-    def __init__(self, folder):
+    def __init__(self, folder, name="qsd", program=("qemu-storage-daemon",)):
+        self.name = name
         self.socket = f"{folder}/qmp-{self.name}.sock"
-        super().__init__(["qemu-storage-daemon", "--chardev",
+        super().__init__([*program, "--chardev",
                           f"socket,id=c,path={self.socket},server=on,wait=on",
                           "--monitor", "chardev=c"], self.socket)
         connection = socket.socket(socket.AF_UNIX)
@@ -119,17 +137,36 @@ class StorageDaemon(Daemon):
         self.events = []
         self.call("qmp_capabilities", {})
 
+    def prepare(self, command, arguments):
+        """A function that sends the command, any number of times, and gives the line that answers."""
+        request = json.dumps({"execute": command, "arguments": arguments}) + "\n"
+
+        def send():
+            self.stream.write(request)
+            self.stream.flush()
+            while True:
+                line = self.stream.readline()
+                if line.startswith('{"return"'):
+                    return line
+                if not line:
+                    raise Ended(f"{self.name} ended by itself at {command}, "
+                                f"status {self.process.wait()}")
+                message = json.loads(line)
+                if "event" in message:
+                    self.events.append(message)
+                elif "error" in message:
+                    raise RuntimeError(f"{command}: {message['error']}")
+                else:
+                    return line
+
+        return send
+
+    @staticmethod
+    def parse(_command, answer):
+        return json.loads(answer)["return"]
+
     def call(self, command, arguments):
-        self.stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self.stream.flush()
-        while True:
-            message = json.loads(self.stream.readline())
-            if "event" in message:
-                self.events.append(message)
-            elif "error" in message:
-                raise RuntimeError(f"{command}: {message['error']}")
-            else:
-                return message["return"]
+        return self.parse(command, self.prepare(command, arguments)())
 
     def job_seconds(self, job):
         begin = end = None
@@ -148,6 +185,20 @@ class StorageDaemon(Daemon):
             elif event["data"]["status"] == "null":
                 end = stamp
         return end - begin
+
+
+def storage_daemon_makers():
+    """Functions of a folder that start Debian's, and the newer one if TIDEMARK_QEMU_10 names its folder, as
+    tests/fetch_qemu prints it."""
+    makers = [StorageDaemon]
+    newer = os.environ.get("TIDEMARK_QEMU_10")
+    if newer:
+        program = ["env", f"QEMU_MODULE_DIR={newer}/usr/lib/x86_64-linux-gnu/qemu",
+                   f"{newer}/usr/bin/qemu-storage-daemon"]
+        makers.append(lambda folder: StorageDaemon(folder, "qsd10", program))
+    else:
+        print("left out: QEMU 10, for TIDEMARK_QEMU_10 is not set")
+    return makers
 
 
 def timestamp(text):

@@ -95,22 +95,35 @@ def read_old_image(client, path, instance):
     client.call("NodeService", "BlockdevDel", {"instance": instance, "node_name": "old"})
 
 
-def read_on_machine(client, daemon, path):
-    """The same of a virtual machine's QEMU."""
-    socket = daemon.path("qemu.sock")
-    qemu = subprocess.Popen(["qemu-storage-daemon", "--chardev",
-                             f"socket,id=c,path={socket},server=on,wait=off", "--monitor", "chardev=c"])
-    try:
-        client.call("InstanceService", "CreateInstance",
-                    {"id": "vm", "address": {"unix_socket": {"path": socket}}})
-        deadline = time.monotonic() + 60
-        while client.call("InstanceService", "GetInstance",
-                          {"id": "vm"})["instance"].get("state") != "INSTANCE_STATE_READY":
-            assert time.monotonic() < deadline, "the instance was not reached"
-        read_old_image(client, path, "vm")
-    finally:
-        qemu.kill()
-        qemu.wait()
+def storage_daemons():
+    """Commands of the QEMUs at hand, by the name that an instance gets: Debian's, and the newer one."""
+    daemons = {"vm": ["qemu-storage-daemon"]}
+    newer = os.environ.get("TIDEMARK_QEMU_10")
+    if newer:
+        daemons["vm10"] = ["env", f"QEMU_MODULE_DIR={newer}/usr/lib/x86_64-linux-gnu/qemu",
+                           f"{newer}/usr/bin/qemu-storage-daemon"]
+    else:
+        print("left out: QEMU 10, for TIDEMARK_QEMU_10 is not set")
+    return daemons
+
+
+def read_on_machines(client, daemon, path):
+    """The same of virtual machines' QEMUs."""
+    for name, command in storage_daemons().items():
+        socket = daemon.path(name + ".sock")
+        qemu = subprocess.Popen([*command, "--chardev",
+                                 f"socket,id=c,path={socket},server=on,wait=off", "--monitor", "chardev=c"])
+        try:
+            client.call("InstanceService", "CreateInstance",
+                        {"id": name, "address": {"unix_socket": {"path": socket}}})
+            deadline = time.monotonic() + 60
+            while client.call("InstanceService", "GetInstance",
+                              {"id": name})["instance"].get("state") != "INSTANCE_STATE_READY":
+                assert time.monotonic() < deadline, "the instance was not reached"
+            read_old_image(client, path, name)
+        finally:
+            qemu.kill()
+            qemu.wait()
 
 
 def run(client, daemon):
@@ -155,7 +168,7 @@ def run(client, daemon):
 
     old = make_old_image(daemon)
     read_old_image(client, old, "")
-    read_on_machine(client, daemon, old)
+    read_on_machines(client, daemon, old)
 
     client.call("ExportService", "BlockExportDel",
                 {"id": "guest", "mode": "BLOCK_EXPORT_REMOVE_MODE_HARD"})

@@ -106,14 +106,26 @@ class ReflectionClient:
         return (f"/{name}/{method}", self._factory.GetPrototype(description.input_type),
                 self._factory.GetPrototype(description.output_type))
 
+    def prepare(self, service, method, body):
+        """A function that makes the call, any number of times, and gives the serialised response."""
+        path, request, _ = self._method(service, method)
+        function = self._channel.unary_unary(path, request_serializer=request.SerializeToString)
+        message = self._json.ParseDict(body, request())
+
+        def call():
+            try:
+                return function(message, timeout=60)
+            except self._grpc.RpcError as error:
+                raise self.Refused(error) from error
+
+        return call
+
+    def parse(self, service, method, serialised):
+        """A response as call() gives it."""
+        return self._dict(self._method(service, method)[2].FromString(serialised))
+
     def call(self, service, method, body):
-        path, request, response = self._method(service, method)
-        function = self._channel.unary_unary(path, request_serializer=request.SerializeToString,
-                                             response_deserializer=response.FromString)
-        try:
-            return self._dict(function(self._json.ParseDict(body, request()), timeout=60))
-        except self._grpc.RpcError as error:
-            raise self.Refused(error) from error
+        return self.parse(service, method, self.prepare(service, method, body)())
 
     def events(self, body):
         path, request, response = self._method("EventService", "WatchEvents")

@@ -50,6 +50,23 @@ TEST_P(EventScenarios, AWatchOpensWithAHeartbeat) {
   EXPECT_TRUE(responses[0].has_heartbeat());
 }
 
+// Which log a position belongs to is told by every stream, and a position of another one is no
+// guess.
+TEST_P(EventScenarios, APositionOfAnotherLogIsRefused) {
+  const std::string own = operate().Do(v1::GetCapabilitiesRequest()).log_id();
+  v1::WatchEventsRequest request;
+  request.set_after(0);
+  request.set_log_id(own);
+  const auto [responses, refusal] = world().client().WatchEvents(request, 1);
+  ASSERT_EQ(responses.size(), 1u) << refusal;
+  EXPECT_EQ(responses[0].heartbeat().log_id(), own);
+  request.set_log_id(std::string(own.size(), '0'));
+  EXPECT_EQ(world().client().WatchEvents(request, 1).second.reason, "FOREIGN_LOG");
+  Restart(/*crash=*/true);
+  EXPECT_EQ(operate().Do(v1::GetCapabilitiesRequest()).log_id(), own)
+      << "it is in the state folder";
+}
+
 TEST_P(EventScenarios, SilenceIsFilledWithHeartbeats) {
   v1::WatchEventsRequest request;
   *request.mutable_heartbeat_interval() = Seconds(0.1);

@@ -9,21 +9,21 @@ constexpr char kProgram[] = "qemu-system-x86_64";
 
 }  // namespace
 
+std::vector<std::string> MachineCommand(const QemuBuild& qemu) {
+  std::vector<std::string> command = qemu.Command(kProgram);
+  command.insert(command.end(), {"-nodefaults", "-no-user-config", "-display", "none", "-machine",
+                                 "q35", "-accel", "tcg", "-m", "64", "-device",
+                                 "virtio-scsi-pci,id=scsi0", "-device", "scsi-cd,id=cd0"});
+  return command;
+}
+
 std::vector<std::string> MachineWorld::EngineCommand() {
-  std::vector<std::string> command = qemu().Command(kProgram);
+  std::vector<std::string> command = MachineCommand(qemu());
   const std::string monitor =
       absl::StrCat("socket,path=", monitor_socket(), ",server=on,wait=off,id=monitor");
   const std::string second = absl::StrCat("unix:", SecondMonitor(folder()), ",server=on,wait=off");
-  command.insert(command.end(), {"-nodefaults", "-no-user-config",
-                                 "-display",    "none",
-                                 "-machine",    "q35",
-                                 "-accel",      "tcg",
-                                 "-m",          "64",
-                                 "-device",     "virtio-scsi-pci,id=scsi0",
-                                 "-device",     "scsi-cd,id=cd0",
-                                 "-chardev",    monitor,
-                                 "-mon",        "chardev=monitor,mode=control",
-                                 "-qmp",        second});
+  command.insert(command.end(),
+                 {"-chardev", monitor, "-mon", "chardev=monitor,mode=control", "-qmp", second});
   return command;
 }
 

@@ -36,6 +36,9 @@ class DriveMachineWorld final : public MachineWorld {
   std::vector<std::string> EngineCommand() override;
 };
 
+// Such a machine, without monitors.
+std::vector<std::string> MachineCommand(const QemuBuild& qemu);
+
 // Where somebody beside the service has a QMP monitor: what is no block command goes there.
 std::string SecondMonitor(const TempFolder& folder);
 

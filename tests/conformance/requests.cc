@@ -34,7 +34,7 @@ Request BackupOf(const BackupOptions& options) {
   request.set_target(options.target);
   request.set_sync(options.sync);
   request.set_speed(options.speed);
-  request.set_bitmap(options.bitmap);
+  if (!options.bitmap.empty()) request.set_bitmap(options.bitmap);
   request.set_bitmap_mode(options.mode);
   request.set_compress(options.compress);
   request.set_on_source_error(options.on_source_error);
@@ -164,7 +164,7 @@ v1::BlockdevBackupRequest Backup(const BackupOptions& options) {
 v1::DriveBackupRequest BackupToFile(const BackupOptions& options, const std::string& format,
                                     v1::NewImageMode mode) {
   auto request = BackupOf<v1::DriveBackupRequest>(options);
-  request.set_format(format);
+  if (!format.empty()) request.set_format(format);
   request.set_mode(mode);
   return request;
 }

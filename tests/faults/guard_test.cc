@@ -251,6 +251,33 @@ TEST_F(TlsGuardTest, TokensAreReadAnewOnHupAndABadFileChangesNothing) {
   EXPECT_EQ(Call(address, WithToken("secret")).error_code(), grpc::StatusCode::UNAUTHENTICATED);
 }
 
+TEST_F(TlsGuardTest, CertificatesAreReadAnewOnHup) {
+  const auto daemon = Start(Flags({TokenFlag()}));
+  const std::string address = LoopbackOf(*daemon);
+  const auto call = [&](const std::string& authority) {
+    return Call(address, grpc::CompositeChannelCredentials(certificates_.Client("", authority),
+                                                           grpc::AccessTokenCredentials("secret")))
+        .ok();
+  };
+  certificates_.MakeAuthority("new_ca");
+  certificates_.Make("new", "new_ca");
+  ASSERT_TRUE(call("ca"));
+  ASSERT_FALSE(call("new_ca"));
+  // Half of it does not fit the other, and changes nothing.
+  certificates_.Run("cp new.pem server.pem");
+  daemon->process().Signal(SIGHUP);
+  ASSERT_TRUE(Eventually(*daemon, [&] {
+    return daemon->Log().find("what was read before stays in use") != std::string::npos;
+  }));
+  EXPECT_TRUE(call("ca"));
+  certificates_.Run("cp new.key server.key");
+  daemon->process().Signal(SIGHUP);
+  // A connection that is made from now on is shown the new certificate.
+  ASSERT_TRUE(Eventually(*daemon, [&] { return call("new_ca"); }));
+  EXPECT_FALSE(call("ca"));
+  EXPECT_EQ(daemon->Stop(), 0);
+}
+
 TEST_F(TlsGuardTest, ATokenFileThatCannotBeUsedIsNamed) {
   WriteFile(folder_.File("tokens"), "robot hunter2\n");
   const std::string said = Refusal(Flags({TokenFlag()}));

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <thread>
@@ -101,6 +102,16 @@ class HungNamesTest : public testing::TestWithParam<const char*> {
     }
   }
 
+  // Of the disk mounted on `mount_point`, which is let go.
+  void ExpectFilesOnceItIsBack(const std::string& mount_point) {
+    disk_->Release();
+    WriteFile(folder_.File("below/back"), std::string(4096, 'x'));
+    const std::string path = folder_.File(absl::StrCat(mount_point, "/back"));
+    Refusal added = AddFile("back", path);
+    while (added.code == absl::StatusCode::kUnavailable) added = AddFile("back", path);
+    EXPECT_TRUE(added.ok()) << added;
+  }
+
   void ExpectThatItEndsInOrder() {
     daemon_->process().Signal(SIGTERM);
     const auto status = daemon_->process().Wait(kEndTimeout);
@@ -131,14 +142,7 @@ TEST_P(HungNamesTest, WhoNamesAFileOnAHungMountIsToldAndOthersNoticeNothing) {
     EXPECT_THAT(refusal.message, testing::HasSubstr("images/hung/disk"));
     EXPECT_THAT(refusal.metadata.at("file"), testing::HasSubstr("images/hung/disk"));
   }
-  // The disk is back: so are its files.
-  disk_->Release();
-  WriteFile(folder_.File("below/back"), std::string(4096, 'x'));
-  Refusal added = AddFile("back", folder_.File("images/hung/back"));
-  while (added.code == absl::StatusCode::kUnavailable) {
-    added = AddFile("back", folder_.File("images/hung/back"));
-  }
-  EXPECT_TRUE(added.ok()) << added;
+  ExpectFilesOnceItIsBack("images/hung");
 }
 
 // What a symbolic link leads to is not known before the disk has told.
@@ -177,6 +181,74 @@ INSTANTIATE_TEST_SUITE_P(Engines, HungNamesTest, testing::Values("", "vm"),
                          [](const testing::TestParamInfo<const char*>& info) {
                            return info.param[0] == '\0' ? "Native" : "Bridge";
                          });
+
+// Names that no request shows, and what the service itself is told.
+class HungDisksTest : public HungNamesTest {
+ protected:
+  // More than the commands that one file system may have at a time.
+  static constexpr int kOverlayCount = 40;
+
+  Refusal AddOverlay(int number) {
+    Client own(daemon_->address(), GetParam());
+    v1::BlockdevAddRequest request;
+    request.mutable_options()->set_node_name(absl::StrCat("overlay", number));
+    request.mutable_options()
+        ->mutable_qcow2()
+        ->mutable_file()
+        ->mutable_definition()
+        ->mutable_file()
+        ->set_filename(folder_.File(absl::StrCat("images/overlay", number)));
+    return own.Invoke(request).refusal;
+  }
+};
+
+TEST_P(HungDisksTest, BackingFilesThatHangHoldUpNoOthersOnTheDiskOfTheirOverlays) {
+  ASSERT_NO_FATAL_FAILURE(Start("images/hung"));
+  if (IsSkipped()) return;
+  for (int i = 0; i < kOverlayCount; ++i) {
+    const ToolResult made = RunTool({"qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw",
+                                     "-b", folder_.File("images/hung/base"),
+                                     folder_.File(absl::StrCat("images/overlay", i)), "1M"});
+    ASSERT_EQ(made.exit_status, 0) << made.errors;
+  }
+  disk_->Stall();
+  refusals_.resize(kOverlayCount);
+  for (int i = 0; i < kOverlayCount; ++i) {
+    hung_.emplace_back([this, i] { refusals_[i] = AddOverlay(i); });
+  }
+  disk_->WaitForStalled();
+  ExpectThatOthersAreServed();
+  JoinHung();
+  for (const Refusal& refusal : refusals_) {
+    EXPECT_EQ(refusal.code, absl::StatusCode::kUnavailable) << refusal;
+    EXPECT_EQ(refusal.reason, "FILE_NOT_ANSWERING") << refusal;
+    EXPECT_THAT(refusal.message, testing::HasSubstr("images/hung/base"));
+  }
+  ExpectThatItEndsInOrder();
+}
+
+// Nobody knows what such a root is; whoever has his disks elsewhere does not care.
+TEST_P(HungDisksTest, ARootThatHangsAtTheStartHoldsUpNoOther) {
+  ASSERT_NO_FATAL_FAILURE(Start("hung"));
+  if (IsSkipped()) return;
+  daemon_ = nullptr;
+  disk_->Stall();
+  daemon_ = std::make_unique<Daemon>(
+      &state_,
+      std::vector<std::string>{absl::StrCat("--image_root=", folder_.File("hung")),
+                               absl::StrCat("--image_root=", folder_.File("images")),
+                               absl::StrCat("--instance_dir=", folder_.File("hung/machines"))});
+  ASSERT_TRUE(daemon_->started()) << daemon_->Log();
+  EXPECT_THAT(daemon_->Log(), testing::HasSubstr("--image_root: Cannot look up"));
+  EXPECT_THAT(daemon_->Log(), testing::HasSubstr("--instance_dir: Cannot look up"));
+  client_ = std::make_unique<Client>(daemon_->address());
+  ExpectThatOthersAreServed();
+  ExpectFilesOnceItIsBack("hung");
+  ExpectThatItEndsInOrder();
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, HungDisksTest, testing::Values(""),
+                         [](const auto&) { return std::string("Native"); });
 
 class HungSocketsTest : public HungNamesTest {
  protected:
@@ -249,6 +321,37 @@ TEST_P(HungSocketsTest, InstancesOnAHungMountHoldUpNoOtherInstance) {
 
 INSTANTIATE_TEST_SUITE_P(Engines, HungSocketsTest, testing::Values("vm"),
                          [](const auto&) { return std::string("Bridge"); });
+
+// Files that the service reads before it serves, each by its flag: a disk that hangs holds up the
+// start, since without them it cannot serve, but not the order to stop.
+class HungStartTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(HungStartTest, ATermSignalEndsAStartThatWaitsForADisk) {
+  const TempFolder folder;
+  auto disk = HangingFiles::Mount(folder.MakeFolder("below"), folder.MakeFolder("hung"));
+  if (!disk.ok()) GTEST_SKIP() << disk.status();
+  // The kernel's own first request is answered then, and none hangs but the daemon's.
+  EXPECT_FALSE(std::filesystem::exists(folder.File("hung/file")));
+  (*disk)->Stall();
+  std::vector<std::string> command = {
+      Daemon::Binary(), absl::StrCat("--listen=unix:", folder.File("socket")),
+      absl::StrCat("--", GetParam(), "=", folder.File("hung/file"))};
+  if (GetParam() == std::string("tls_cert")) {
+    command.push_back(absl::StrCat("--tls_key=", folder.File("key")));
+  }
+  Process daemon(command, folder.File("log"));
+  (*disk)->WaitForStalled();
+  daemon.Signal(SIGTERM);
+  const auto status = daemon.Wait(absl::Seconds(30));
+  (*disk)->Release();
+  ASSERT_TRUE(status.has_value()) << "it hangs: " << daemon.Log();
+  EXPECT_EQ(*status, 0) << daemon.Log();
+  EXPECT_THAT(daemon.Log(), testing::Not(testing::HasSubstr("listening")));
+}
+
+INSTANTIATE_TEST_SUITE_P(Flags, HungStartTest,
+                         testing::Values("state_dir", "instances", "startup", "tls_cert"),
+                         [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
 }  // namespace tidemark::test

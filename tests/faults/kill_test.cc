@@ -1,9 +1,13 @@
 // The service killed for real (SIGKILL), at any moment of anything the native engine does: guests
-// write and flush, backups run and end, bitmaps come and go, images are made, opened, resized and
+// write and flush; backups of every sync mode run, pause, are cancelled and end, alone and by
+// transactions; disks go on in overlays; bitmaps come and go; images are made, opened, resized and
 // closed. Judged afterwards by QEMU's tools, and by a service that starts on the same files:
 //   - images have leaks at worst, and open;
+//   - a snapshot that was not answered was taken, or was not;
 //   - each sector of the disk holds what was durable, or what was written after that;
-//   - a backup that was told to have succeeded is the disk at one instant of its time;
+//   - a backup that was told to have succeeded is the disk at one instant of its time, two of one
+//     transaction at the same, and so is what a target holds to which only old data goes;
+//   - an image that was told to be made is one;
 //   - bitmaps of an image that was closed are whole, those of one that was open are in use.
 //
 // Rounds are numbered, and a number always means the same layout and the same requests, though not
@@ -12,8 +16,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <cstdlib>
+#include <memory>
 #include <random>
 #include <thread>
 
@@ -21,6 +25,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "tests/conformance/requests.h"
+#include "tests/faults/kill_operator.h"
 #include "tests/support/client.h"
 #include "tests/support/daemon.h"
 #include "tests/support/image.h"
@@ -33,7 +38,6 @@ namespace tidemark::test {
 namespace {
 
 constexpr int kRoundsDefault = 12;
-constexpr uint64_t kSizeBytes = 8 * kMiB;
 // How much happens at most before the kill.
 constexpr size_t kGuestRequestsMax = 150;
 constexpr int kCommandsMax = 25;
@@ -63,47 +67,31 @@ class Round {
     Begin();
     if (::testing::Test::HasFailure()) return;
     RandomWriter writer(
-        {folder_.File("nbd.sock"), "disk0"}, ByteModel(kSizeBytes), seed_,
+        {folder_.File("nbd.sock"), "disk0"}, ByteModel(KillOperator::kSizeBytes), seed_,
         {.lane_count = 3, .flush_every = 1 + random_() % 20, .may_be_cut_off = true});
-    writer_ = &writer;
+    KillOperator an_operator(seed_ + 1'000'000, folder_, client_.get(), writer, keeps_bitmaps_);
     const size_t requests = 1 + random_() % kGuestRequestsMax;
     const int commands = 1 + random_() % kCommandsMax;
-    std::thread operating([this] { Operate(); });
+    std::thread operating([&] { an_operator.Run(); });
     // Whichever comes first: so kills fall into quiet and into busy moments.
     const absl::Time deadline = absl::Now() + absl::Seconds(60);
-    while (writer.request_count() < requests && command_count_ < commands &&
+    while (writer.request_count() < requests && an_operator.command_count() < commands &&
            absl::Now() < deadline) {
       absl::SleepFor(absl::Microseconds(200));
     }
     daemon_->Kill();
     operating.join();
     writer.Stop();
-    Judge();
-    Resume();
+    const std::string top = JudgeDisk(an_operator, writer);
+    an_operator.Judge();
+    if (!::testing::Test::HasFailure()) Resume(top);
   }
 
  private:
-  // A backup that was told to have succeeded.
-  struct Kept {
-    std::string path;
-    std::string format;
-    RandomWriter::Instant earliest;
-    RandomWriter::Instant latest;
-  };
-
-  template <class Request>
-  bool Try(const Request& request) {
-    const bool ok = client_->Invoke(request).ok();
-    ++command_count_;
-    return ok;
-  }
   template <class Request>
   void Do(const Request& request) {
     const auto reply = client_->Invoke(request);
     ASSERT_TRUE(reply.ok()) << request.GetTypeName() << ": " << reply.refusal;
-  }
-  std::string Disk(int number) const {
-    return folder_.File(absl::StrCat("disk", number, ".qcow2"));
   }
 
   void StartDaemon() {
@@ -115,133 +103,46 @@ class Round {
   void Begin() {
     const std::string layout = SomeLayout(random_, &keeps_bitmaps_);
     SCOPED_TRACE(layout);
-    Image::Create(Disk(0), kSizeBytes, "qcow2", layout);
-    Image::Create(Disk(1), kSizeBytes, "qcow2", "cluster_size=65536");
+    const std::string disk0 = KillOperator::Disk(folder_, 0);
+    Image::Create(disk0, KillOperator::kSizeBytes, "qcow2", layout);
+    Image::Create(KillOperator::Disk(folder_, 1), KillOperator::kSizeBytes);
     StartDaemon();
     if (::testing::Test::HasFailure()) return;
-    Do(Add(Qcow2Options("disk0", Disk(0))));
+    Do(Add(Qcow2Options("disk0", disk0)));
     Do(BitmapAdd("disk0", "since", absl::nullopt, keeps_bitmaps_));
     Do(NbdStart(folder_.File("nbd.sock")));
     Do(ExportAdd("e0", "disk0", /*writable=*/true, {}, "disk0"));
   }
 
-  // Until the service is gone.
-  void Operate() {
-    std::mt19937_64 random(seed_ + 1'000'000);
-    for (int number = 0; daemon_is_there_; ++number) {
-      switch (random() % 9) {
-        case 0:
-        case 1:
-          BackUp(number, kFull, "", random() % 3 == 0 ? "raw" : "qcow2");
-          break;
-        case 2:
-        case 3:
-          BackUp(number, kIncremental, "since", "qcow2");
-          break;
-        case 4:
-          BackUpAndCancel(number);
-          break;
-        case 5:
-          ComeAndGo(number, random);
-          break;
-        case 6:
-          Try(BitmapAdd("disk0", absl::StrCat("b", number), 1 << (9 + random() % 12),
-                        keeps_bitmaps_ && random() % 2 == 0));
-          Try(BitmapMerge("disk0", absl::StrCat("b", number), {"since"}));
-          break;
-        case 7:
-          Try(BitmapRemove("disk0", absl::StrCat("b", random() % (number + 1))));
-          break;
-        default:
-          Try(QueryNodes());
-      }
-      daemon_is_there_ =
-          client_->Invoke(QueryNodes()).refusal.code != absl::StatusCode::kUnavailable;
+  // Returns the image that is its top.
+  static std::string JudgeDisk(const KillOperator& told, const RandomWriter& writer) {
+    for (const std::string& path : told.chain()) ExpectLeaksAtWorst(path);
+    std::string complaints;
+    // Where nobody knows whether there was a snapshot, the overlay is the top if it is one.
+    for (auto top = told.tops().rbegin(); top != told.tops().rend(); ++top) {
+      if (RunTool({"qemu-img", "info", "-f", "qcow2", *top}).exit_status != 0) continue;
+      const std::string complaint = writer.ExplainAfterCrash(Image(*top).Contents());
+      absl::StrAppend(&complaints, *top, ": ", complaint, "\n");
+      if (!complaint.empty()) continue;
+      ExpectLeaksAtWorst(*top);
+      if (told.is_alone()) ExpectInUse(*top);
+      return *top;
     }
+    ADD_FAILURE() << "guests have lost what was durable: " << complaints;
+    return told.tops().front();
   }
 
-  static v1::QueryNamedBlockNodesRequest QueryNodes() { return {}; }
-
-  void BackUp(int number, v1::MirrorSyncMode sync, const std::string& bitmap,
-              const std::string& format) {
-    const std::string job = absl::StrCat("job", number);
-    Kept kept{folder_.File(absl::StrCat("backup", number)), format, writer_->Answered(), {}};
-    if (!Try(BackupToFile({.job = job,
-                           .source = "disk0",
-                           .target = kept.path,
-                           .sync = sync,
-                           .bitmap = bitmap,
-                           .speed = number % 3 == 0 ? int64_t{20} << 20 : 0},
-                          format))) {
-      return;
-    }
-    kept.latest = writer_->Sent();
-    v1::WaitJobRequest wait;
-    wait.set_id(job);
-    const auto waited = client_->Invoke(wait);
-    if (waited.ok() && waited->job().outcome() == v1::JOB_OUTCOME_SUCCEEDED && sync == kFull) {
-      kept_.push_back(std::move(kept));
-    }
-  }
-
-  void BackUpAndCancel(int number) {
-    const std::string job = absl::StrCat("job", number);
-    Try(BackupToFile({.job = job,
-                      .source = "disk0",
-                      .target = folder_.File(absl::StrCat("backup", number)),
-                      .sync = kFull,
-                      .speed = 1 << 20},
-                     "qcow2"));
-    Try(Cancel(job, /*force=*/true));
-  }
-
-  // A second image: opened, given a bitmap, resized, closed.
-  void ComeAndGo(int number, std::mt19937_64& random) {
-    // Also if the kill comes before the answer: it may have been opened by then.
-    disk1_is_closed_ = false;
-    if (!Try(Add(Qcow2Options("disk1", Disk(1))))) return;
-    const std::string bitmap = absl::StrCat("kept", number);
-    if (Try(BitmapAdd("disk1", bitmap, absl::nullopt, /*persistent=*/true))) {
-      bitmaps_of_disk1_.push_back(bitmap);
-    }
-    Try(Resize("disk1", kSizeBytes + random() % 8 * kMiB));
-    disk1_is_closed_ = Try(Del("disk1"));
-  }
-
-  void ExpectLeaksAtWorst(const std::string& path) {
-    const ToolResult check = RunTool({"qemu-img", "check", "-f", "qcow2", path});
-    EXPECT_TRUE(check.exit_status == 0 || check.exit_status == 3)
-        << path << ": " << check.output << check.errors;
-  }
-
-  void Judge() {
-    ExpectLeaksAtWorst(Disk(0));
-    ExpectLeaksAtWorst(Disk(1));
-    EXPECT_EQ(writer_->ExplainAfterCrash(Image(Disk(0)).Contents()), "");
-    for (const Kept& kept : kept_) {
-      SCOPED_TRACE(kept.path);
-      if (kept.format == "qcow2") ExpectLeaksAtWorst(kept.path);
-      EXPECT_EQ(
-          writer_->Explain(Image(kept.path, kept.format).Contents(), kept.earliest, kept.latest),
-          "");
-    }
-    for (const StoredBitmap& bitmap : Image(Disk(0)).Bitmaps()) {
+  static void ExpectInUse(const std::string& path) {
+    for (const StoredBitmap& bitmap : Image(path).Bitmaps()) {
       EXPECT_THAT(bitmap.flags, ::testing::Contains("in-use")) << bitmap;
     }
-    if (!disk1_is_closed_) return;
-    std::vector<std::string> whole;
-    for (const StoredBitmap& bitmap : Image(Disk(1)).Bitmaps()) {
-      EXPECT_THAT(bitmap.flags, ::testing::Not(::testing::Contains("in-use"))) << bitmap;
-      whole.push_back(bitmap.name);
-    }
-    EXPECT_THAT(whole, ::testing::UnorderedElementsAreArray(bitmaps_of_disk1_));
   }
 
   // A service on the same files goes on where that one stopped.
-  void Resume() {
+  void Resume(const std::string& top) {
     StartDaemon();
     if (::testing::Test::HasFailure()) return;
-    Do(Add(Qcow2Options("disk0", Disk(0))));
+    Do(Add(Qcow2Options("disk0", top)));
     Do(BackupToFile(
         {.job = "after", .source = "disk0", .target = folder_.File("after"), .sync = kFull},
         "qcow2"));
@@ -251,8 +152,8 @@ class Round {
     EXPECT_EQ(waited->job().outcome(), v1::JOB_OUTCOME_SUCCEEDED) << waited;
     EXPECT_EQ(daemon_->Stop(), 0) << daemon_->Log();
     EXPECT_EQ(Image(folder_.File("after")).Complaints(), "");
-    EXPECT_EQ(Image(folder_.File("after")).DifferenceFrom(Image(Disk(0))), "");
-    ExpectLeaksAtWorst(Disk(0));
+    EXPECT_EQ(Image(folder_.File("after")).DifferenceFrom(Image(top)), "");
+    ExpectLeaksAtWorst(top);
   }
 
   const int seed_;
@@ -261,14 +162,6 @@ class Round {
   bool keeps_bitmaps_ = false;
   std::unique_ptr<Daemon> daemon_;
   std::unique_ptr<Client> client_;
-  RandomWriter* writer_ = nullptr;
-  std::atomic<int> command_count_ = 0;
-
-  // The operating thread's own until it is joined.
-  bool daemon_is_there_ = true;
-  bool disk1_is_closed_ = true;
-  std::vector<std::string> bitmaps_of_disk1_;
-  std::vector<Kept> kept_;
 };
 
 TEST(Killed, AtAnyMomentTheServiceLosesNothingThatWasDurableOrTold) {

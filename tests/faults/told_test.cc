@@ -137,6 +137,9 @@ TEST_F(ToldTest, AFullStateDiskIsToldAndWhatItCannotKeepIsMarked) {
   EXPECT_TRUE(told.unsaved());
   EXPECT_TRUE(GetJob("job0").unsaved());
   EXPECT_NE(client_->Invoke(v1::GetCapabilitiesRequest())->state_folder().error(), "");
+  EXPECT_TRUE(client_->Invoke(Backup({.job = "job1"})).unsaved) << "a reply to a command";
+  EXPECT_TRUE(client_->Invoke(v1::QueryJobsRequest()).unsaved);
+  EXPECT_TRUE(client_->Invoke(Backup({.job = "job1", .source = "nobody"})).unsaved) << "a refusal";
   const v1::Event full = WaitForSavingChange(0);
   EXPECT_FALSE(full.state_saving_change().saving());
   EXPECT_NE(full.state_saving_change().error(), "");
@@ -144,9 +147,20 @@ TEST_F(ToldTest, AFullStateDiskIsToldAndWhatItCannotKeepIsMarked) {
   LimitFiles(RLIM_INFINITY);
   EXPECT_TRUE(WaitForSavingChange(full.sequence()).state_saving_change().saving());
   EXPECT_FALSE(GetJob("job0").unsaved());
+  EXPECT_FALSE(client_->Invoke(v1::QueryJobsRequest()).unsaved);
   EXPECT_EQ(client_->Invoke(v1::GetCapabilitiesRequest())->state_folder().error(), "");
   KillAndStart();
   EXPECT_EQ(GetJob("job0").outcome(), v1::JOB_OUTCOME_SUCCEEDED);
+}
+
+// Its words go to a file, too, which may not grow either: the status must do.
+TEST_F(ToldTest, AStopThatCannotSaveWhatWasToldIsAFailure) {
+  Start();
+  AddDisks();
+  LimitFiles(1);
+  EXPECT_TRUE(RunJob("job0").unsaved());
+  client_ = nullptr;
+  EXPECT_EQ(daemon_->Stop(), 1);
 }
 
 TEST_F(ToldTest, TheLogStaysTheSameAcrossRestartsAndItsPositionsAreNeverZero) {

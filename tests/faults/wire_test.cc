@@ -6,6 +6,7 @@
 #include "adapters/qmp/testing/socket_folder.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/process.h"
 #include "tests/support/qemu_build.h"
 #include "tests/support/storage_daemon_process.h"
 
@@ -156,6 +157,40 @@ TEST_P(WireTest, ASecondClientIsTurnedAwayByTheTimeLimit) {
   const auto second = Connection::Open(loop_, workers_, connection_->address(), recorder, limits);
   EXPECT_EQ(recorder->Cause(), "busy");
   EXPECT_TRUE(Run("query-version").ok());
+}
+
+// QMP is a stream of JSON values; with pretty=on each has many lines.
+TEST_P(WireTest, WhatAMonitorWritesPrettilyIsReadAsWell) {
+  const std::string path = folder_.File("pretty");
+  std::vector<std::string> command = StorageDaemonCommand(GetParam(), path);
+  command.back() += ",pretty=on";
+  const Process daemon(command, path + ".log");
+  std::shared_ptr<qmp::Recorder> recorder;
+  do {
+    recorder = std::make_shared<qmp::Recorder>();
+    connection_ =
+        Connection::Open(loop_, workers_, *qmp::MonitorAddress::Parse("unix:" + path), recorder);
+    ASSERT_TRUE(recorder->WaitForAny({"ready", "closed"}));
+  } while (recorder->story().front() != "ready");
+  EXPECT_EQ(recorder->greeting().peer_pid, daemon.pid());
+  const auto run = [&](const std::string& command, Json arguments = Json()) {
+    connection_->Execute(command, std::move(arguments), recorder->Note(command));
+    return recorder->ReplyOf(command);
+  };
+  EXPECT_GT(run("query-qmp-schema").value.size(), 400U);
+  const Reply refused = run("blockdev-del", {{"node-name", "a \"quoted\"\nname"}});
+  ASSERT_TRUE(refused.error.has_value());
+  EXPECT_THAT(refused.error->desc, HasSubstr("a \"quoted\"\nname"));
+  ASSERT_TRUE(
+      run("blockdev-create",
+          {{"job-id", "j"},
+           {"options", {{"driver", "file"}, {"filename", folder_.File("new")}, {"size", 65536}}}})
+          .ok());
+  ASSERT_TRUE(recorder->WaitFor("event JOB_STATUS_CHANGE", 4));
+  EXPECT_EQ(connection_->surprise_count(), 0U);
+  connection_->Close(absl::OkStatus());
+  EXPECT_TRUE(recorder->WaitFor("closed"));
+  connection_ = nullptr;
 }
 
 INSTANTIATE_TEST_SUITE_P(, WireTest, ::testing::ValuesIn(QemuBuild::All()),

@@ -231,8 +231,9 @@ void Coverage::Presence(const std::string& item, const Json& member, const Field
   const bool is_optional = member.contains("default");
   // An enumeration says by UNSPECIFIED, and a list by being empty, that it is not there.
   const bool tells = field.has_presence() || field.is_repeated() || field.enum_type() != nullptr;
-  if (direction != Direction::kToQemu && is_optional && !tells) {
-    Differs(item, "QEMU tells absent from zero, false and \"\", the protos do not");
+  if (is_optional && !tells) {
+    const char* const how = "QEMU tells absent from zero, false and \"\", the protos do not";
+    direction == Direction::kToQemu ? void(findings_.merged[item] = how) : Differs(item, how);
   }
   if (direction == Direction::kFromQemu) return;
   const bool is_required = field.options().GetExtension(qmp::required);

@@ -29,6 +29,9 @@ struct Findings {
   std::map<std::string, std::string> missing;
   // Items that are in both and are not the same: another type, or one has it required.
   std::map<std::string, std::string> different;
+  // Members of requests that QEMU can do without and the protos have no presence for: a zero, false
+  // or "" of theirs is sent as if it were absent, which must mean the same to QEMU.
+  std::map<std::string, std::string> merged;
   // Items of the protos that were looked for in the schema, and those of them that it lacks.
   std::set<std::string> sought;
   std::map<std::string, std::string> unknown;

@@ -50,7 +50,10 @@ constexpr const char* kSystemEvents[] = {
 };
 
 bool Matches(absl::string_view pattern, absl::string_view item) {
-  return absl::ConsumeSuffix(&pattern, "*") ? absl::StartsWith(item, pattern) : item == pattern;
+  const size_t star = pattern.find('*');
+  if (star == pattern.npos) return item == pattern;
+  return absl::ConsumePrefix(&item, pattern.substr(0, star)) &&
+         absl::EndsWith(item, pattern.substr(star + 1));
 }
 
 // A QEMU, and what each of its programs says of the protos. Made once for all tests.
@@ -148,10 +151,12 @@ void ExpectNothingMissing(const Judgement& judgement) {
     all.wanted.insert(findings.wanted.begin(), findings.wanted.end());
     all.missing.insert(findings.missing.begin(), findings.missing.end());
     all.different.insert(findings.different.begin(), findings.different.end());
+    all.merged.insert(findings.merged.begin(), findings.merged.end());
   }
   std::set<const Exception*> needed;
   const auto missing = Faults(all.missing, Exception::kMissing, &needed);
   const auto different = Faults(all.different, Exception::kDifferent, &needed);
+  const auto merged = Faults(all.merged, Exception::kMerged, &needed);
   std::set<std::string> faulty;
   size_t excepted = 0;
   for (const auto& entry : all.missing) {
@@ -168,6 +173,7 @@ void ExpectNothingMissing(const Judgement& judgement) {
               Summary(all, faulty, excepted).c_str());
   EXPECT_TRUE(missing.empty()) << "missing in the protos:\n" << absl::StrJoin(missing, "\n");
   EXPECT_TRUE(different.empty()) << "not the same:\n" << absl::StrJoin(different, "\n");
+  EXPECT_TRUE(merged.empty()) << "without presence:\n" << absl::StrJoin(merged, "\n");
 }
 
 TEST(Schema, NothingOfTheInstalledQemuIsMissing) { ExpectNothingMissing(OfInstalled()); }
@@ -199,6 +205,7 @@ TEST(Schema, EveryExceptionIsNeeded) {
     for (const Findings& findings : judgement->findings) {
       Faults(findings.missing, Exception::kMissing, &needed);
       Faults(findings.different, Exception::kDifferent, &needed);
+      Faults(findings.merged, Exception::kMerged, &needed);
     }
   }
   for (const Exception& exception : Exceptions()) {

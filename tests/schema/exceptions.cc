@@ -12,6 +12,15 @@ constexpr char kExtent[] = "7.2 tells of an extent as of a whole image, and leav
 constexpr char kLoaded[] = "deprecated in 7.2, gone since";
 constexpr char kBlkio[] = "only in builds with libblkio, which Debian's are not";
 
+// Why a member of a request needs no presence. Each was tried on both QEMUs, given and left out.
+constexpr char kFalse[] = "left out, it is false";
+constexpr char kZero[] = "left out, it is 0";
+constexpr char kNewName[] = "QEMU takes no empty name; the protos ask for a generated one by it";
+constexpr char kEither[] =
+    "one of two names is needed, and nothing is called \"\": the other counts";
+constexpr char kEmptyText[] = "left out, it is \"\"";
+constexpr char kRefusedToo[] = "QEMU refuses it left out as it refuses \"\"";
+
 constexpr Exception kExceptions[] = {
     {Exception::kMissing, "command chardev-*", kConsoles},
     {Exception::kMissing, "command query-chardev*", kConsoles},
@@ -71,6 +80,67 @@ constexpr Exception kExceptions[] = {
     {Exception::kUnknown, "member TlsCredsAnonProperties.loaded", kLoaded},
     {Exception::kUnknown, "member TlsCredsPskProperties.loaded", kLoaded},
     {Exception::kUnknown, "member TlsCredsX509Properties.loaded", kLoaded},
+
+    // Where zero means the same as nothing.
+    {Exception::kMerged, "member *.force", kFalse},
+    {Exception::kMerged, "member *.compress", kFalse},
+    {Exception::kMerged, "member *.writable", kFalse},
+    {Exception::kMerged, "member *.discard-source", kFalse},
+    {Exception::kMerged, "member *.backing-mask-protocol", kFalse},
+    {Exception::kMerged, "member *.loaded", kFalse},
+    {Exception::kMerged, "member BackupPerf.use-copy-range", kFalse},
+    {Exception::kMerged, "member BlockDirtyBitmapAddRequest.disabled", kFalse},
+    {Exception::kMerged, "member BlockDirtyBitmapAddRequest.persistent", kFalse},
+    {Exception::kMerged, "member BlockExportAddRequest.allow-inactive", kFalse},
+    {Exception::kMerged, "member BlockExportAddRequest.fixed-iothread", kFalse},
+    {Exception::kMerged, "member BlockExportAddRequest.writethrough", kFalse},
+    {Exception::kMerged, "member BlockExportOptionsFuse.growable", kFalse},
+    {Exception::kMerged, "member BlockExportOptionsNbd.allocation-depth", kFalse},
+    {Exception::kMerged, "member BlockdevCreateOptionsFile.nocow", kFalse},
+    {Exception::kMerged, "member BlockdevCreateOptionsQcow2.data-file-raw", kFalse},
+    {Exception::kMerged, "member BlockdevCreateOptionsQcow2.extended-l2", kFalse},
+    {Exception::kMerged, "member BlockdevCreateOptionsQcow2.lazy-refcounts", kFalse},
+    {Exception::kMerged, "member BlockdevCreateOptionsVmdk.zeroed-grain", kFalse},
+    {Exception::kMerged, "member BlockdevCreateOptionsVpc.force-size", kFalse},
+    {Exception::kMerged, "member QueryBlockstatsRequest.query-nodes", kFalse},
+    {Exception::kMerged, "member QueryNamedBlockNodesRequest.flat", kFalse},
+    {Exception::kMerged, "member *.speed", kZero},
+    {Exception::kMerged, "member *.buf-size", "0 chooses the size, as leaving it out does"},
+    {Exception::kMerged, "member *.granularity", "0 chooses it, as leaving it out does"},
+    {Exception::kMerged, "member BackupPerf.max-chunk", kZero},
+    {Exception::kMerged, "member BackupPerf.min-cluster-size", kZero},
+    {Exception::kMerged, "member BlockSetIoThrottleRequest.*_max", kZero},
+    {Exception::kMerged, "member BlockSetIoThrottleRequest.iops_size", kZero},
+    {Exception::kMerged, "member IothreadProperties.*", kZero},
+    {Exception::kMerged, "member ThrottleGroupProperties.x-*", kZero},
+    {Exception::kMerged, "member ThrottleLimits.*", kZero},
+    {Exception::kMerged, "member *.job-id", kNewName},
+    {Exception::kMerged, "member *.filter-node-name", kNewName},
+    {Exception::kMerged, "member *.snapshot-node-name", kNewName},
+    {Exception::kMerged, "member BlockdevOptions.node-name", kNewName},
+    {Exception::kMerged, "member DriveMirrorRequest.node-name", kNewName},
+    {Exception::kMerged, "member NbdServerAddRequest.name",
+     "QEMU takes no empty name; the protos ask for the device's by it"},
+    {Exception::kMerged, "member *.device", kEither},
+    {Exception::kMerged, "member BlockResizeRequest.node-name", kEither},
+    {Exception::kMerged, "member BlockdevSnapshotSyncRequest.node-name", kEither},
+    {Exception::kMerged, "member BlockSetIoThrottleRequest.id", kEither},
+    {Exception::kMerged, "member BlockdevChangeMediumRequest.id", kEither},
+    {Exception::kMerged, "member BlockdevCloseTrayRequest.id", kEither},
+    {Exception::kMerged, "member BlockdevOpenTrayRequest.id", kEither},
+    {Exception::kMerged, "member EjectRequest.id", kEither},
+    {Exception::kMerged, "member *.description", kEmptyText},
+    {Exception::kMerged, "member BlockExportOptionsVduseBlk.serial", kEmptyText},
+    {Exception::kMerged, "member BlockdevCreateOptionsQcow.backing-file", kEmptyText},
+    {Exception::kMerged, "member BlockdevCreateOptionsQcow2.backing-file", kEmptyText},
+    {Exception::kMerged, "member BlockdevCreateOptionsQed.backing-file", kEmptyText},
+    {Exception::kMerged, "member BlockdevCreateOptionsVmdk.backing-file", "\"\" ends QEMU"},
+    {Exception::kMerged, "member BlockdevCreateOptionsVmdk.hwversion", kEmptyText},
+    {Exception::kMerged, "member BlockdevCreateOptionsVmdk.toolsversion", kEmptyText},
+    {Exception::kMerged, "member BlockdevCreateOptionsLUKS.key-secret", kRefusedToo},
+    {Exception::kMerged, "member QCryptoBlockCreateOptionsLUKS.key-secret", kRefusedToo},
+    {Exception::kMerged, "member Secret*Properties.iv", "only with `keyid`, and refused there"},
+    {Exception::kMerged, "member TlsCreds*Properties.dir", "to QEMU \"\" is the root folder, '/'"},
 
     // What depends on how QEMU was built.
     {Exception::kUnknown, "branch BlockdevOptions.driver=io_uring", kBlkio},

@@ -15,10 +15,13 @@ struct Exception {
     kUnknown,
     // Both have it, and not the same.
     kDifferent,
+    // In a request QEMU can do without it, and the protos send zero, false and "" as if it were
+    // absent.
+    kMerged,
   };
 
   Kind kind;
-  // As coverage.h names it; a '*' at the end stands for any rest.
+  // As coverage.h names it; one '*' stands for anything.
   const char* item;
   const char* reason;
 };

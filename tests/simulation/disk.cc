@@ -57,7 +57,11 @@ class Disks::OpenFile final : public storage::File {
   }
 
   const std::string& path() const override { return path_; }
-  absl::StatusOr<uint64_t> AllocatedBytes() const override { return file_->bytes->size_bytes(); }
+  absl::StatusOr<uint64_t> AllocatedBytes() const override {
+    // Whoever wants to know asks the disk.
+    RETURN_IF_ERROR(disks_.Await(Verb::kRead, path_).status);
+    return file_->bytes->size_bytes();
+  }
   absl::Status SetPermissions(storage::PermissionSet used, storage::PermissionSet shared) override {
     if (options_.locking == storage::FileOptions::Locking::kOff) return absl::OkStatus();
     const storage::PermissionSet unshared = storage::kPermissionAll & ~shared;
@@ -217,7 +221,7 @@ Disks::Verdict Disks::Await(Verb verb, const std::string& path) {
   };
   const absl::optional<Fault> fault = powered_ ? judge() : absl::nullopt;
   if (fault.has_value()) {
-    hit_.push_back(path);
+    hits_.push_back({path, fault->kind, verb, fibers_.running_name()});
     if (verb == Verb::kFlush && fault->kind <= Fault::Kind::kTorn) flush_failed_.push_back(path);
     const std::string attempted = absl::StrCat("cannot ", NameOf(verb), " \"", path, "\"");
     switch (fault->kind) {
@@ -259,8 +263,16 @@ void Disks::NoteEnd(const std::string& path, int64_t number, Range range, bool w
 }
 
 bool Disks::HasHit(absl::string_view part) const {
-  return std::any_of(hit_.begin(), hit_.end(),
-                     [&](const std::string& path) { return absl::StrContains(path, part); });
+  return std::any_of(hits_.begin(), hits_.end(),
+                     [&](const Hit& hit) { return absl::StrContains(hit.path, part); });
+}
+
+std::vector<Disks::Hit> Disks::HitsOf(absl::string_view part) const {
+  std::vector<Hit> hits;
+  for (const Hit& hit : hits_) {
+    if (absl::StrContains(hit.path, part)) hits.push_back(hit);
+  }
+  return hits;
 }
 
 bool Disks::FlushFailed(absl::string_view part) const {

@@ -22,6 +22,7 @@
 #include "engine/storage/memory_storage.h"
 #include "engine/storage/verb.h"
 #include "tests/simulation/chance.h"
+#include "tests/simulation/fibers.h"
 
 namespace tidemark::simulation {
 
@@ -49,7 +50,7 @@ struct Fault {
 
 class Disks final : public storage::FileSystem {
  public:
-  explicit Disks(uint64_t seed) : chance_(seed, "disks") {}
+  Disks(uint64_t seed, const Fibers* fibers) : fibers_(*fibers), chance_(seed, "disks") {}
 
   void AddFault(Fault fault);
   // What hangs goes on; nothing fails any more.
@@ -72,8 +73,19 @@ class Disks final : public storage::FileSystem {
   void Put(const std::string& path, const storage::MemoryStorage& contents);
   // Every file's name.
   std::vector<std::string> Paths() const;
-  // A fault has hit a file of which this is a part of the name.
+  // A request that a fault has hit.
+  struct Hit {
+    std::string path;
+    Fault::Kind kind;
+    storage::Verb verb;
+    std::string by;  // The thread that asked.
+
+    // It took long, and did not fail.
+    bool stood_still() const { return kind == Fault::Kind::kSlow || kind == Fault::Kind::kHung; }
+  };
+  // Of files of which this is a part of the name: whether there are any, and all of them.
   bool HasHit(absl::string_view part) const;
+  std::vector<Hit> HitsOf(absl::string_view part) const;
   // A flush of such a file has failed: where it was open then, it fails for good.
   bool FlushFailed(absl::string_view part) const;
   // Writes of the file from now on are remembered, as they begin.
@@ -117,11 +129,12 @@ class Disks final : public storage::FileSystem {
   absl::Status CheckLock(const Contained& file, const std::string& path, const User* user,
                          storage::PermissionSet used, storage::PermissionSet unshared) const;
 
+  const Fibers& fibers_;
   Chance chance_;
   bool powered_ = true;
   uint64_t request_count_ = 0;
   uint64_t power_off_at_ = 0;
-  std::vector<std::string> hit_;
+  std::vector<Hit> hits_;
   std::vector<std::string> flush_failed_;
   std::map<std::string, std::vector<Written>> watched_;
   std::map<std::string, uint64_t> written_bytes_;

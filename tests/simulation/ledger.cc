@@ -67,6 +67,7 @@ std::string Ledger::AddOne(const backend::Event& event) {
           absl::FromUnixSeconds(event.time().seconds()) + absl::Nanoseconds(event.time().nanos());
       if (job.status == JOB_STATUS_CREATED) job.began = time;
       if (job.status == JOB_STATUS_RUNNING) job.ended = time;
+      if (change.status() == JOB_STATUS_PAUSED) job.paused = true;
       job.status = change.status();
       return "";
     }

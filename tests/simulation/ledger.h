@@ -26,6 +26,8 @@ class Ledger {
     absl::Time began;
     absl::Time ended;
     bool speed_changed = false;
+    // It was, at some time.
+    bool paused = false;
     bool gone() const { return status == block::v1::JOB_STATUS_NULL; }
     bool concluded() const { return gone() || status == block::v1::JOB_STATUS_CONCLUDED; }
     bool succeeded() const { return completed && error.empty(); }

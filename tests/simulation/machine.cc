@@ -6,17 +6,23 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "engine/base/clock.h"
+#include "engine/native/threads.h"
+#include "tests/simulation/chance.h"
 
 namespace tidemark::simulation {
 
 Machine::Machine(Fibers* fibers, uint64_t seed)
-    : fibers_(*fibers), disks_(std::make_unique<Disks>(seed)) {}
+    : fibers_(*fibers),
+      disks_(std::make_unique<Disks>(seed, fibers)),
+      worker_count_(Chance(seed, "workers").Of({1, 2, native::kWorkerCount})) {}
 
 void Machine::Start() {
   events_thread_ = std::make_unique<SerialExecutor>("events");
   log_ = std::make_unique<backend::EventLog>(SystemClock(), *events_thread_);
   native::NativeBackend::Options options;
   options.version = "simulated";
+  // Where there are few, it shows if one of them waits for a disk.
+  options.worker_count = worker_count_;
   // The machine outlives its engine.
   options.files = std::shared_ptr<storage::FileSystem>(std::shared_ptr<void>(), disks_.get());
   backend_ =

@@ -78,6 +78,7 @@ class Machine {
 
   Fibers& fibers_;
   const std::unique_ptr<Disks> disks_;
+  const int worker_count_;
   bool tells_ = false;
   Moment moment_ = 0;
   int calls_open_ = 0;

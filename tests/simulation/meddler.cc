@@ -4,6 +4,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "engine/base/clock.h"
 #include "tests/simulation/chance.h"
 #include "tidemark/block/v1/job.pb.h"
 #include "tidemark/block/v1/node.pb.h"
@@ -12,6 +14,9 @@ namespace tidemark::simulation {
 namespace {
 
 using namespace block::v1;  // NOLINT: about messages.
+
+// What the engine tells of itself it tells at once, whatever disks do.
+constexpr absl::Duration kQueriesMax = absl::Seconds(2);
 
 void MeddleWith(World& world, const std::string& id, Chance& chance) {
   Machine& machine = world.machine();
@@ -69,8 +74,13 @@ void RunMeddler(World* world) {
     world->Rest(absl::Microseconds(chance.Below(chance.OneIn(4) ? 3'000'000 : 30'000)));
     if (!world->Has(absl::StrCat("meddling", i))) continue;
     if (chance.OneIn(6)) {
+      const absl::Duration begin = SystemClock().Elapsed();
       (void)world->machine().Call<QueryNamedBlockNodesResponse>(QueryNamedBlockNodesRequest());
       (void)world->machine().Call<QueryBlockJobsResponse>(QueryBlockJobsRequest());
+      const absl::Duration took = SystemClock().Elapsed() - begin;
+      if (took > kQueriesMax) {
+        Fail(absl::StrCat("queries took ", absl::FormatDuration(took), ": they wait for no disk"));
+      }
       continue;
     }
     world->ReadEvents();

@@ -1,10 +1,13 @@
 #include "tests/simulation/operator.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "engine/storage/memory_storage.h"
 #include "tests/simulation/guest.h"
 #include "tests/simulation/offline.h"
 #include "tidemark/block/v1/bitmap.pb.h"
@@ -18,6 +21,8 @@ namespace {
 using namespace block::v1;  // NOLINT: about messages.
 
 constexpr int kBackupsAtOnceMax = 3;
+// Nothing that a command waits for takes longer, but disks.
+constexpr absl::Duration kCommandMax = absl::Seconds(50);
 
 }  // namespace
 
@@ -34,6 +39,17 @@ void Operator::Run() {
     JudgeBitmaps(absl::StrCat("operation", number_, ".", i));
     JudgeFileBitmaps(absl::StrCat("operation", number_, ".", i));
   }
+}
+
+void Operator::JudgeDelay(const std::string& command, absl::Duration took) const {
+  const Disks& disks = world_.machine().disks();
+  if (took <= kCommandMax || disks.HasHit(disk_.path)) return;
+  if (!disk_.backing.empty() && disks.HasHit(disk_.backing)) return;
+  for (const char* const kind : {"target", "drive"}) {
+    if (disks.HasHit(absl::StrCat("/targets/", kind, number_, "-"))) return;
+  }
+  Fail(absl::StrCat(command, " for ", disk_.node, " took ", absl::FormatDuration(took),
+                    ", and its disks are well"));
 }
 
 std::string Operator::NewName(const std::string& kind) {
@@ -55,7 +71,7 @@ std::string Operator::FreeBitmap() {
 }
 
 void Operator::DoSomething(int number) {
-  switch (number == 0 ? 0 : chance_.Below(13)) {
+  switch (number == 0 ? 0 : chance_.Below(14)) {
     case 0:
       return AddBitmap();
     case 1:
@@ -73,6 +89,8 @@ void Operator::DoSomething(int number) {
     case 8:
     case 9:
       return BackUpToFile();
+    case 10:
+      return OpenAgain();
     default:
       return BackUp();
   }
@@ -84,7 +102,7 @@ void Operator::AddBitmap() {
   request.set_name(NewName("bitmap"));
   request.set_granularity(512u << chance_.Below(9));
   request.set_persistent(disk_.driver == "qcow2" && chance_.OneIn(2));
-  if (!world_.machine().Call<BlockDirtyBitmapAddResponse>(request).ok()) return;
+  if (!Call<BlockDirtyBitmapAddResponse>(request).ok()) return;
   BitmapModel model(request.persistent(), request.granularity());
   model.Enable(world_.machine().now());
   disk_.bitmaps.emplace(request.name(), std::move(model));
@@ -97,7 +115,7 @@ void Operator::AddFileBitmap() {
   request.set_name(NewName("bitmap"));
   request.set_granularity(512u << chance_.Below(4));
   const std::vector<Disks::Written>& changes = world_.machine().disks().Watch(disk_.path);
-  if (!world_.machine().Call<BlockDirtyBitmapAddResponse>(request).ok()) return;
+  if (!Call<BlockDirtyBitmapAddResponse>(request).ok()) return;
   disk_.file_bitmaps.emplace(request.name(), changes.size());
 }
 
@@ -108,7 +126,7 @@ void Operator::ResizeDisk() {
   request.set_node_name(below ? disk_.file_node : disk_.node);
   const uint64_t size = disk_.model.size_bytes() + chance_.Between(1, 4) * 65536;
   request.set_size(size);
-  if (!world_.machine().Call<BlockResizeResponse>(request).ok()) return;
+  if (!Call<BlockResizeResponse>(request).ok()) return;
   if (below && disk_.driver == "qcow2") return;
   uint64_t seen = 0;
   world_.machine().OnEngine([&] {
@@ -127,15 +145,14 @@ void Operator::ChangeBitmap() {
   const std::string name = FreeBitmap();
   if (name.empty()) return AddBitmap();
   BitmapModel& model = disk_.bitmaps.at(name);
-  Machine& machine = world_.machine();
-  const Moment from = machine.now();
+  const Moment from = world_.machine().now();
   switch (chance_.Below(5)) {
     case 0: {
       BlockDirtyBitmapClearRequest request;
       request.set_node(disk_.node);
       request.set_name(name);
-      if (!machine.Call<BlockDirtyBitmapClearResponse>(request).ok()) return;
-      model.Clear(machine.now());
+      if (!Call<BlockDirtyBitmapClearResponse>(request).ok()) return;
+      model.Clear(world_.machine().now());
       BreakChain(name);
       return;
     }
@@ -143,7 +160,7 @@ void Operator::ChangeBitmap() {
       BlockDirtyBitmapDisableRequest request;
       request.set_node(disk_.node);
       request.set_name(name);
-      if (!machine.Call<BlockDirtyBitmapDisableResponse>(request).ok()) return;
+      if (!Call<BlockDirtyBitmapDisableResponse>(request).ok()) return;
       model.Disable(from);
       BreakChain(name);
       return;
@@ -152,7 +169,7 @@ void Operator::ChangeBitmap() {
       BlockDirtyBitmapEnableRequest request;
       request.set_node(disk_.node);
       request.set_name(name);
-      if (machine.Call<BlockDirtyBitmapEnableResponse>(request).ok()) model.Enable(machine.now());
+      if (Call<BlockDirtyBitmapEnableResponse>(request).ok()) model.Enable(world_.machine().now());
       return;
     }
     case 3: {
@@ -162,7 +179,7 @@ void Operator::ChangeBitmap() {
       request.set_target(name);
       request.add_bitmaps()->set_local(other);
       const std::vector<bool> marked = disk_.bitmaps.at(other).Marked(disk_.model);
-      if (machine.Call<BlockDirtyBitmapMergeResponse>(request).ok()) model.Merge(marked);
+      if (Call<BlockDirtyBitmapMergeResponse>(request).ok()) model.Merge(marked);
       return;
     }
     default: {
@@ -170,7 +187,7 @@ void Operator::ChangeBitmap() {
       request.set_node(disk_.node);
       request.set_name(name);
       // Also if it is refused by a disk that fails: what is left of it then is not promised.
-      (void)machine.Call<BlockDirtyBitmapRemoveResponse>(request);
+      (void)Call<BlockDirtyBitmapRemoveResponse>(request);
       disk_.bitmaps.erase(name);
       BreakChain(name);
       return;
@@ -178,7 +195,42 @@ void Operator::ChangeBitmap() {
   }
 }
 
-void Operator::AddTarget(const Backup& backup, const std::string& base, bool fleece) {
+// Closes the disk and opens it again, with the bitmaps that are to stay.
+void Operator::OpenAgain() {
+  const bool in_use = std::any_of(backups_.begin(), backups_.end(),
+                                  [](const Backup& backup) { return !backup.judged; });
+  if (!disk_.quiet || in_use) return ChangeBitmap();
+  // Perhaps its file has no room for them just then, or cannot be written.
+  if (chance_.OneIn(3) && world_.Has(absl::StrCat("closing", number_))) {
+    Fault fault;
+    fault.kind = chance_.Of({Fault::Kind::kError, Fault::Kind::kNoSpace, Fault::Kind::kTorn});
+    fault.verb = storage::Verb::kWrite;
+    fault.file = disk_.path;
+    fault.pass_count = chance_.Below(4);
+    world_.machine().disks().AddFault(std::move(fault));
+  }
+  DeleteNode(disk_.node);
+  bool is_gone = false;
+  world_.machine().OnEngine(
+      [&] { is_gone = !world_.machine().engine().graph.Find(disk_.node).ok(); });
+  // Refused: then it is as it was, with its bitmaps.
+  if (!is_gone) return;
+  for (auto bitmap = disk_.bitmaps.begin(); bitmap != disk_.bitmaps.end();) {
+    if (!bitmap->second.persistent) BreakChain(bitmap->first);
+    bitmap = bitmap->second.persistent ? std::next(bitmap) : disk_.bitmaps.erase(bitmap);
+  }
+  disk_.file_bitmaps.clear();
+  for (bool is_open = false; !is_open; world_.Rest(absl::Seconds(1))) {
+    if (world_.dark()) return;
+    // That of before, or of an attempt that failed because its file does.
+    if (!disk_.file_node.empty()) DeleteNode(disk_.file_node);
+    is_open = world_.AddNode(disk_).ok();
+  }
+  if (!world_.dark()) world_.JudgeStoredBitmaps(disk_);
+}
+
+void Operator::AddTarget(const Backup& backup, bool fleece) {
+  const std::string& base = backup.base;
   NewImage image;
   image.driver = backup.driver;
   image.size_bytes = disk_.model.size_bytes();
@@ -189,6 +241,13 @@ void Operator::AddTarget(const Backup& backup, const std::string& base, bool fle
     if (earlier.path == base) image.backing_driver = earlier.driver;
   }
   MakeImage(world_.machine().disks(), backup.path, image);
+  if (image.driver == "raw" && chance_.OneIn(2)) {
+    // Not a new file: what it holds is to be overwritten, by zeroes, too.
+    storage::MemoryStorage used(image.size_bytes);
+    const std::vector<std::byte> old(image.size_bytes, std::byte{0x5a});
+    if (!used.Write(0, old, {}).ok()) Fail(absl::StrCat("cannot fill ", backup.path));
+    world_.machine().disks().Put(backup.path, used);
+  }
   BlockdevAddRequest request;
   BlockdevOptions& options = *request.mutable_options();
   options.set_node_name(backup.node);
@@ -208,13 +267,13 @@ void Operator::AddTarget(const Backup& backup, const std::string& base, bool fle
     }
   }
   file->mutable_definition()->mutable_file()->set_filename(backup.path);
-  (void)world_.machine().Call<BlockdevAddResponse>(request);
+  (void)Call<BlockdevAddResponse>(request);
 }
 
 void Operator::DeleteNode(const std::string& node) {
   BlockdevDelRequest request;
   request.set_node_name(node);
-  (void)world_.machine().Call<BlockdevDelResponse>(request);
+  (void)Call<BlockdevDelResponse>(request);
 }
 
 bool Operator::Start(Backup backup) {
@@ -228,7 +287,15 @@ bool Operator::Start(Backup backup) {
     request.set_bitmap_mode(backup.bitmap_mode);
     backup.marked = disk_.bitmaps.at(backup.bitmap).Marked(disk_.model);
   }
-  if (chance_.OneIn(3)) backup.speed = chance_.Between(1, 64) << 16;
+  if (disk_.quiet) {
+    // Slow enough to be judged.
+    backup.speed = chance_.Between(1, 8) << 16;
+  } else if (chance_.OneIn(3)) {
+    backup.speed = chance_.Between(1, 64) << 16;
+  }
+  // Or as good as none: what fails is told all the same.
+  Chance slow(world_.seed(), absl::StrCat("slow", number_), names_);
+  if (!disk_.quiet && backup.speed > 0 && slow.OneIn(4)) backup.speed = 1;
   request.set_speed(backup.speed);
   backup.size_bytes = disk_.model.size_bytes();
   const auto policy = [&] {
@@ -239,13 +306,14 @@ bool Operator::Start(Backup backup) {
   request.set_on_target_error(policy());
   if (chance_.OneIn(3)) request.set_auto_finalize(false);
   if (chance_.OneIn(3)) request.set_auto_dismiss(false);
-  if (chance_.OneIn(2)) {
-    backup.chunk_bytes = 65536 << chance_.Below(4);
+  if (disk_.quiet || chance_.OneIn(2)) {
+    backup.chunk_bytes = 65536 << chance_.Below(disk_.quiet ? 2 : 4);
     request.mutable_x_perf()->set_max_chunk(backup.chunk_bytes);
   }
   // Alone, or together with a new bitmap that begins at the same instant.
   const bool transaction = backup.bitmap.empty() && chance_.OneIn(2);
   std::string bitmap;
+  backup.hits_before = world_.machine().disks().HitsOf(backup.path).size();
   backup.from = world_.machine().now();
   absl::Status status;
   if (transaction) {
@@ -258,14 +326,14 @@ bool Operator::Start(Backup backup) {
     add.set_persistent(disk_.driver == "qcow2" && chance_.OneIn(2));
     *actions.add_actions()->mutable_block_dirty_bitmap_add() = add;
     *actions.add_actions()->mutable_blockdev_backup() = request;
-    status = world_.machine().Call<TransactionResponse>(actions).status();
+    status = Call<TransactionResponse>(actions).status();
     if (status.ok()) {
       BitmapModel model(add.persistent(), add.granularity());
       model.Enable(world_.machine().now());
       disk_.bitmaps.emplace(bitmap, std::move(model));
     }
   } else {
-    status = world_.machine().Call<BlockdevBackupResponse>(request).status();
+    status = Call<BlockdevBackupResponse>(request).status();
   }
   backup.to = world_.machine().now();
   if (!status.ok()) return false;
@@ -284,15 +352,16 @@ void Operator::BackUp() {
   backup.node = NewName("target");
   backup.path = absl::StrCat("/targets/", backup.node);
   backup.driver = "qcow2";
-  std::string base;
   const std::string bitmap = FreeBitmap();
-  switch (bitmap.empty() ? chance_.Below(2) : chance_.Below(6)) {
+  // Of what lies quiet often to where its speed can be judged.
+  const bool plain = disk_.quiet && chance_.OneIn(2);
+  switch (plain ? 0 : bitmap.empty() ? chance_.Below(2) : chance_.Below(6)) {
     case 0:
-      backup.driver = chance_.Of<const char*>({"qcow2", "raw"});
+      backup.driver = plain ? "raw" : chance_.Of<const char*>({"qcow2", "raw"});
       break;
     case 1:
       backup.sync = MIRROR_SYNC_MODE_TOP;
-      base = disk_.backing;
+      backup.base = disk_.backing;
       break;
     case 2:
       backup.bitmap = bitmap;
@@ -304,12 +373,12 @@ void Operator::BackUp() {
       backup.bitmap_mode = chance_.Of(
           {BITMAP_SYNC_MODE_ON_SUCCESS, BITMAP_SYNC_MODE_ALWAYS, BITMAP_SYNC_MODE_NEVER});
       const auto found = last_good_.find(bitmap);
-      if (found != last_good_.end()) base = found->second;
+      if (found != last_good_.end()) backup.base = found->second;
       break;
     }
   }
-  backup.whole = backup.sync != MIRROR_SYNC_MODE_BITMAP || !base.empty();
-  AddTarget(backup, base, /*fleece=*/false);
+  backup.whole = backup.sync != MIRROR_SYNC_MODE_BITMAP || !backup.base.empty();
+  AddTarget(backup, /*fleece=*/false);
   const std::string node = backup.node;
   if (!Start(std::move(backup))) DeleteNode(node);
 }
@@ -327,12 +396,13 @@ void Operator::BackUpToFile() {
   backup.sync = chance_.Of({MIRROR_SYNC_MODE_FULL, MIRROR_SYNC_MODE_TOP});
   request.set_sync(backup.sync);
   request.set_mode(NEW_IMAGE_MODE_ABSOLUTE_PATHS);
-  request.set_format(chance_.Of<const char*>({"", "qcow2", "raw"}));
-  backup.driver = request.format().empty() ? disk_.driver : request.format();
+  const std::string format = chance_.Of<const char*>({"", "qcow2", "raw"});
+  if (!format.empty()) request.set_format(format);
+  backup.driver = format.empty() ? disk_.driver : format;
   request.set_on_target_error(chance_.Of({BLOCKDEV_ON_ERROR_REPORT, BLOCKDEV_ON_ERROR_STOP}));
   backup.size_bytes = disk_.model.size_bytes();
   backup.from = world_.machine().now();
-  const absl::Status status = world_.machine().Call<DriveBackupResponse>(request).status();
+  const absl::Status status = Call<DriveBackupResponse>(request).status();
   backup.to = world_.machine().now();
   if (!status.ok()) return;
   ++world_.counts().backups;
@@ -346,14 +416,17 @@ void Operator::Fleece() {
   backup.path = absl::StrCat("/targets/", backup.node);
   backup.driver = "qcow2";
   backup.sync = MIRROR_SYNC_MODE_NONE;
-  AddTarget(backup, "", /*fleece=*/true);
+  AddTarget(backup, /*fleece=*/true);
+  std::string shown = backup.node;
   if (chance_.OneIn(3)) {
     // Through another node above the overlay.
     BlockdevAddRequest above;
     above.mutable_options()->set_node_name(NewName("above"));
     above.mutable_options()->mutable_raw()->mutable_file()->set_reference(backup.node);
-    if (!world_.machine().Call<BlockdevAddResponse>(above).ok()) return;
+    if (!Call<BlockdevAddResponse>(above).ok()) return;
     backup.node = above.options().node_name();
+    // Readers may use either.
+    if (chance_.OneIn(2)) shown = backup.node;
   }
   const std::string job = backup.job;
   const std::string node = backup.node;
@@ -363,7 +436,7 @@ void Operator::Fleece() {
   std::vector<std::byte> data(disk_.model.size_bytes());
   std::vector<bool> unread(data.size() / kSectorBytes, true);
   {
-    const NodeUser reader(&world_, node, "reader of " + node, /*writes=*/false);
+    const NodeUser reader(&world_, shown, "reader of " + shown, /*writes=*/false);
     const uint64_t piece = kSectorBytes * chance_.Between(1, 512);
     for (uint64_t at = 0; reader.port() != nullptr && at < data.size() && !world_.dark();
          at += piece) {
@@ -389,7 +462,7 @@ void Operator::Fleece() {
   cancel.set_device(job);
   // Also if somebody has paused it.
   cancel.set_force(true);
-  (void)world_.machine().Call<BlockJobCancelResponse>(cancel);
+  (void)Call<BlockJobCancelResponse>(cancel);
 }
 
 void Operator::AwaitSome() {

@@ -6,7 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "engine/base/clock.h"
 #include "tests/simulation/chance.h"
 #include "tests/simulation/world.h"
 #include "tidemark/block/v1/copy.pb.h"
@@ -22,6 +25,8 @@ class Operator {
   void Run();
   // When the world is calm and its jobs have ended: nothing is under way.
   void JudgeWhatIsLeft();
+  // When nothing has failed for a while: what had failed was told.
+  void JudgeTold();
 
  private:
   struct Backup {
@@ -29,6 +34,8 @@ class Operator {
     std::string path;
     std::string node;
     std::string driver;
+    // Path of what is below the target; empty: nothing.
+    std::string base;
     block::v1::MirrorSyncMode sync = block::v1::MIRROR_SYNC_MODE_FULL;
     std::string bitmap;
     block::v1::BitmapSyncMode bitmap_mode = block::v1::BITMAP_SYNC_MODE_UNSPECIFIED;
@@ -42,17 +49,29 @@ class Operator {
     bool whole = true;
     // A bitmap that was made at the same instant.
     std::string begins_chain;
+    // So many faults had hit the target before it began.
+    size_t hits_before = 0;
     bool judged = false;
     bool good = false;
     // What the bitmap had to have marked at the instant.
     std::vector<bool> marked;
   };
 
+  // Sends a request; other disks than this one's must not hold it up.
+  template <typename Response, typename Request>
+  absl::StatusOr<Response> Call(const Request& request) {
+    const absl::Duration begin = SystemClock().Elapsed();
+    absl::StatusOr<Response> answer = world_.machine().Call<Response>(request);
+    JudgeDelay(request.GetDescriptor()->name(), SystemClock().Elapsed() - begin);
+    return answer;
+  }
+  void JudgeDelay(const std::string& command, absl::Duration took) const;
   void DoSomething(int number);
   void AddBitmap();
   void ChangeBitmap();
   void AddFileBitmap();
   void ResizeDisk();
+  void OpenAgain();
   void BackUp();
   // drive-backup.
   void BackUpToFile();
@@ -60,7 +79,7 @@ class Operator {
   void AwaitSome();
   // Starts it; false if it was refused.
   bool Start(Backup backup);
-  void AddTarget(const Backup& backup, const std::string& base, bool fleece);
+  void AddTarget(const Backup& backup, bool fleece);
   void DeleteNode(const std::string& node);
   // Looks at backups that have ended.
   void Judge();
@@ -71,6 +90,7 @@ class Operator {
   void JudgeBitmaps(const std::string& after);
   void JudgeFileBitmaps(const std::string& after);
   void JudgeSpeed(const Backup& backup);
+  void JudgePace(const Backup& backup);
   // By sector; also what a successor has marked.
   std::vector<bool> DirtySectors(const std::string& bitmap);
   std::string NewName(const std::string& kind);

@@ -1,6 +1,5 @@
 // How an operator judges what it has been told: backups by what their targets hold for good,
 // bitmaps by what must be marked.
-#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -12,6 +11,9 @@ namespace tidemark::simulation {
 namespace {
 
 using namespace block::v1;  // NOLINT: about messages.
+
+// A backup of so small a disk, if nothing hinders it.
+constexpr absl::Duration kBackupMax = absl::Seconds(5);
 
 bool MayHandOver(BitmapSyncMode mode) { return mode != BITMAP_SYNC_MODE_NEVER; }
 
@@ -52,6 +54,7 @@ void Operator::JudgeOne(Backup& backup) {
   }
   if (!backup.bitmap.empty()) HandBitmapOver(backup, backup.good);
   if (backup.good) JudgeSpeed(backup);
+  JudgePace(backup);
   if (backup.good && !backup.begins_chain.empty() && backup.whole &&
       backup.sync != MIRROR_SYNC_MODE_NONE && disk_.bitmaps.contains(backup.begins_chain)) {
     last_good_[backup.begins_chain] = backup.path;
@@ -103,9 +106,11 @@ void Operator::HandBitmapOver(const Backup& backup, bool well) {
 
 std::vector<bool> Operator::DirtySectors(const std::string& name) {
   std::vector<std::shared_ptr<bitmap::DirtyBitmap>> bits;
+  uint64_t size_bytes = 0;
   world_.machine().OnEngine([&] {
     const auto node = world_.machine().engine().graph.Find(disk_.node);
     if (!node.ok()) return;
+    size_bytes = (*node)->storage()->size_bytes();
     const auto bitmap = (*node)->bitmaps().Find(name);
     if (!bitmap.ok()) return;
     bits.push_back((*bitmap)->bits());
@@ -114,6 +119,11 @@ std::vector<bool> Operator::DirtySectors(const std::string& name) {
   std::vector<bool> dirty(disk_.model.size_bytes() / kSectorBytes);
   if (bits.empty() && !world_.dark()) {
     Fail(absl::StrCat("bitmap ", name, " of ", disk_.node, " is gone"));
+  }
+  for (const auto& some : bits) {
+    if (some->size_bytes() == size_bytes || world_.dark()) continue;
+    Fail(absl::StrCat("bitmap ", name, " of ", disk_.node, " stands for ", some->size_bytes(),
+                      " bytes of ", size_bytes));
   }
   for (size_t sector = 0; sector < dirty.size(); ++sector) {
     for (const auto& some : bits) {
@@ -170,16 +180,46 @@ void Operator::JudgeFileBitmaps(const std::string& after) {
 
 void Operator::JudgeSpeed(const Backup& backup) {
   const Ledger::Job& told = *world_.ledger().Find(backup.job);
-  // Only what the job did by itself, at one speed.
-  if (backup.speed == 0 || !disk_.quiet || told.speed_changed) return;
+  // Only what the job did by itself, at one speed, and where nothing is written but what is copied.
+  if (backup.speed == 0 || !disk_.quiet || told.speed_changed || backup.driver != "raw") return;
   const double seconds = absl::ToDoubleSeconds(told.ended - told.began);
   const uint64_t moved = world_.machine().disks().written_bytes(backup.path);
-  const uint64_t chunk = std::max<uint64_t>(backup.chunk_bytes, 65536);
-  if (seconds < 4 || moved < 20 * chunk) return;
-  const double most = 1.05 * static_cast<double>(backup.speed) * seconds + 2.0 * chunk;
+  if (seconds < 4 || moved < 20 * backup.chunk_bytes) return;
+  const double most = 1.05 * static_cast<double>(backup.speed) * seconds + 2.0 * backup.chunk_bytes;
   if (static_cast<double>(moved) <= most) return;
   Fail(absl::StrCat("backup ", backup.job, " wrote ", moved, " bytes in ", seconds,
                     " seconds at a speed of ", backup.speed));
+}
+
+// Whatever other disks do, a job whose own are well goes on.
+void Operator::JudgePace(const Backup& backup) {
+  const Ledger::Job& told = *world_.ledger().Find(backup.job);
+  if (backup.sync == MIRROR_SYNC_MODE_NONE || backup.speed != 0) return;
+  if (told.speed_changed || told.paused) return;
+  const Disks& disks = world_.machine().disks();
+  for (const std::string& path : {disk_.path, disk_.backing, backup.path, backup.base}) {
+    if (!path.empty() && disks.HasHit(path)) return;
+  }
+  const absl::Duration took = told.ended - told.began;
+  if (took <= kBackupMax) return;
+  Fail(absl::StrCat("backup ", backup.job, " took ", absl::FormatDuration(took),
+                    ", and its disks are well"));
+}
+
+void Operator::JudgeTold() {
+  for (const Backup& backup : backups_) {
+    const Ledger::Job* const told = world_.ledger().Find(backup.job);
+    if (told == nullptr || told->concluded() || told->error_events > 0) continue;
+    const std::vector<Disks::Hit> hits = world_.machine().disks().HitsOf(backup.path);
+    for (size_t i = backup.hits_before; i < hits.size(); ++i) {
+      // What the background could not write is tried again after a pause, and may not be told.
+      const bool of_guests = hits[i].by == "td-guest";
+      const bool writes =
+          hits[i].verb == storage::Verb::kWrite || hits[i].verb == storage::Verb::kWriteZeroes;
+      if (!of_guests || !writes || hits[i].stood_still()) continue;
+      Fail(absl::StrCat("job ", backup.job, " has not told that its target failed under a guest"));
+    }
+  }
 }
 
 void Operator::JudgeWhatIsLeft() {

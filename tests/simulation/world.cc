@@ -7,6 +7,7 @@
 #include "absl/time/time.h"
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
+#include "engine/base/status_macros.h"
 #include "tests/simulation/guest.h"
 #include "tests/simulation/meddler.h"
 #include "tests/simulation/offline.h"
@@ -23,6 +24,9 @@ using namespace block::v1;  // NOLINT: about messages.
 constexpr absl::Duration kEndMax = absl::Hours(2);
 // How often a job that stops at errors is resumed when there should be none.
 constexpr int kResumesMax = 20;
+// By so much are disks larger to which nobody writes, and so many writes have made what they hold.
+constexpr uint64_t kQuietBytes = 24 * 65536;
+constexpr uint64_t kQuietWrites = 100;
 
 storage::ConstBytes Bytes(const std::string& data) {
   return {reinterpret_cast<const std::byte*>(data.data()), data.size()};
@@ -73,25 +77,30 @@ void World::MakeDisks() {
     if (chance.OneIn(3)) image.size_bytes -= chance.Between(1, 127) * kSectorBytes;
     image.cluster_bytes = chance.Of<uint64_t>({512, 1024, 4096, 16384, 65536, 65536, 131072});
     image.refcount_bits = chance.Of<uint32_t>({1, 8, 16, 16, 64});
-    if (disk->driver == "qcow2" && chance.OneIn(3)) {
+    disk->quiet = chance.OneIn(6);
+    // How fast a backup is can be told where there is something to copy.
+    if (disk->quiet) image.size_bytes += kQuietBytes;
+    const uint64_t writes = disk->quiet ? kQuietWrites : chance.Below(6);
+    disk->model = DiskModel(image.size_bytes);
+    if (disk->driver == "qcow2" && (disk->quiet || chance.OneIn(3))) {
       image.backing = absl::StrCat("/bases/", i);
       image.backing_driver = "raw";
-      disk->model = DiskModel(image.size_bytes);
-      MakeBase(chance, image.backing, &disk->model);
-    } else {
-      disk->model = DiskModel(image.size_bytes);
+      MakeBase(chance, image.backing, writes, &disk->model);
     }
     if (chance.OneIn(2)) disk->file_node = absl::StrCat("file", i);
-    disk->quiet = chance.OneIn(6);
     disk->backing = image.backing;
-    MakeImage(machine_.disks(), disk->path, image);
+    if (disk->driver == "raw" && disk->quiet) {
+      MakeBase(chance, disk->path, writes, &disk->model);
+    } else {
+      MakeImage(machine_.disks(), disk->path, image);
+    }
     disks_.push_back(std::move(disk));
   }
 }
 
-void World::MakeBase(Chance& chance, const std::string& path, DiskModel* model) {
+void World::MakeBase(Chance& chance, const std::string& path, uint64_t writes, DiskModel* model) {
   storage::MemoryStorage base(model->size_bytes());
-  for (uint64_t count = chance.Below(6); count > 0; --count) {
+  for (; writes > 0; --writes) {
     const uint64_t offset = chance.Below(model->size_bytes() / kSectorBytes) * kSectorBytes;
     const Range range{offset, std::min<uint64_t>(chance.Between(1, 256) * kSectorBytes,
                                                  model->size_bytes() - offset)};
@@ -129,26 +138,29 @@ void World::PlanFaults() {
   }
 }
 
+absl::Status World::AddNode(const VirtualDisk& disk) {
+  BlockdevAddRequest request;
+  BlockdevOptions& options = *request.mutable_options();
+  options.set_node_name(disk.node);
+  BlockdevRef* file = disk.driver == "qcow2" ? options.mutable_qcow2()->mutable_file()
+                                             : options.mutable_raw()->mutable_file();
+  options.set_discard(BLOCKDEV_DISCARD_OPTIONS_UNMAP);
+  if (disk.file_node.empty()) {
+    file->mutable_definition()->mutable_file()->set_filename(disk.path);
+  } else {
+    BlockdevAddRequest below;
+    below.mutable_options()->set_node_name(disk.file_node);
+    below.mutable_options()->set_discard(BLOCKDEV_DISCARD_OPTIONS_UNMAP);
+    below.mutable_options()->mutable_file()->set_filename(disk.path);
+    RETURN_IF_ERROR(machine_.Call<BlockdevAddResponse>(below).status());
+    file->set_reference(disk.file_node);
+  }
+  return machine_.Call<BlockdevAddResponse>(request).status();
+}
+
 void World::AddNodes() {
   for (const auto& disk : disks_) {
-    BlockdevAddRequest request;
-    BlockdevOptions& options = *request.mutable_options();
-    options.set_node_name(disk->node);
-    BlockdevRef* file = disk->driver == "qcow2" ? options.mutable_qcow2()->mutable_file()
-                                                : options.mutable_raw()->mutable_file();
-    options.set_discard(BLOCKDEV_DISCARD_OPTIONS_UNMAP);
-    if (disk->file_node.empty()) {
-      file->mutable_definition()->mutable_file()->set_filename(disk->path);
-    } else {
-      BlockdevAddRequest below;
-      below.mutable_options()->set_node_name(disk->file_node);
-      below.mutable_options()->set_discard(BLOCKDEV_DISCARD_OPTIONS_UNMAP);
-      below.mutable_options()->mutable_file()->set_filename(disk->path);
-      const absl::Status status = machine_.Call<BlockdevAddResponse>(below).status();
-      if (!status.ok()) Fail(absl::StrCat(disk->path, " cannot be opened: ", status.ToString()));
-      file->set_reference(disk->file_node);
-    }
-    const absl::Status status = machine_.Call<BlockdevAddResponse>(request).status();
+    const absl::Status status = AddNode(*disk);
     if (!status.ok()) Fail(absl::StrCat(disk->node, " cannot be opened: ", status.ToString()));
   }
 }
@@ -229,9 +241,14 @@ void World::FinishJobs() {
     speed.set_device(id);
     speed.set_speed(0);
     (void)machine_.Call<BlockJobSetSpeedResponse>(speed);
+    const bool had_ended = ledger_.Find(id)->concluded();
     AwaitEnd(id);
     if (dark()) return;
-    if (ledger_.Find(id)->gone()) continue;
+    const Ledger::Job& told = *ledger_.Find(id);
+    if (!had_ended && told.completed && !told.error.empty() && !machine_.disks().FlushFailed("/")) {
+      Fail(absl::StrCat("job ", id, " ended by an error from before: ", told.error));
+    }
+    if (told.gone()) continue;
     JobDismissRequest dismiss;
     dismiss.set_id(id);
     const absl::Status status = machine_.Call<JobDismissResponse>(dismiss).status();
@@ -294,6 +311,24 @@ void World::JudgeBitmapsAfterPowerLoss(const VirtualDisk& disk) {
   });
 }
 
+void World::JudgeStoredBitmaps(const VirtualDisk& disk) {
+  machine_.OnEngine([&] {
+    graph::Node* const node = machine_.engine().graph.Find(disk.node).value();
+    for (const auto& [name, model] : disk.bitmaps) {
+      if (!model.persistent) continue;
+      const auto bitmap = node->bitmaps().Find(name);
+      if (!bitmap.ok()) Fail(absl::StrCat("bitmap ", name, " was not stored"));
+      if ((*bitmap)->inconsistent()) Fail(absl::StrCat("bitmap ", name, " is inconsistent"));
+      const std::vector<bool> marked = model.Marked(disk.model);
+      for (size_t s = 0; s < marked.size(); ++s) {
+        if (!marked[s] || (*bitmap)->bits()->IsDirty(s * kSectorBytes)) continue;
+        Fail(absl::StrCat("bitmap ", name, " of ", disk.node,
+                          " opened again does not say that sector ", s, " was changed"));
+      }
+    }
+  });
+}
+
 void World::CloseAndLookAgain() {
   machine_.Stop();
   for (const auto& disk : disks_) CheckImage(*disk);
@@ -312,21 +347,7 @@ void World::CloseAndLookAgain() {
       JudgeBitmapsAfterPowerLoss(*disk);
       continue;
     }
-    machine_.OnEngine([&] {
-      graph::Node* const node = machine_.engine().graph.Find(disk->node).value();
-      for (const auto& [name, model] : disk->bitmaps) {
-        if (!model.persistent) continue;
-        const auto bitmap = node->bitmaps().Find(name);
-        if (!bitmap.ok()) Fail(absl::StrCat("bitmap ", name, " was not stored"));
-        if ((*bitmap)->inconsistent()) Fail(absl::StrCat("bitmap ", name, " is inconsistent"));
-        const std::vector<bool> marked = model.Marked(disk->model);
-        for (size_t s = 0; s < marked.size(); ++s) {
-          if (!marked[s] || (*bitmap)->bits()->IsDirty(s * kSectorBytes)) continue;
-          Fail(absl::StrCat("bitmap ", name, " of ", disk->node,
-                            " opened again does not say that sector ", s, " was changed"));
-        }
-      }
-    });
+    JudgeStoredBitmaps(*disk);
   }
   machine_.Stop();
 }
@@ -344,6 +365,7 @@ void World::Run() {
   Rest(absl::Minutes(1));
   if (!dark()) {
     ReadEvents();
+    for (const auto& owner : operators_) owner->JudgeTold();
     const uint64_t errors = counts_.errors;
     FinishJobs();
     if (counts_.errors != errors && !machine_.disks().FlushFailed("/") && !dark()) {

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "engine/base/mutex.h"
 #include "engine/base/thread.h"
 #include "tests/simulation/chance.h"
@@ -74,10 +76,15 @@ class World {
   // Waits until the job says that it is concluded or gone. Fails if that takes for ever.
   void AwaitEnd(const std::string& job);
 
+  // Opens the disk as its node.
+  absl::Status AddNode(const VirtualDisk& disk);
+  // After the disk was closed in order and opened again, its persistent bitmaps are there and true.
+  void JudgeStoredBitmaps(const VirtualDisk& disk);
+
  private:
   void MakeDisks();
-  // What is below a disk from the beginning.
-  void MakeBase(Chance& chance, const std::string& path, DiskModel* model);
+  // A raw image with so many writes in it, which are what the disk holds from the beginning.
+  void MakeBase(Chance& chance, const std::string& path, uint64_t writes, DiskModel* model);
   void PlanFaults();
   void AddNodes();
   void Turbulence();

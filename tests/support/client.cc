@@ -120,12 +120,15 @@ Client::Client(const std::string& address, std::string instance)
 Client::~Client() = default;
 
 Refusal Client::Call(const std::string& path, const google::protobuf::Message& request,
-                     google::protobuf::Message* response, uint64_t* sequence) {
+                     google::protobuf::Message* response, uint64_t* sequence, bool* unsaved) {
   grpc::TemplatedGenericStub<google::protobuf::Message, google::protobuf::Message> stub(channel_);
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + kDeadline);
   const grpc::Status status = Unary(&stub, &context, path, request, response);
   if (sequence != nullptr) *sequence = SequenceOf(context);
+  if (unsaved != nullptr) {
+    *unsaved = context.GetServerTrailingMetadata().count("tidemark-unsaved") > 0;
+  }
   return RefusalOf(status);
 }
 

@@ -39,6 +39,8 @@ struct Reply {
   Response value;
   // The trailing metadata `tidemark-sequence`; 0 if it was missing.
   uint64_t sequence = 0;
+  // The trailing metadata `tidemark-unsaved` was there.
+  bool unsaved = false;
 
   bool ok() const { return refusal.ok(); }
   const Response* operator->() const { return &value; }
@@ -65,13 +67,14 @@ class Client {
       if (request.instance().empty()) request.set_instance(instance_);
     }
     Reply<typename RpcOf<Request>::Response> reply;
-    reply.refusal = Call(RpcOf<Request>::kPath, request, &reply.value, &reply.sequence);
+    reply.refusal =
+        Call(RpcOf<Request>::kPath, request, &reply.value, &reply.sequence, &reply.unsaved);
     return reply;
   }
 
   // Calls any method by its path.
   Refusal Call(const std::string& path, const google::protobuf::Message& request,
-               google::protobuf::Message* response, uint64_t* sequence);
+               google::protobuf::Message* response, uint64_t* sequence, bool* unsaved = nullptr);
 
   // Follows a job to its end; what the stream gave, and how it ended.
   std::pair<std::vector<v1::Job>, Refusal> WatchJob(v1::WatchJobRequest request);

@@ -23,6 +23,20 @@ uint64_t PatternAt(const std::string& bytes, uint64_t offset_bytes) {
   return pattern;
 }
 
+// What of `differences`, which begin at `offset_bytes`, lies in `ranges`.
+Ranges Within(const Ranges& differences, const Ranges& ranges, uint64_t offset_bytes) {
+  Ranges within;
+  for (const Range& difference : differences) {
+    const Range there{offset_bytes + difference.offset_bytes, difference.length_bytes};
+    for (const Range& range : ranges) {
+      const Range both = there.Intersect(range);
+      if (both.length_bytes == 0) continue;
+      within.push_back({both.offset_bytes - offset_bytes, both.length_bytes});
+    }
+  }
+  return within;
+}
+
 }  // namespace
 
 RandomWriter::RandomWriter(const NbdPlace& place, const ByteModel& start, uint64_t seed,
@@ -139,6 +153,11 @@ void RandomWriter::Apply(const Request& request, ByteModel* model) {
 
 std::string RandomWriter::Explain(const std::string& contents, const Instant& earliest,
                                   const Instant& latest) const {
+  return ExplainPart(contents, {{0, start_.size_bytes()}}, earliest, latest);
+}
+
+std::string RandomWriter::ExplainPart(const std::string& contents, const Ranges& ranges,
+                                      const Instant& earliest, const Instant& latest) const {
   if (contents.size() != start_.size_bytes()) {
     return absl::StrCat("holds ", contents.size(), " bytes instead of ", start_.size_bytes());
   }
@@ -154,7 +173,8 @@ std::string RandomWriter::Explain(const std::string& contents, const Instant& ea
     for (size_t done = 0; done <= latest[i] && done <= lane.requests.size(); ++done) {
       if (done > 0) Apply(lane.requests[done - 1], &model);
       if (done < earliest[i]) continue;
-      const Ranges differences = Differences(part(model.bytes()), part(contents));
+      const Ranges differences =
+          Within(Differences(part(model.bytes()), part(contents)), ranges, lane.part.offset_bytes);
       if (BytesIn(differences) < BytesIn(closest)) {
         closest = differences;
         picture.clear();

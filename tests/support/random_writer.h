@@ -56,6 +56,9 @@ class RandomWriter {
   // else a text that says what is wrong where.
   std::string Explain(const std::string& contents, const Instant& earliest,
                       const Instant& latest) const;
+  // The same for what lies in `ranges` alone: a copy that does not hold all of the disk.
+  std::string ExplainPart(const std::string& contents, const Ranges& ranges,
+                          const Instant& earliest, const Instant& latest) const;
   // The same for a disk whose server was killed: each sector holds what it held at its lane's last
   // flush, or what a later request, answered or not, wrote there. After Stop.
   std::string ExplainAfterCrash(const std::string& contents) const;

@@ -2,6 +2,7 @@
 #ifndef ADAPTERS_QMP_TESTING_MEMORY_STORE_H_
 #define ADAPTERS_QMP_TESTING_MEMORY_STORE_H_
 
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -26,6 +27,7 @@ class MemoryStore final : public backend::StateStore {
     return all;
   }
   absl::Status SaveInstance(const Instance& instance) override {
+    if (before_save) before_save();
     if (failure.ok()) instances[instance.id()] = instance;
     return failure;
   }
@@ -71,6 +73,8 @@ class MemoryStore final : public backend::StateStore {
   std::map<std::string, Instance> instances;
   std::map<Key, Job> jobs;
   std::map<Key, Export> exports;
+  // What an instance waits for before it is saved, if anything.
+  std::function<void()> before_save;
   // What every change is answered.
   absl::Status failure;
 

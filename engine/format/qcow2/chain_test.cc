@@ -31,6 +31,7 @@ storage::Bytes AsBytes(std::string& text) {
 struct Tally {
   std::atomic<uint64_t> looks = 0;
   uint64_t looks_max = ~uint64_t{0};
+  std::atomic<uint64_t> sizes = 0;
 };
 
 // Stands between two levels. Fails what is beyond the limit, so that what would not end does.
@@ -39,6 +40,10 @@ class CountingStorage final : public storage::ForwardingStorage {
   CountingStorage(std::shared_ptr<storage::Storage> next, Tally* tally)
       : ForwardingStorage(std::move(next)), tally_(*tally) {}
 
+  uint64_t size_bytes() const override {
+    ++tally_.sizes;
+    return ForwardingStorage::size_bytes();
+  }
   absl::Status Read(uint64_t offset_bytes, storage::Bytes buffer) override {
     return Exhausted() ? absl::ResourceExhaustedError("looks") : next().Read(offset_bytes, buffer);
   }
@@ -141,6 +146,17 @@ TEST_P(LongChain, IsMappedWithOneLookPerLevelAndExtent) {
     EXPECT_EQ(extents[i].depth, is_data ? overlay_count() + 1 : 0);
   }
   EXPECT_LE(chain.tally.looks, chain.tally.looks_max);
+}
+
+TEST_P(LongChain, IsMappedWithoutAskingAgainHowLongEachLevelIs) {
+  Chain chain(16 * kCluster, overlay_count());
+  PutThreeClusters(chain);
+  chain.tally.sizes = 0;
+  EXPECT_EQ(chain.Walk().size(), 7u);
+  EXPECT_LE(chain.tally.sizes, static_cast<uint64_t>(overlay_count()));
+  chain.tally.sizes = 0;
+  EXPECT_EQ(chain.Walk().size(), 7u);
+  EXPECT_EQ(chain.tally.sizes, 0u);
 }
 
 TEST_P(LongChain, IsReadAndPlacedWithOneLookPerLevel) {

@@ -62,6 +62,10 @@ struct Core {
   std::atomic<bool> names_backing;
   // Of `backing`, for who asks while it is exchanged.
   std::atomic<bool> has_backing = false;
+  // How long `backing` was when Map last asked. A hint that saves asking: what is beneath may be
+  // longer by now, so that nothing is concluded from an offset beyond it, or shorter, and then it
+  // refuses what is past its end.
+  std::atomic<uint64_t> backing_seen_bytes = 0;
   std::atomic<bool> settled = false;
   std::atomic<uint64_t> kept_autoclear_features = 0;
   Mutex settling;
@@ -78,6 +82,10 @@ struct Core {
 };
 
 // reading.cc
+// Whether a request failed because the disk beneath has become shorter than `*size_bytes`, which it
+// had when it was asked for the request: images may be taken out of a chain meanwhile. Then
+// `*size_bytes` is what it has now.
+bool HasShrunk(const storage::Storage& beneath, const absl::Status& status, uint64_t* size_bytes);
 absl::Status ReadDisk(Core& core, uint64_t offset_bytes, storage::Bytes buffer);
 absl::StatusOr<storage::Extent> MapDisk(Core& core, Range range);
 

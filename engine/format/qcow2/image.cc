@@ -70,10 +70,13 @@ Statistics Image::statistics() const {
 
 void Image::SetBacking(std::shared_ptr<storage::Storage> backing) {
   core_->has_backing = backing != nullptr;
+  core_->backing_seen_bytes = 0;
   core_->backing = std::move(backing);
 }
 
 std::shared_ptr<storage::Storage> Image::backing() const { return core_->backing; }
+
+void Image::ForgetBacking() { core_->has_backing = false; }
 
 absl::Status Image::ChangeBackingFile(absl::string_view name, absl::optional<std::string> format) {
   return UpdateHeader([&](Header& header) {

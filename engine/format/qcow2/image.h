@@ -68,6 +68,9 @@ class Image final : public storage::Storage {
   // the port of an edge of the graph, which can be led elsewhere without a word here.
   void SetBacking(std::shared_ptr<storage::Storage> backing);
   std::shared_ptr<storage::Storage> backing() const;
+  // The backing disk, which has no bytes any more, counts as none from now on: unlike SetBacking
+  // with requests in flight. Any thread.
+  void ForgetBacking();
 
   // Changes what the header says, durably; the attached backing disk stays. An empty `name` says
   // there is none. INVALID_ARGUMENT if it does not fit.

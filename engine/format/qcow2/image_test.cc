@@ -108,6 +108,39 @@ TEST(Image, ABackingDiskIsExchangedWhileTheImageIsOpen) {
   EXPECT_TRUE(image->limits().new_ranges_are_zero);
 }
 
+// Maps do not ask each time how long it is, but what they say is of now.
+TEST(Image, ABackingDiskThatIsResizedIsMappedAsLongAsItIs) {
+  auto image = OpenImage(MakeFile({.size_bytes = kMiB}));
+  auto backing = MemoryStorage::Of(std::string(4 * kCluster, 'b'));
+  image->SetBacking(backing);
+  const auto expect_end = [&](uint64_t cluster) {
+    // From the start, over the end, and behind it.
+    for (const uint64_t first : {uint64_t{0}, cluster - 1, cluster, cluster + 1}) {
+      const auto extent = image->Map({first * kCluster, kMiB - first * kCluster});
+      ASSERT_EQ(extent.status(), absl::OkStatus());
+      const bool within = first < cluster;
+      EXPECT_EQ(extent->content, within ? Extent::Content::kData : Extent::Content::kZero);
+      EXPECT_EQ(extent->range.end_bytes(), within ? cluster * kCluster : kMiB) << first;
+    }
+  };
+  expect_end(4);
+  ASSERT_EQ(backing->Resize(6 * kCluster), absl::OkStatus());
+  ASSERT_EQ(backing->Write(4 * kCluster, AsBytes(std::string(2 * kCluster, 'c'))),
+            absl::OkStatus());
+  expect_end(6);
+  for (const uint64_t first : {uint64_t{1}, uint64_t{3}}) {
+    ASSERT_EQ(backing->Resize(2 * kCluster), absl::OkStatus());
+    EXPECT_EQ(image->Map({first * kCluster, kCluster})->content,
+              first < 2 ? Extent::Content::kData : Extent::Content::kZero);
+    expect_end(2);
+    ASSERT_EQ(backing->Resize(6 * kCluster), absl::OkStatus());
+    ASSERT_EQ(backing->Write(0, AsBytes(std::string(6 * kCluster, 'd'))), absl::OkStatus());
+    expect_end(6);
+  }
+  image->SetBacking(MemoryStorage::Of(std::string(kCluster, 'e')));
+  expect_end(1);
+}
+
 TEST(Image, DiscardDoesNotBringTheBackingDiskBack) {
   auto image = OpenImage(MakeFile({.size_bytes = kMiB}));
   image->SetBacking(MemoryStorage::Of(std::string(kMiB, 'b')));

@@ -43,6 +43,22 @@ L2Entry L2Entries::Next(const L2Entry& entry) const {
   return next;
 }
 
+uint64_t L2Entries::CountAlike(const std::byte* table, uint64_t first, uint64_t end) const {
+  L2Entry expected = Load(table, first);
+  if (expected.is_compressed()) return 1;
+  expected = Next(expected);
+  uint64_t at = first + 1;
+  if (geometry_.extended_l2) {
+    for (; at < end && Load(table, at) == expected; ++at) expected = Next(expected);
+    return at - first;
+  }
+  // Plain numbers: every lookup comes here, at each level of a backing chain.
+  const uint64_t step = expected.host_offset_bytes() != 0 ? geometry_.cluster_bytes() : 0;
+  uint64_t cluster = expected.cluster;
+  for (; at < end && LoadBigEndian<uint64_t>(table + at * 8) == cluster; cluster += step) ++at;
+  return at - first;
+}
+
 ClusterContent L2Entries::ContentOf(const L2Entry& entry, uint32_t subcluster) const {
   const bool has_place = entry.host_offset_bytes() != 0;
   if (!geometry_.extended_l2) {

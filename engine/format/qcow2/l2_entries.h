@@ -56,6 +56,10 @@ class L2Entries {
   // That of the next cluster, alike and adjacent in the file if it has a place there.
   L2Entry Next(const L2Entry& entry) const;
 
+  // How many entries of `table` from `first` on, up to `end` (which is behind it), are one stretch:
+  // each is the `Next` of the one before it. A compressed one is a stretch of its own.
+  uint64_t CountAlike(const std::byte* table, uint64_t first, uint64_t end) const;
+
   // What all the subclusters from `first` up to the returned end are. Without extended entries a
   // cluster is its only subcluster.
   struct Run {

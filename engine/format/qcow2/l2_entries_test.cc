@@ -2,6 +2,8 @@
 #include "engine/format/qcow2/l2_entries.h"
 
 #include <array>
+#include <initializer_list>
+#include <vector>
 
 #include "engine/base/endian.h"
 #include "gtest/gtest.h"
@@ -88,6 +90,35 @@ TEST(L2Entries, ExtendedOnesTellSubclustersApart) {
   EXPECT_EQ(entries.Describe(entry, 8).end, 32u);
   // Zeroes and holes need no place.
   EXPECT_FALSE(entries.IsMalformed({0, 0x0000ffff00000000}));
+}
+
+TEST(L2Entries, AreAlikeWhileEachFollowsTheOneBefore) {
+  for (const Geometry& geometry : {kPlain, kExtended}) {
+    const L2Entries entries(geometry, 3);
+    const auto count = [&](std::initializer_list<L2Entry> all) {
+      std::vector<std::byte> table(all.size() * entries.entry_bytes());
+      uint64_t at = 0;
+      for (const L2Entry& entry : all) entries.Store(table.data(), at++, entry);
+      return entries.CountAlike(table.data(), 0, all.size());
+    };
+    const L2Entry data = entries.Data(kHost), data1 = entries.Data(kHost + 65536);
+    const L2Entry kept = entries.KeptZero(kHost), kept1 = entries.KeptZero(kHost + 65536);
+    const L2Entry packed = entries.Compressed({kHost, 700});
+    L2Entry shared1 = data1;
+    shared1.cluster &= ~kEntryCopied;
+    EXPECT_EQ(count({{}, {}, {}}), 3u);
+    EXPECT_EQ(count({{}, entries.Zero(), {}}), 1u);
+    EXPECT_EQ(count({entries.Zero(), entries.Zero(), {}}), 2u);
+    EXPECT_EQ(count({data, data1, entries.Data(kHost + 2 * 65536), data}), 3u);
+    EXPECT_EQ(count({data, data}), 1u) << "not adjacent";
+    EXPECT_EQ(count({data, shared1}), 1u);
+    EXPECT_EQ(count({data, kept1}), 1u);
+    EXPECT_EQ(count({kept, kept1, {}}), 2u);
+    EXPECT_EQ(count({kept, entries.Zero()}), 1u);
+    EXPECT_EQ(count({packed, packed}), 1u);
+    EXPECT_EQ(count({data, packed}), 1u);
+    EXPECT_EQ(count({{}, packed}), 1u);
+  }
 }
 
 TEST(L2Entries, ImpossibleOnesAreKnown) {

@@ -58,6 +58,7 @@ class ReadPlacement final : public Composed {
       Range placed = mapping.range;
       storage::Storage* beneath = nullptr;
       uint64_t offset_beneath = 0;
+      uint64_t end_beneath = 0;
       if (mapping.kind == Mapping::Kind::kData) {
         beneath = core_.data_file.get();
         offset_beneath = mapping.host_offset_bytes;
@@ -67,7 +68,7 @@ class ReadPlacement final : public Composed {
       }
       if (beneath != nullptr) {
         // Past the end of a file or a backing disk there are zeroes, and no place.
-        const uint64_t end_beneath = beneath->size_bytes();
+        end_beneath = beneath->size_bytes();
         if (offset_beneath >= end_beneath) {
           beneath = nullptr;
         } else {
@@ -77,10 +78,12 @@ class ReadPlacement final : public Composed {
       if (beneath == nullptr) {
         AddPiece({.range = placed});
       } else {
-        ASSIGN_OR_RETURN(std::unique_ptr<Placement> part,
-                         beneath->PlaceRead({offset_beneath, placed.length_bytes}));
-        if (part == nullptr) return false;
-        AddPart(placed.offset_bytes, std::move(part));
+        absl::StatusOr<std::unique_ptr<Placement>> part =
+            beneath->PlaceRead({offset_beneath, placed.length_bytes});
+        if (HasShrunk(*beneath, part.status(), &end_beneath)) return false;
+        RETURN_IF_ERROR(part.status());
+        if (*part == nullptr) return false;
+        AddPart(placed.offset_bytes, *std::move(part));
       }
       range = Range::FromTo(placed.end_bytes(), range.end_bytes());
     }

@@ -1,5 +1,13 @@
 // Stretches of the disk of which one request is changing the mapping: whoever wants to change an
 // overlapping one waits until it is done. Any thread.
+//
+// Not a RangeLock (engine/base/range_lock.h), for two reasons. That one is fair: nobody passes
+// those who wait already, so whoever holds a stretch must not ask for another. But a copy places
+// stretch after stretch of its target before it finishes the first; behind a guest who waits for
+// one that it holds and one that it is about to ask for, both would wait for ever. Here only claims
+// are in the way, not those who wait for one; whoever waits may be overtaken. And that one looks at
+// all who hold or wait, one by one: hundreds, with a copy's placements. Here claims are disjoint,
+// so that one look in their order is enough.
 #ifndef ENGINE_FORMAT_QCOW2_RANGE_CLAIMS_H_
 #define ENGINE_FORMAT_QCOW2_RANGE_CLAIMS_H_
 

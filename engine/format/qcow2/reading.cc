@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 #include <vector>
 
+#include "absl/types/optional.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "engine/format/qcow2/compression.h"
@@ -17,13 +19,17 @@ namespace {
 constexpr int kMapLookupsMax = 64;
 
 absl::Status ReadBacking(storage::Storage* backing, uint64_t offset_bytes, storage::Bytes buffer) {
-  uint64_t readable = 0;
-  if (backing != nullptr) {
-    const uint64_t size = backing->size_bytes();
-    if (offset_bytes < size) readable = std::min<uint64_t>(buffer.size(), size - offset_bytes);
+  uint64_t size = backing == nullptr ? 0 : backing->size_bytes();
+  while (offset_bytes < size) {
+    const uint64_t readable = std::min<uint64_t>(buffer.size(), size - offset_bytes);
+    const absl::Status status = backing->Read(offset_bytes, buffer.first(readable));
+    if (!HasShrunk(*backing, status, &size)) {
+      RETURN_IF_ERROR(status);
+      buffer.remove_prefix(readable);
+      break;
+    }
   }
-  if (readable > 0) RETURN_IF_ERROR(backing->Read(offset_bytes, buffer.first(readable)));
-  std::fill(buffer.begin() + readable, buffer.end(), std::byte{0});
+  std::fill(buffer.begin(), buffer.end(), std::byte{0});
   return absl::OkStatus();
 }
 
@@ -41,8 +47,27 @@ absl::Status ReadCompressed(Core& core, uint64_t entry, uint64_t offset_in_clust
   return absl::OkStatus();
 }
 
+// Zeroes behind the end of a shorter backing disk count as held by it.
+storage::Extent ZeroesBeneath(const Core& core, Range range) {
+  return {.range = range,
+          .content = storage::Extent::Content::kZero,
+          .depth = core.has_backing ? 2 : 0,
+          .hole = true};
+}
+
+// The size of the backing disk, or what it was once if that suffices for `end_bytes`: each level of
+// a chain would take locks to tell it, and hardly ever says anything new.
+uint64_t BackingSizeFor(Core& core, uint64_t end_bytes) {
+  uint64_t size = core.backing_seen_bytes.load(std::memory_order_relaxed);
+  if (end_bytes > size) {
+    size = core.backing->size_bytes();
+    core.backing_seen_bytes.store(size, std::memory_order_relaxed);
+  }
+  return size;
+}
+
 // What a mapping says without the backing disk; absent if that has to be asked.
-absl::optional<storage::Extent> DescribeOwn(const Core& core, const Mapping& mapping) {
+absl::optional<storage::Extent> DescribeOwn(Core& core, const Mapping& mapping) {
   using Content = storage::Extent::Content;
   storage::Extent extent;
   extent.range = mapping.range;
@@ -59,25 +84,27 @@ absl::optional<storage::Extent> DescribeOwn(const Core& core, const Mapping& map
     case Mapping::Kind::kUnallocated:
       break;
   }
-  if (core.backing != nullptr && mapping.range.offset_bytes < core.backing->size_bytes()) {
-    return absl::nullopt;
-  }
-  extent.content = Content::kZero;
-  extent.hole = true;
-  // Zeroes behind the end of a shorter backing disk count as held by it.
-  extent.depth = core.backing == nullptr ? 0 : 2;
-  return extent;
+  const uint64_t begin = mapping.range.offset_bytes;
+  if (core.backing != nullptr && begin < BackingSizeFor(core, begin + 1)) return absl::nullopt;
+  return ZeroesBeneath(core, mapping.range);
 }
 
 // What the backing disk says of a stretch that begins within it. It is asked once, and its answer
 // handed on as it is: were each level to ask until an answer differs, every level would double what
-// all below it are asked.
-absl::StatusOr<storage::Extent> MapBacking(const Core& core, Range range) {
-  const Range within =
-      Range::FromTo(range.offset_bytes, std::min(range.end_bytes(), core.backing->size_bytes()));
-  ASSIGN_OR_RETURN(storage::Extent extent, core.backing->Map(within));
-  if (extent.depth > 0) ++extent.depth;
-  return extent;
+// all below it are asked. Absent if it has become too short.
+absl::StatusOr<absl::optional<storage::Extent>> MapBacking(Core& core, Range range) {
+  uint64_t size = BackingSizeFor(core, range.end_bytes());
+  while (range.offset_bytes < size) {
+    absl::StatusOr<storage::Extent> extent =
+        core.backing->Map(Range::FromTo(range.offset_bytes, std::min(range.end_bytes(), size)));
+    if (extent.ok()) [[likely]] {
+      if (extent->depth > 0) ++extent->depth;
+      return absl::make_optional(*extent);
+    }
+    if (!HasShrunk(*core.backing, extent.status(), &size)) return extent.status();
+    core.backing_seen_bytes.store(size, std::memory_order_relaxed);
+  }
+  return absl::optional<storage::Extent>();
 }
 
 }  // namespace
@@ -111,10 +138,21 @@ absl::Status ReadDisk(Core& core, uint64_t offset_bytes, storage::Bytes buffer) 
   return absl::OkStatus();
 }
 
+bool HasShrunk(const storage::Storage& beneath, const absl::Status& status, uint64_t* size_bytes) {
+  if (!absl::IsOutOfRange(status)) return false;
+  const uint64_t size_before_bytes = std::exchange(*size_bytes, beneath.size_bytes());
+  return *size_bytes < size_before_bytes;
+}
+
 absl::StatusOr<storage::Extent> MapDisk(Core& core, Range range) {
   ASSIGN_OR_RETURN(const Mapping mapping, core.tables.Lookup(range));
-  const absl::optional<storage::Extent> first = DescribeOwn(core, mapping);
-  if (!first.has_value()) return MapBacking(core, mapping.range);
+  absl::optional<storage::Extent> first = DescribeOwn(core, mapping);
+  if (!first.has_value()) {
+    ASSIGN_OR_RETURN(first, MapBacking(core, mapping.range));
+    if (first.has_value()) return *first;
+    // There is nothing beneath any more.
+    first = ZeroesBeneath(core, mapping.range);
+  }
   storage::Extent result = *first;
   // What is our own costs little to look at, and may be scattered in the file.
   for (int lookups = 1; lookups < kMapLookupsMax; ++lookups) {

@@ -86,5 +86,24 @@ TEST(RangeClaims, OverlappingClaimsTakeTurnsAndOthersDoNot) {
   EXPECT_TRUE(acquired);
 }
 
+// A copy places one stretch after the other, and a guest may want to change two of them at once.
+TEST(RangeClaims, WhoHasAClaimTakesTheNextPastThoseWhoWaitForBoth) {
+  RangeClaims claims;
+  for (int round = 0; round < 100; ++round) {
+    RangeClaims::Claim first = claims.Acquire({0, 100});
+    std::atomic<bool> asks = false;
+    std::thread waiter([&] {
+      asks = true;
+      claims.Acquire({50, 100});
+    });
+    while (!asks) std::this_thread::yield();
+    // The waiter stands in line by now, in most rounds.
+    RangeClaims::Claim second = claims.Acquire({100, 100});
+    first = RangeClaims::Claim();
+    second = RangeClaims::Claim();
+    waiter.join();
+  }
+}
+
 }  // namespace
 }  // namespace tidemark::qcow2

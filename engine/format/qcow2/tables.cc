@@ -218,17 +218,9 @@ absl::StatusOr<Mapping> Tables::WalkSlice(Range range, const Slice& slice) {
                                         absl::Hex(Get(slice, first).cluster)));
   }
   Mapping mapping = Describe(Get(slice, first));
-  uint64_t clusters = 1;
-  while (clusters < count && first + clusters < bad && mapping.kind != Mapping::Kind::kCompressed) {
-    const Mapping next = Describe(Get(slice, first + clusters));
-    const uint64_t expected =
-        mapping.host_offset_bytes == 0 ? 0 : mapping.host_offset_bytes + (clusters << cluster_bits);
-    if (next.kind != mapping.kind || next.owned != mapping.owned ||
-        next.host_offset_bytes != expected) {
-      break;
-    }
-    ++clusters;
-  }
+  // Entries that are not bad have no bits but those that a mapping tells.
+  const uint64_t clusters =
+      entries_.CountAlike(slice.bytes.data(), first, std::min(first + count, bad));
   const uint64_t begin = geometry_.RoundDown(range.offset_bytes);
   mapping.range =
       Range::FromTo(range.offset_bytes, std::min(end, begin + (clusters << cluster_bits)));

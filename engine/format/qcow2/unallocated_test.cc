@@ -5,6 +5,7 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "engine/base/error.h"
@@ -52,6 +53,38 @@ class UnallocatedTest : public ::testing::TestWithParam<int> {
   std::unique_ptr<Image> image_;
   std::shared_ptr<MemoryStorage> below_;
 };
+
+// A disk that becomes shorter between the question how long it is, and a request.
+class Shrinking final : public storage::ForwardingStorage {
+ public:
+  Shrinking(std::shared_ptr<storage::Storage> next, uint64_t told_once)
+      : ForwardingStorage(std::move(next)), told_bytes_(told_once) {}
+  uint64_t size_bytes() const override {
+    return told_bytes_ > 0 ? std::exchange(told_bytes_, 0) : ForwardingStorage::size_bytes();
+  }
+
+ private:
+  mutable uint64_t told_bytes_;
+};
+
+TEST_P(UnallocatedTest, ABackingDiskMayBecomeShorterAtAnyMoment) {
+  const auto shorter = MemoryStorage::Of(std::string(2 * kCluster, 's'));
+  const auto gone = std::make_shared<MemoryStorage>(0);
+  for (const auto& next : {shorter, gone}) {
+    const std::string expected =
+        std::string(next->size_bytes(), 's') + std::string(4 * kCluster - next->size_bytes(), '\0');
+    image_->SetBacking(std::make_shared<Shrinking>(next, kSize));
+    EXPECT_EQ(ReadString(*image_, {0, 4 * kCluster}), expected);
+    image_->SetBacking(std::make_shared<Shrinking>(next, kSize));
+    const auto extent = image_->Map({3 * kCluster, kCluster});
+    ASSERT_EQ(extent.status(), absl::OkStatus());
+    EXPECT_EQ(extent->content, storage::Extent::Content::kZero);
+    image_->SetBacking(std::make_shared<Shrinking>(next, kSize));
+    EXPECT_EQ(image_->PlaceRead({3 * kCluster, kCluster}).status(), absl::OkStatus());
+  }
+  image_->ForgetBacking();
+  EXPECT_EQ(DepthAt(0), 0);
+}
 
 TEST_P(UnallocatedTest, WhatTheImageHoldsIsKeptAndTheRestIsWritten) {
   ASSERT_EQ(image_->Write(kCluster + 5, AsBytes("guest")), absl::OkStatus());

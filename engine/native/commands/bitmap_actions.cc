@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
+#include "engine/native/bitmap_memory.h"
 
 namespace tidemark::native {
 namespace {
@@ -63,7 +64,8 @@ class RemoveAction final : public BitmapAction {
     ASSIGN_OR_RETURN(const graph::Bitmap* const bitmap, node.bitmaps().Find(name_));
     const bool stored = bitmap->persistent();
     ASSIGN_OR_RETURN(graph::Change change, node.bitmaps().Remove(name_));
-    // The node cannot be deleted before this transaction is over: graph commands run one at a time.
+    // The node cannot be deleted before this transaction is over: commands that touch one node run
+    // one after another.
     if (stored) driver_ = &node.driver();
     return change;
   }
@@ -88,19 +90,6 @@ absl::StatusOr<graph::Change> Merge(Engine& engine, graph::Node& node,
   return node.bitmaps().Merge(request.target(), sources);
 }
 
-// Engine thread.
-absl::Status CheckMemory(const Engine& engine, const std::string& node, const std::string& name) {
-  uint64_t bytes = 0;
-  for (const graph::Node* other : engine.graph.AllNodes()) bytes += other->bitmaps().memory_bytes();
-  if (bytes < engine.budgets.bitmap_bytes_max) return absl::OkStatus();
-  return Error(Reason::kLimitReached,
-               absl::StrCat("cannot add bitmap '", name, "' to node '", node,
-                            "': the bitmaps of all nodes take ", bytes,
-                            " bytes of memory, and none is added beyond ",
-                            engine.budgets.bitmap_bytes_max, " (a quarter of --memory_max)"),
-               {{"node", node}, {"bitmap", name}});
-}
-
 }  // namespace
 
 std::unique_ptr<transaction::Action> MakeAction(
@@ -118,7 +107,7 @@ std::unique_ptr<transaction::Action> MakeAction(
                                     "': it is the filter of a job, and goes when that ends"),
                        {{"node", node.name()}, {"bitmap", add.name}});
         }
-        RETURN_IF_ERROR(CheckMemory(*engine, node.name(), add.name));
+        RETURN_IF_ERROR(CheckMemoryForBitmap(*engine, node.name(), add.name));
         return node.bitmaps().Add(add);
       });
 }

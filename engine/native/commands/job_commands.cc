@@ -64,12 +64,13 @@ void AddBlockJobVerbs(Scheduler* scheduler, Handlers* handlers) {
       [scheduler](const BlockJobSetSpeedRequest& request, BlockJobSetSpeedResponse*) {
         return scheduler->SetSpeed(kFamily, request.device(), request.speed());
       });
-  // The only thing to change is a mirror's copy mode, and this engine has no mirrors yet: what the
-  // scheduler says of an unknown job or of another type is the whole answer.
   handlers->Add<BlockJobChangeRequest, BlockJobChangeResponse>(
       [scheduler](const BlockJobChangeRequest& request, BlockJobChangeResponse*) {
-        return scheduler->Change(request.id(), job::JobType::kMirror,
-                                 job::CopyMode::kWriteBlocking);
+        const bool to_background =
+            request.mirror().copy_mode() == block::v1::MIRROR_COPY_MODE_BACKGROUND;
+        return scheduler->Change(
+            request.id(), job::JobType::kMirror,
+            to_background ? job::CopyMode::kBackground : job::CopyMode::kWriteBlocking);
       });
 }
 

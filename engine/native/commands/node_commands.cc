@@ -10,13 +10,16 @@
 #include "engine/base/status_macros.h"
 #include "engine/graph/quiesce.h"
 #include "engine/job/create_job.h"
+#include "engine/native/chain.h"
 #include "engine/native/drivers/file_driver.h"
+#include "engine/native/drivers/qcow2_driver.h"
 #include "engine/native/graph_change.h"
 #include "engine/native/jobs/create_image.h"
 #include "engine/native/limits.h"
 #include "engine/native/node_closing.h"
 #include "engine/native/node_info.h"
 #include "tidemark/block/v1/node.pb.h"
+#include "tidemark/block/v1/node_graph.pb.h"
 
 namespace tidemark::native {
 namespace {
@@ -105,6 +108,38 @@ absl::Status BlockResize(Engine& engine, const std::string& name, uint64_t size_
   return Annotate(status, absl::StrCat("cannot resize node \"", name, "\" to ", size_bytes));
 }
 
+absl::Status ChangeBackingFile(Engine& engine, const block::v1::ChangeBackingFileRequest& request) {
+  const std::string& name = request.image_node_name();
+  std::string format;
+  ASSIGN_OR_RETURN(
+      const std::shared_ptr<Qcow2Driver> driver,
+      engine.threads.OnEngine([&]() -> absl::StatusOr<std::shared_ptr<Qcow2Driver>> {
+        ASSIGN_OR_RETURN(graph::Node* const top, engine.graph.Find(request.device()));
+        const std::vector<graph::Node*> chain = ChainOf(top);
+        ASSIGN_OR_RETURN(const size_t place, FindNodeInChain(engine.graph, chain, name));
+        graph::Node* const image = chain[place];
+        RETURN_IF_ERROR(graph::Graph::CheckNotBlocked(*image, graph::Operation::kReopen));
+        auto qcow2 = std::dynamic_pointer_cast<Qcow2Driver>(image->shared_driver());
+        if (qcow2 == nullptr || image->backing() == nullptr) {
+          return Error(Reason::kNodeLacksFeature,
+                       absl::StrCat("node '", name, "' has no backing image"), {{"node", name}});
+        }
+        if (image->read_only()) {
+          return Error(Reason::kNodeReadOnly,
+                       absl::StrCat("node '", name,
+                                    "' is read-only: what its image "
+                                    "records of its backing file cannot be changed"),
+                       {{"node", name}});
+        }
+        // Of the disk that is there now. (QEMU records the format of the image itself.)
+        format = std::string(image->backing()->WithoutJobFilters()->driver().name());
+        return qcow2;
+      }));
+  return Annotate(driver->image().ChangeBackingFile(request.backing_file(), format),
+                  absl::StrCat("cannot change the backing file of node '", name, "' to \"",
+                               request.backing_file(), "\""));
+}
+
 // The drivers of the open files.
 std::vector<std::shared_ptr<graph::Driver>> FilesOf(const graph::Graph& graph) {
   std::vector<std::shared_ptr<graph::Driver>> files;
@@ -158,6 +193,10 @@ void AddNodeCommands(Engine* engine, Handlers* handlers) {
     }
     return BlockResize(*engine, request.node_name(), request.size());
   });
+  handlers->Add<ChangeBackingFileRequest, ChangeBackingFileResponse>(
+      [engine](const ChangeBackingFileRequest& request, ChangeBackingFileResponse*) {
+        return ChangeBackingFile(*engine, request);
+      });
   handlers->AddLater<QueryNamedBlockNodesRequest, QueryNamedBlockNodesResponse>(
       [engine](const QueryNamedBlockNodesRequest& request, QueryNamedBlockNodesResponse* response,
                Handlers::Done done) {

@@ -10,13 +10,14 @@
 #include "engine/base/error.h"
 #include "engine/base/error_metadata.h"
 #include "engine/base/status_macros.h"
-#include "engine/graph/quiesce.h"
 #include "engine/native/commands/bitmap_actions.h"
+#include "engine/native/commands/snapshot_actions.h"
 #include "engine/native/jobs/backup_action.h"
-#include "engine/native/limits.h"
+#include "engine/native/nodes_instant.h"
 #include "engine/transaction/transaction.h"
 #include "tidemark/block/v1/bitmap.pb.h"
 #include "tidemark/block/v1/copy.pb.h"
+#include "tidemark/block/v1/snapshot.pb.h"
 #include "tidemark/block/v1/transaction.pb.h"
 
 namespace tidemark::native {
@@ -25,32 +26,6 @@ namespace {
 using namespace block::v1;  // NOLINT: a file about requests.
 
 using Actions = std::vector<std::unique_ptr<transaction::Action>>;
-
-// No guest request is in flight above the named nodes. Names that are unknown are left to the
-// actions to refuse.
-class NodesInstant final : public transaction::Instant {
- public:
-  NodesInstant(Engine* engine, std::vector<std::string> node_names)
-      : engine_(*engine), node_names_(std::move(node_names)) {}
-
-  void Begin() override {
-    const std::vector<std::shared_ptr<graph::Port>> ports = engine_.threads.OnEngine([this] {
-      std::vector<graph::Node*> nodes;
-      for (const std::string& name : node_names_) {
-        const absl::StatusOr<graph::Node*> node = engine_.graph.Find(name);
-        if (node.ok()) nodes.push_back(*node);
-      }
-      return engine_.graph.PortsAbove(nodes);
-    });
-    quiesce_.AddPatiently(ports, kInstantPatience);
-  }
-  void End() override { quiesce_.Open(); }
-
- private:
-  Engine& engine_;
-  const std::vector<std::string> node_names_;
-  graph::Quiesce quiesce_;
-};
 
 class AbortAction final : public transaction::Action {
  public:
@@ -76,11 +51,12 @@ class NumberedAction final : public transaction::Action {
   const std::string path_;
 };
 
+// A transaction of one action on one node.
 template <typename Request>
-absl::Status RunBitmapAction(Engine& engine, const Request& request) {
+absl::Status RunAction(Engine& engine, const Request& request, const std::string& node_name) {
   Actions actions;
   actions.push_back(MakeAction(&engine, request));
-  NodesInstant instant(&engine, {request.node()});
+  NodesInstant instant(&engine, {node_name});
   return transaction::Run(actions, instant);
 }
 
@@ -122,9 +98,12 @@ std::unique_ptr<transaction::Action> FromProto(Engine& engine, const Transaction
       return backup(native::FromProto(action.drive_backup()));
     case TransactionAction::kAbort:
       return std::make_unique<AbortAction>();
-    // Only QEMU has these.
     case TransactionAction::kBlockdevSnapshot:
+      return make(action.blockdev_snapshot());
     case TransactionAction::kBlockdevSnapshotSync:
+      node_names->push_back(action.blockdev_snapshot_sync().node_name());
+      return MakeAction(&engine, action.blockdev_snapshot_sync());
+    // Only QEMU has this.
     case TransactionAction::kBlockdevSnapshotInternalSync:
     case TransactionAction::ACTION_NOT_SET:
       break;
@@ -147,14 +126,15 @@ absl::Status RunTransaction(Engine& engine, const TransactionRequest& request) {
   return transaction::Run(actions, instant);
 }
 
-// Hashing takes a while for a large bitmap: a worker does it, while the name is looked up here.
+// Hashing takes a while for a large bitmap: threads that no job needs do it, while the name is
+// looked up here.
 void HashBitmap(Engine& engine, const DebugBlockDirtyBitmapSha256Request& request,
                 DebugBlockDirtyBitmapSha256Response* response, Handlers::Done done) {
   const absl::StatusOr<graph::Node*> node = engine.graph.Find(request.node());
   if (!node.ok()) return done(node.status());
   const absl::StatusOr<graph::Bitmap*> bitmap = (*node)->bitmaps().Find(request.name());
   if (!bitmap.ok()) return done(bitmap.status());
-  engine.threads.workers().Post([bits = (*bitmap)->bits(), response, done = std::move(done)] {
+  engine.hashes->Post([bits = (*bitmap)->bits(), response, done = std::move(done)] {
     response->set_sha256(bits->Sha256());
     done(absl::OkStatus());
   });
@@ -162,8 +142,9 @@ void HashBitmap(Engine& engine, const DebugBlockDirtyBitmapSha256Request& reques
 
 template <typename Request, typename Response>
 void AddBitmapCommand(Engine* engine, Handlers* handlers) {
-  handlers->Add<Request, Response>(
-      [engine](const Request& request, Response*) { return RunBitmapAction(*engine, request); });
+  handlers->Add<Request, Response>([engine](const Request& request, Response*) {
+    return RunAction(*engine, request, request.node());
+  });
 }
 
 }  // namespace
@@ -187,6 +168,14 @@ void AddTransactionCommands(Engine* engine, Handlers* handlers) {
   handlers->Add<DriveBackupRequest, DriveBackupResponse>(
       [engine](const DriveBackupRequest& request, DriveBackupResponse*) {
         return RunBackup(*engine, native::FromProto(request));
+      });
+  handlers->Add<BlockdevSnapshotRequest, BlockdevSnapshotResponse>(
+      [engine](const BlockdevSnapshotRequest& request, BlockdevSnapshotResponse*) {
+        return RunAction(*engine, request, request.node());
+      });
+  handlers->Add<BlockdevSnapshotSyncRequest, BlockdevSnapshotSyncResponse>(
+      [engine](const BlockdevSnapshotSyncRequest& request, BlockdevSnapshotSyncResponse*) {
+        return RunAction(*engine, request, request.node_name());
       });
   handlers->Add<TransactionRequest, TransactionResponse>(
       [engine](const TransactionRequest& request, TransactionResponse*) {

@@ -126,7 +126,10 @@ absl::StatusOr<graph::Node*> OpenQcow2(NodeOpening& opening, const BlockdevOptio
   if (!node.ok()) {
     // Opening has marked the bitmaps in the image as in use: a refusal must not cost them. What the
     // caller is told is why the image was refused.
-    driver->Close(bitmaps).IgnoreError();
+    if (const absl::Status closed = driver->Close(bitmaps); !closed.ok()) {
+      return Annotate(node.status(), absl::StrCat("not opened, and not all of it could be saved (",
+                                                  std::string(closed.message()), ")"));
+    }
   }
   return node;
 }

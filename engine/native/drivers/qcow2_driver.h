@@ -39,6 +39,7 @@ class Qcow2Driver final : public graph::Driver {
   void SetBacking(std::shared_ptr<storage::Storage> backing) override {
     image_->SetBacking(std::move(backing));
   }
+  void ForgetBacking() override { image_->ForgetBacking(); }
   absl::Status CheckStorable(absl::string_view node_name,
                              absl::Span<const graph::BitmapShape> bitmaps,
                              uint64_t size_bytes) override;

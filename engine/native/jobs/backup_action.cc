@@ -6,6 +6,8 @@
 #include "engine/native/graph_change.h"
 #include "engine/native/jobs/backup_link.h"
 #include "engine/native/jobs/drive_target.h"
+#include "engine/native/jobs/link_job.h"
+#include "engine/native/jobs/target_reservation.h"
 #include "engine/native/node_closing.h"
 
 namespace tidemark::native {
@@ -32,14 +34,12 @@ class BackupAction final : public transaction::Action {
   BackupAction(Engine* engine, BackupRequest request, std::shared_ptr<job::JobGroup> group)
       : engine_(*engine),
         link_(std::make_shared<BackupLink>(engine, std::move(request))),
-        group_(std::move(group)) {}
+        group_(std::move(group)),
+        reservation_(engine) {}
 
   ~BackupAction() override {
     // Opened, and never linked: another action was refused first.
     if (link_->opened_target() != nullptr && !prepared_) link_->Release();
-    if (reserved_ != nullptr) {
-      DetachAndClose(engine_.threads, engine_.graph, {reserved_}).IgnoreError();
-    }
   }
 
   absl::Status Open() override {
@@ -49,22 +49,18 @@ class BackupAction final : public transaction::Action {
     // stand alone: an incremental one may be given a backing file later, and then its zeroes must
     // be its own.
     if (request.backup.sync == job::SyncMode::kFull) link_->set_target_is_empty(TargetIsEmpty());
-    ReserveTarget();
+    reservation_.Take(
+        [this]() -> absl::StatusOr<graph::Node*> {
+          if (link_->opened_target() != nullptr) return link_->opened_target();
+          return engine_.graph.Find(link_->request().target_node);
+        },
+        link_->TargetUse());
+    link_->LookAtBitmap();
     return absl::OkStatus();
   }
 
   absl::Status Prepare() override {
-    absl::Status status = ChangeGraph(
-        engine_.threads, engine_.graph, [this] { return link_->Link(link_); },
-        [this] { link_->UnlinkAll(); });
-    if (status.ok()) {
-      status = ChangeGraph(
-          engine_.threads, engine_.graph, [this] { return link_->CreateJob(group_); }, [] {});
-    }
-    if (!status.ok()) {
-      link_->CloseRemoved();
-      return status;
-    }
+    RETURN_IF_ERROR(LinkAndCreateJob(engine_, link_, [this] { return link_->CreateJob(group_); }));
     prepared_ = true;
     return absl::OkStatus();
   }
@@ -91,26 +87,16 @@ class BackupAction final : public transaction::Action {
       if (request.filter_node_name.empty()) return absl::OkStatus();
       return engine_.graph.CheckNewName(request.filter_node_name);
     }));
-    ASSIGN_OR_RETURN(graph::Node* const target, OpenDriveTarget(engine_, &request));
+    ASSIGN_OR_RETURN(graph::Node* const target,
+                     OpenDriveTarget(engine_, *request.target_file,
+                                     {.command = "drive-backup",
+                                      .verb = "back up",
+                                      .job_id = request.job.id,
+                                      .source_node = request.source_node,
+                                      .compress = request.backup.compress},
+                                     &request.backup.sync));
     link_->set_opened_target(target);
     return absl::OkStatus();
-  }
-
-  // Takes the image locks of the target now: at the instant guests would wait for its disk. What is
-  // refused here is refused again when all else has been looked at, which says why.
-  void ReserveTarget() {
-    ChangeGraph(
-        engine_.threads, engine_.graph,
-        [this]() -> absl::Status {
-          graph::Node* node = link_->opened_target();
-          if (node == nullptr) {
-            ASSIGN_OR_RETURN(node, engine_.graph.Find(link_->request().target_node));
-          }
-          ASSIGN_OR_RETURN(reserved_, engine_.graph.Attach(node, link_->TargetUse()));
-          return absl::OkStatus();
-        },
-        [this] { engine_.graph.Detach(std::exchange(reserved_, nullptr)); })
-        .IgnoreError();
   }
 
   bool TargetIsEmpty() {
@@ -125,8 +111,8 @@ class BackupAction final : public transaction::Action {
   Engine& engine_;
   const std::shared_ptr<BackupLink> link_;
   const std::shared_ptr<job::JobGroup> group_;
-  // Holds the target's image locks until the job does.
-  graph::Edge* reserved_ = nullptr;
+  // Until the job holds them.
+  TargetReservation reservation_;
   bool prepared_ = false;
 };
 

@@ -1,6 +1,5 @@
 #include "engine/native/jobs/backup_link.h"
 
-#include <cstdio>
 #include <string>
 #include <utility>
 
@@ -10,9 +9,12 @@
 #include "engine/base/status_macros.h"
 #include "engine/graph/copy_before_write.h"
 #include "engine/graph/quiesce.h"
+#include "engine/native/bitmap_memory.h"
+#include "engine/native/freezing.h"
 #include "engine/native/graph_change.h"
+#include "engine/native/jobs/link_job.h"
+#include "engine/native/jobs/target_reservation.h"
 #include "engine/native/limits.h"
-#include "engine/native/node_closing.h"
 
 namespace tidemark::native {
 namespace {
@@ -72,11 +74,7 @@ absl::Status BackupLink::Find() {
     ASSIGN_OR_RETURN(target_, engine_.graph.Find(request_.target_node));
   }
   for (const graph::Node* node : {source_, target_}) {
-    if (!node->is_job_filter()) continue;
-    return Error(Reason::kNodeBusy,
-                 absl::StrCat("node '", node->name(),
-                              "' is the filter of another job, and goes when that ends"),
-                 {{"node", node->name()}, {"job", request_.job.id}});
+    RETURN_IF_ERROR(CheckIsNoJobFilter(*node, request_.job.id));
   }
   RETURN_IF_ERROR(engine_.graph.CheckNotBlocked(*source_, Operation::kBackupSource));
   RETURN_IF_ERROR(engine_.graph.CheckNotBlocked(*target_, Operation::kBackupTarget));
@@ -104,24 +102,38 @@ absl::Status BackupLink::CheckBitmap() {
                                                 : graph::BitmapUse::kModify);
 }
 
+void BackupLink::LookAtBitmap() {
+  if (!copies_by_bitmap()) return;
+  uint64_t unit_bytes = 0;
+  const auto bits = engine_.threads.OnEngine([&]() -> std::shared_ptr<bitmap::DirtyBitmap> {
+    const absl::StatusOr<graph::Node*> source = engine_.graph.Find(request_.source_node);
+    if (!source.ok()) return nullptr;
+    const absl::StatusOr<graph::Bitmap*> bitmap = (*source)->bitmaps().Find(request_.backup.bitmap);
+    graph::Node* target = opened_target_;
+    if (target == nullptr) target = engine_.graph.Find(request_.target_node).value_or(nullptr);
+    if (!bitmap.ok() || target == nullptr) return nullptr;
+    unit_bytes = job::BackupJob::UnitBytes(request_.backup, target->storage()->limits());
+    return (*bitmap)->bits();
+  });
+  if (bits == nullptr) return;
+  absl::StatusOr<std::unique_ptr<bitmap::EarlyCopy>> early =
+      bitmap::EarlyCopy::Make(*bits, unit_bytes);
+  if (early.ok()) early_bits_ = *std::move(early);
+}
+
 graph::AttachRequest BackupLink::TargetUse() const {
-  return {.user = absl::StrCat("block job '", request_.job.id, "'"),
-          .role = graph::kRoleTarget,
-          // Shared for writing, because the source may be among its backing images; not for
-          // resizing.
-          .permissions = {.used = storage::kPermissionWrite,
-                          .shared = storage::kPermissionAll & ~storage::kPermissionResize},
-          // A guest may wait for the target to take old data.
-          .gated = false};
+  return UseAsTarget(absl::StrCat("block job '", request_.job.id, "'"));
 }
 
 absl::Status BackupLink::AttachNodes() {
   const std::string user = absl::StrCat("block job '", request_.job.id, "'");
-  ASSIGN_OR_RETURN(
-      source_edge_,
-      engine_.graph.Attach(source_, {.user = user,
-                                     .role = graph::kRoleSource,
-                                     .permissions = {.used = storage::kPermissionConsistentRead}}));
+  // Two of them: guests may be led elsewhere by a snapshot, and the job goes on with what it has.
+  graph::AttachRequest use = {.user = user,
+                              .role = graph::kRoleSource,
+                              .permissions = {.used = storage::kPermissionConsistentRead},
+                              .gated = false};
+  ASSIGN_OR_RETURN(source_edge_, engine_.graph.Attach(source_, use));
+  ASSIGN_OR_RETURN(filtered_edge_, engine_.graph.Attach(source_, std::move(use)));
   ASSIGN_OR_RETURN(target_edge_, engine_.graph.Attach(target_, TargetUse()));
   return absl::OkStatus();
 }
@@ -133,9 +145,8 @@ absl::StatusOr<std::unique_ptr<job::BackupJob>> BackupLink::MakeJob(
   parts.target = target_edge_->port();
   parts.source_node = source_->name();
   parts.target_node = target_->name();
-  const bool by_bitmap = request_.backup.sync == job::SyncMode::kBitmap ||
-                         request_.backup.sync == job::SyncMode::kIncremental;
-  if (by_bitmap) parts.bits = bitmap_->bits().get();
+  if (copies_by_bitmap()) parts.bits = bitmap_->bits().get();
+  parts.early_bits = early_bits_.get();
   parts.target_is_zero = target_is_empty_;
   // In any role: the target may be a raw node over an overlay of the source.
   parts.target_shows_source = target_->Reaches(source_);
@@ -146,7 +157,7 @@ absl::StatusOr<std::unique_ptr<job::BackupJob>> BackupLink::MakeJob(
                    .watch = engine_.threads.watch(),
                    .memory = &engine_.budgets.copy_memory};
   parts.clock = &engine_.clock;
-  job::BackupHooks hooks;
+  job::CopyHooks hooks;
   hooks.commit = [self](const bitmap::DirtyBitmap& not_copied) { self->End(true, not_copied); };
   hooks.abort = [self](const bitmap::DirtyBitmap& not_copied) { self->End(false, not_copied); };
   hooks.clean = [self] { self->Release(); };
@@ -173,27 +184,12 @@ absl::Status BackupLink::AddFilter(const job::BackupJob& job) {
       return copy == nullptr || copy->shows_instant();
     });
   }
-  graph::NodeSpec spec;
-  spec.name = request_.filter_node_name;
-  spec.driver = std::make_shared<graph::CopyBeforeWriteDriver>(source_edge_->port(), job.copy());
-  spec.options.discard = graph::DiscardMode::kUnmap;  // The source decides.
-  spec.options.read_only = source_->read_only();
-  spec.ownership = graph::Ownership::kEngine;
-  spec.is_job_filter = true;
-  spec.children.push_back({.edge = source_edge_,
-                           .role = graph::kRoleFile,
-                           .policy = graph::ChildPolicy::kCopyBeforeWrite});
-  ASSIGN_OR_RETURN(filter_, engine_.graph.AddNode(std::move(spec)));
-  source_edge_ = nullptr;
-  RETURN_IF_ERROR(engine_.graph.InsertFilter(filter_, source_));
-  filter_inserted_ = true;
-  ASSIGN_OR_RETURN(
-      filter_edge_,
-      engine_.graph.Attach(filter_, {.user = absl::StrCat("block job '", request_.job.id, "'"),
-                                     .permissions = {.shared = storage::kPermissionAll &
-                                                               ~storage::kPermissionResize},
-                                     .gated = false}));
-  return absl::OkStatus();
+  auto driver = std::make_shared<graph::CopyBeforeWriteDriver>(filtered_edge_->port(), job.copy());
+  return filter_.Insert(std::exchange(filtered_edge_, nullptr),
+                        {.user = absl::StrCat("block job '", request_.job.id, "'"),
+                         .node_name = request_.filter_node_name,
+                         .driver = std::move(driver),
+                         .policy = graph::ChildPolicy::kCopyBeforeWrite});
 }
 
 absl::Status BackupLink::LinkSteps(std::shared_ptr<BackupLink> self) {
@@ -201,6 +197,7 @@ absl::Status BackupLink::LinkSteps(std::shared_ptr<BackupLink> self) {
   RETURN_IF_ERROR(CheckBitmap());
   RETURN_IF_ERROR(AttachNodes());
   ASSIGN_OR_RETURN(job_, MakeJob(std::move(self)));
+  RETURN_IF_ERROR(CountBitsOfCopy(engine_, source_, request_.job.id, this, job_->copy()));
   RETURN_IF_ERROR(AddFilter(*job_));
   if (bitmap_ != nullptr) {
     source_->bitmaps().CreateSuccessor(bitmap_);
@@ -219,35 +216,22 @@ absl::Status BackupLink::Link(std::shared_ptr<BackupLink> self) {
 }
 
 absl::Status BackupLink::CreateJob(std::shared_ptr<job::JobGroup> group) {
-  engine_.job_events.SetNodes(request_.job.id, {source_->name(), target_->name()});
-  absl::Status status = engine_.scheduler.Create(request_.job, std::move(job_), std::move(group));
-  if (!status.ok()) {
-    engine_.job_events.ForgetNodes(request_.job.id);
-    UnlinkAll();
-  }
-  return status;
+  return CreateLinkedJob(engine_, this, std::move(job_), std::move(group),
+                         {source_->name(), target_->name()});
 }
 
 void BackupLink::RemoveFilter() {
   if (target_reads_ != nullptr) std::exchange(target_reads_, nullptr)->End(this);
-  if (!filter_inserted_) return;
-  if (filter_edge_ != nullptr) engine_.graph.Detach(std::exchange(filter_edge_, nullptr));
-  const absl::Status status = engine_.graph.RemoveFilter(filter_);
-  // Giving users back what they had before needs no new permission.
-  CHECK(status.ok());
-  filter_inserted_ = false;
-  // In the same moment, so that nobody can find it and begin to use it.
-  removed_.push_back(engine_.graph.RemoveNode(std::exchange(filter_, nullptr)));
+  filter_.Remove(&removed_);
 }
 
 void BackupLink::Detach() {
-  if (filter_ != nullptr) {
-    removed_.push_back(engine_.graph.RemoveNode(std::exchange(filter_, nullptr)));
-  }
+  if (source_edge_ != nullptr) source_->bitmaps().CountNoMore(this);
   if (source_block_.has_value()) engine_.graph.Unblock(source_, *source_block_);
   if (target_block_.has_value()) engine_.graph.Unblock(target_, *target_block_);
   source_block_ = target_block_ = absl::nullopt;
   if (source_edge_ != nullptr) engine_.graph.Detach(std::exchange(source_edge_, nullptr));
+  if (filtered_edge_ != nullptr) engine_.graph.Detach(std::exchange(filtered_edge_, nullptr));
   if (target_edge_ != nullptr) engine_.graph.Detach(std::exchange(target_edge_, nullptr));
   // Somebody may export it: then it stays until they are done.
   if (opened_target_ != nullptr) {
@@ -264,15 +248,8 @@ void BackupLink::UnlinkAll() {
 }
 
 void BackupLink::CloseRemoved() {
-  for (graph::RemovedNodes& removed : std::exchange(removed_, {})) {
-    // What the bitmap says was copied had been flushed before, with all that leads to it: a target
-    // that cannot be closed has nothing to lose. But somebody should hear of it.
-    const absl::Status status = CloseNodes(engine_.threads, engine_.graph, std::move(removed));
-    if (!status.ok()) {
-      std::fprintf(stderr, "tidemark: closing the target of job '%s': %s\n",
-                   request_.job.id.c_str(), std::string(status.message()).c_str());
-    }
-  }
+  // What the bitmap says was copied had been flushed before, with all that leads to it.
+  CloseRemovedByJob(engine_, request_.job.id, &removed_);
   job_ = nullptr;  // It was not created after all.
 }
 
@@ -293,6 +270,8 @@ void BackupLink::End(bool success, const bitmap::DirtyBitmap& not_copied) {
 }
 
 void BackupLink::Release() {
+  // A snapshot may have waited for the bitmap.
+  if (source_ != nullptr) FinishFreezing(engine_, source_);
   ChangeGraph(engine_.threads, engine_.graph, [this] { Detach(); });
   CloseRemoved();
 }

@@ -15,11 +15,13 @@
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
 #include "engine/bitmap/dirty_bitmap.h"
+#include "engine/bitmap/early_copy.h"
 #include "engine/graph/graph.h"
 #include "engine/job/backup_job.h"
 #include "engine/job/job_group.h"
 #include "engine/native/engine.h"
 #include "engine/native/jobs/backup_request.h"
+#include "engine/native/jobs/job_filter.h"
 
 namespace tidemark::native {
 
@@ -30,7 +32,8 @@ class BackupLink {
         request_(std::move(request)),
         source_share_(engine->threads.MakeDiskShare()),
         target_share_(engine->threads.MakeDiskShare()),
-        guest_share_(engine->threads.MakeGuestShare()) {}
+        guest_share_(engine->threads.MakeGuestShare()),
+        filter_(&engine->graph) {}
 
   const BackupRequest& request() const { return request_; }
   BackupRequest& mutable_request() { return request_; }
@@ -39,6 +42,9 @@ class BackupLink {
   graph::Node* opened_target() const { return opened_target_; }
   // The target holds nothing at all, and nothing is to be below it.
   void set_target_is_empty(bool is_empty) { target_is_empty_ = is_empty; }
+  // Does ahead of the instant what it takes long to find out of the bitmap; what is missing or in
+  // the way is refused by Link. Graph-command worker.
+  void LookAtBitmap();
 
   // How the job uses its target.
   graph::AttachRequest TargetUse() const;
@@ -62,6 +68,10 @@ class BackupLink {
   void CloseRemoved();
 
  private:
+  bool copies_by_bitmap() const {
+    return request_.backup.sync == job::SyncMode::kBitmap ||
+           request_.backup.sync == job::SyncMode::kIncremental;
+  }
   absl::Status Find();
   absl::Status CheckBitmap();
   absl::Status AttachNodes();
@@ -82,18 +92,18 @@ class BackupLink {
   // Opened by drive-backup.
   graph::Node* opened_target_ = nullptr;
   bool target_is_empty_ = false;
+  // Of the bitmap that says what is to be copied; null if that was not there.
+  std::unique_ptr<bitmap::EarlyCopy> early_bits_;
 
   graph::Node* source_ = nullptr;
   graph::Node* target_ = nullptr;
   graph::Bitmap* bitmap_ = nullptr;
   bool has_successor_ = false;
-  // Taken over by the filter once that exists.
   graph::Edge* source_edge_ = nullptr;
   graph::Edge* target_edge_ = nullptr;
-  graph::Node* filter_ = nullptr;
-  // Keeps others from writing below the filter, also when nobody else uses it.
-  graph::Edge* filter_edge_ = nullptr;
-  bool filter_inserted_ = false;
+  // Until the filter takes it over.
+  graph::Edge* filtered_edge_ = nullptr;
+  JobFilter filter_;
   // Of the node that holds what the backup writes, if it shows the source: in use.
   std::shared_ptr<graph::SharedReads> target_reads_;
   // Made by Link, created by CreateJob.

@@ -5,21 +5,6 @@
 namespace tidemark::native {
 namespace {
 
-job::SyncMode FromProto(block::v1::MirrorSyncMode sync) {
-  switch (sync) {
-    case block::v1::MIRROR_SYNC_MODE_TOP:
-      return job::SyncMode::kTop;
-    case block::v1::MIRROR_SYNC_MODE_NONE:
-      return job::SyncMode::kNone;
-    case block::v1::MIRROR_SYNC_MODE_INCREMENTAL:
-      return job::SyncMode::kIncremental;
-    case block::v1::MIRROR_SYNC_MODE_BITMAP:
-      return job::SyncMode::kBitmap;
-    default:
-      return job::SyncMode::kFull;
-  }
-}
-
 absl::optional<job::BitmapMode> FromProto(block::v1::BitmapSyncMode mode) {
   switch (mode) {
     case block::v1::BITMAP_SYNC_MODE_ON_SUCCESS:
@@ -37,15 +22,11 @@ absl::optional<job::BitmapMode> FromProto(block::v1::BitmapSyncMode mode) {
 template <typename Request>
 BackupRequest CommonFromProto(const Request& request) {
   BackupRequest common;
-  common.job.id = request.job_id();
-  common.job.type = job::JobType::kBackup;
-  common.job.speed = request.speed();
-  common.job.auto_finalize = !request.has_auto_finalize() || request.auto_finalize();
-  common.job.auto_dismiss = !request.has_auto_dismiss() || request.auto_dismiss();
+  common.job = JobOptionsOf(request, job::JobType::kBackup);
   common.job.on_source_error = native::FromProto(request.on_source_error());
   common.job.on_target_error = native::FromProto(request.on_target_error());
   common.backup.job_id = request.job_id();
-  common.backup.sync = FromProto(request.sync());
+  common.backup.sync = native::FromProto(request.sync());
   common.backup.bitmap = request.bitmap();
   common.backup.bitmap_mode = FromProto(request.bitmap_mode());
   common.backup.compress = request.compress();

@@ -7,18 +7,10 @@
 #include "absl/types/optional.h"
 #include "engine/job/backup_options.h"
 #include "engine/job/job_options.h"
+#include "engine/native/jobs/drive_target.h"
 #include "tidemark/block/v1/copy.pb.h"
 
 namespace tidemark::native {
-
-// The target that drive-backup opens, and makes if need be.
-struct DriveTarget {
-  std::string path;
-  // The driver; empty: found by looking, or for a new file that of the source.
-  std::string format;
-  // The file exists already.
-  bool existing = false;
-};
 
 struct BackupRequest {
   job::JobOptions job;

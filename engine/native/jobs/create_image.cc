@@ -104,20 +104,6 @@ absl::StatusOr<std::shared_ptr<storage::File>> OpenToLook(Engine& engine, const 
                             {.read_only = true, .locking = storage::FileOptions::Locking::kOff});
 }
 
-// Makes the file hold zeroes, unless a node has it open.
-absl::Status CreateFile(Engine& engine, const block::v1::BlockdevCreateOptionsFile& options,
-                        storage::Preallocation preallocation, const std::atomic<bool>& cancelled) {
-  const std::string& path = options.filename();
-  const absl::StatusOr<std::shared_ptr<storage::File>> file = OpenToLook(engine, path);
-  if (file.ok()) {
-    RETURN_IF_ERROR(engine.threads.OnEngine([&] {
-      return CheckFileUnused(engine, (*file)->identity(), /*own=*/nullptr,
-                             absl::StrCat("cannot create \"", path, "\""));
-    }));
-  }
-  return engine.files->Create(path, options.size(), preallocation, &cancelled);
-}
-
 // What a job writes to until it is cancelled: then every request that could be one of many fails.
 class UntilCancelled final : public storage::ForwardingStorage {
  public:
@@ -170,9 +156,10 @@ class UntilCancelled final : public storage::ForwardingStorage {
 };
 
 // Attaches to the node that `reference` says, opening it if need be, lets `create` write to it, and
-// lets go.
+// lets go. `attempted` is for refusals; empty: told by the node's name. `empties`: what was had in
+// vain is given back if `create` fails.
 absl::Status CreateInNode(Engine& engine, const block::v1::BlockdevRef& reference,
-                          const std::atomic<bool>& cancelled,
+                          std::string attempted, bool empties, const std::atomic<bool>& cancelled,
                           const std::function<absl::Status(storage::Storage&)>& create) {
   // Not shared for resizing: as this user is not gated, nobody could wait for its requests.
   const graph::Permissions permissions{
@@ -189,16 +176,39 @@ absl::Status CreateInNode(Engine& engine, const block::v1::BlockdevRef& referenc
   RETURN_IF_ERROR(edge.status());
   absl::Status status = engine.threads.OnEngine([&] {
     const graph::Node& node = *(*edge)->child();
-    return CheckAlone(engine, node, *edge,
-                      absl::StrCat("cannot create an image in node \"", node.name(), "\""));
+    if (attempted.empty()) {
+      attempted = absl::StrCat("cannot create an image in node \"", node.name(), "\"");
+    }
+    return CheckAlone(engine, node, *edge, attempted);
   });
   if (status.ok()) {
     UntilCancelled file((*edge)->port(), cancelled);
     status = create(file);
+    // There is nobody to tell if even that fails.
+    if (!status.ok() && empties) (*edge)->port()->Resize(0).IgnoreError();
   }
   engine.commands.RunAndWait(
       keys, [&] { status.Update(DetachAndClose(engine.threads, engine.graph, {*edge})); });
   return status;
+}
+
+// Makes the file hold zeroes, unless a node has it open. It becomes a node first, so that no other
+// gets hold of the file before it is empty.
+absl::Status CreateFile(Engine& engine, const block::v1::BlockdevCreateOptionsFile& options,
+                        storage::Preallocation preallocation, const std::atomic<bool>& cancelled) {
+  const std::string& path = options.filename();
+  const std::string attempted = absl::StrCat("cannot create \"", path, "\"");
+  // Which node that is, is known better than who holds an image lock.
+  if (const auto file = OpenToLook(engine, path); file.ok()) {
+    RETURN_IF_ERROR(engine.threads.OnEngine(
+        [&] { return CheckFileUnused(engine, (*file)->identity(), /*own=*/nullptr, attempted); }));
+  }
+  RETURN_IF_ERROR(EnsureImageFile(engine, path));
+  block::v1::BlockdevRef reference;
+  reference.mutable_definition()->mutable_file()->set_filename(path);
+  return CreateInNode(
+      engine, reference, attempted, /*empties=*/true, cancelled,
+      [&](storage::Storage& file) { return CreateRawImage(file, options.size(), preallocation); });
 }
 
 }  // namespace
@@ -264,6 +274,44 @@ absl::Status EnsureImageFile(Engine& engine, const std::string& path) {
   return engine.files->Create(path, 0, storage::Preallocation::kOff, /*cancelled=*/nullptr);
 }
 
+absl::Status CreateImageAt(Engine& engine, const std::string& path, const std::string& user,
+                           absl::string_view attempted,
+                           absl::FunctionRef<absl::Status(storage::Storage&)> create) {
+  RETURN_IF_ERROR(EnsureImageFile(engine, path));
+  block::v1::BlockdevRef reference;
+  reference.mutable_definition()->mutable_file()->set_filename(path);
+  ASSIGN_OR_RETURN(
+      graph::Edge* const edge,
+      engine.opener.OpenAndAttach(
+          reference,
+          {.user = user,
+           .permissions = {.used = storage::kPermissionWrite | storage::kPermissionResize,
+                           .shared = storage::kPermissionAll & ~storage::kPermissionResize}}));
+  absl::Status status =
+      engine.threads.OnEngine([&] { return CheckAlone(engine, *edge->child(), edge, attempted); });
+  if (status.ok()) status = create(*edge->port());
+  status.Update(DetachAndClose(engine.threads, engine.graph, {edge}));
+  return status;
+}
+
+absl::StatusOr<graph::Node*> OpenAlone(Engine& engine, const block::v1::BlockdevOptions& options,
+                                       absl::string_view attempted) {
+  ASSIGN_OR_RETURN(graph::Node* const node, engine.opener.Open(options, graph::Ownership::kEngine));
+  graph::RemovedNodes refused;
+  const absl::Status alone = engine.threads.OnEngine([&] {
+    absl::Status status = CheckAlone(engine, *node, /*own=*/nullptr, attempted);
+    if (!status.ok()) {
+      engine.graph.LeaveToUsers(node);
+      refused = engine.graph.TakeOrphans();
+    }
+    return status;
+  });
+  if (alone.ok()) return node;
+  // Nothing was written to it.
+  CloseNodes(engine.threads, engine.graph, std::move(refused)).IgnoreError();
+  return alone;
+}
+
 absl::Status CreateImage(Engine& engine, const BlockdevCreateOptions& options,
                          const std::atomic<bool>& cancelled) {
   switch (options.driver_case()) {
@@ -273,12 +321,13 @@ absl::Status CreateImage(Engine& engine, const BlockdevCreateOptions& options,
       return CreateFile(engine, options.file(), preallocation, cancelled);
     }
     case BlockdevCreateOptions::kRaw:
-      return CreateInNode(engine, options.raw().file(), cancelled,
+      return CreateInNode(engine, options.raw().file(), /*attempted=*/"", /*empties=*/false,
+                          cancelled,
                           [&](storage::Storage& file) { return CreateRaw(file, options.raw()); });
     case BlockdevCreateOptions::kQcow2:
-      return CreateInNode(engine, options.qcow2().file(), cancelled, [&](storage::Storage& file) {
-        return CreateQcow2(file, options.qcow2());
-      });
+      return CreateInNode(
+          engine, options.qcow2().file(), /*attempted=*/"", /*empties=*/false, cancelled,
+          [&](storage::Storage& file) { return CreateQcow2(file, options.qcow2()); });
     default:
       return Error(Reason::kInvalidField, "no driver that this engine can create images of",
                    {{"field", "options.driver"}});

@@ -3,16 +3,20 @@
 #define ENGINE_NATIVE_JOBS_CREATE_IMAGE_H_
 
 #include <atomic>
+#include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "engine/graph/node.h"
 #include "engine/native/engine.h"
 #include "tidemark/block/v1/blockdev_create.pb.h"
+#include "tidemark/block/v1/blockdev_options.pb.h"
 
 namespace tidemark::native {
 
-// Blocks: a worker, not the graph-command worker, to which it hops for the node. Fails soon after
+// Blocks: a worker, but no graph-command worker, to which it hops for the node. Fails soon after
 // `cancelled` has become true.
 absl::Status CreateImage(Engine& engine, const block::v1::BlockdevCreateOptions& options,
                          const std::atomic<bool>& cancelled);
@@ -20,6 +24,20 @@ absl::Status CreateImage(Engine& engine, const block::v1::BlockdevCreateOptions&
 // Sees to it that the file `path` is there: makes an empty one, or leaves what is there as it is.
 // Blocks.
 absl::Status EnsureImageFile(Engine& engine, const std::string& path);
+
+// Puts an empty image into the file `path`, which is made if need be: what `create` writes.
+// Attached first, so that what is in the way of that, and whoever has the file open, is known
+// before anything in it is touched. `user` and `attempted` are for errors: "drive-backup", "cannot
+// back up to
+// \"/a.raw\"". Graph-command worker.
+absl::Status CreateImageAt(Engine& engine, const std::string& path, const std::string& user,
+                           absl::string_view attempted,
+                           absl::FunctionRef<absl::Status(storage::Storage&)> create);
+
+// Opens an image for the engine itself that nobody else has open; `attempted` as above.
+// Graph-command worker.
+absl::StatusOr<graph::Node*> OpenAlone(Engine& engine, const block::v1::BlockdevOptions& options,
+                                       absl::string_view attempted);
 
 // What a raw image is made of: `size_bytes` zeroes, durable. Blocks.
 absl::Status CreateRawImage(storage::Storage& file, uint64_t size_bytes,

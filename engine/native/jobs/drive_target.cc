@@ -1,15 +1,15 @@
 #include "engine/native/jobs/drive_target.h"
 
-#include <filesystem>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "engine/format/qcow2/create.h"
+#include "engine/native/chain.h"
 #include "engine/native/drivers/driver_table.h"
 #include "engine/native/jobs/create_image.h"
-#include "engine/native/node_closing.h"
+#include "engine/native/recorded_chain.h"
 #include "tidemark/block/v1/blockdev_options.pb.h"
 
 namespace tidemark::native {
@@ -24,14 +24,17 @@ struct Source {
   std::string backing_node_name;
   std::string backing_file;
   std::string backing_driver;
+  // Whether a target that is made can record that.
+  absl::StatusOr<RecordedChain> backing_chain;
 };
 
-std::string Attempted(const DriveTarget& target) {
-  return absl::StrCat("cannot back up to \"", target.path, "\"");
+std::string Attempted(const DriveTargetUse& use, const DriveTarget& target) {
+  return absl::StrCat("cannot ", use.verb, " to \"", target.path, "\"");
 }
 
-absl::StatusOr<Source> LookAt(Engine& engine, const std::string& source_node, job::SyncMode* sync) {
-  ASSIGN_OR_RETURN(graph::Node* const node, engine.graph.Find(source_node));
+absl::StatusOr<Source> LookAt(Engine& engine, const DriveTargetUse& use, const DriveTarget& target,
+                              job::SyncMode* sync) {
+  ASSIGN_OR_RETURN(graph::Node* const node, engine.graph.Find(use.source_node));
   Source source;
   source.size_bytes = node->storage()->size_bytes();
   source.driver = std::string(node->driver().name());
@@ -46,8 +49,11 @@ absl::StatusOr<Source> LookAt(Engine& engine, const std::string& source_node, jo
     // What a backup of the backing image has put above it is not what the target records.
     const graph::Node& image = *backing->WithoutJobFilters();
     // Absolute: the target may lie in another folder.
-    source.backing_file = std::filesystem::absolute(image.driver().filename());
+    source.backing_file = AbsolutePath(image.driver().filename());
     source.backing_driver = std::string(image.driver().name());
+    source.backing_chain = RecordedChain::Of(
+        image,
+        absl::StrCat("cannot ", use.verb, " \"", use.source_node, "\" to \"", target.path, "\""));
   }
   return source;
 }
@@ -63,27 +69,6 @@ absl::Status CreateIn(storage::Storage& file, const Source& source, const std::s
     create.backing_format = source.backing_driver;
   }
   return qcow2::Create(file, create);
-}
-
-// Puts an empty image of `format` into the file. Attached first: what is in the way of that, and
-// whoever has the file open, is known before anything in it is touched.
-absl::Status CreateTarget(Engine& engine, const Source& source, const DriveTarget& target,
-                          const std::string& format) {
-  RETURN_IF_ERROR(EnsureImageFile(engine, target.path));
-  block::v1::BlockdevRef reference;
-  reference.mutable_definition()->mutable_file()->set_filename(target.path);
-  ASSIGN_OR_RETURN(
-      graph::Edge* const edge,
-      engine.opener.OpenAndAttach(
-          reference,
-          {.user = "drive-backup",
-           .permissions = {.used = storage::kPermissionWrite | storage::kPermissionResize,
-                           .shared = storage::kPermissionAll & ~storage::kPermissionResize}}));
-  absl::Status status = engine.threads.OnEngine(
-      [&] { return CheckAlone(engine, *edge->child(), edge, Attempted(target)); });
-  if (status.ok()) status = CreateIn(*edge->port(), source, format);
-  status.Update(DetachAndClose(engine.threads, engine.graph, {edge}));
-  return status;
 }
 
 absl::StatusOr<std::string> FormatOf(Engine& engine, const Source& source,
@@ -102,66 +87,61 @@ absl::StatusOr<std::string> FormatOf(Engine& engine, const Source& source,
 }
 
 // What raw cannot do.
-absl::Status CheckRaw(const Source& source, const BackupRequest& request) {
-  const DriveTarget& target = *request.target_file;
+absl::Status CheckRaw(const Source& source, const DriveTarget& target, const DriveTargetUse& use,
+                      job::SyncMode sync) {
   absl::string_view what;
   // In an image that exists, sync top needs nothing to be recorded.
-  if (request.backup.sync == job::SyncMode::kNone) what = "sync none";
-  if (request.backup.sync == job::SyncMode::kTop && !source.backing_file.empty() &&
-      !target.existing) {
+  if (sync == job::SyncMode::kNone) what = "sync none";
+  if (sync == job::SyncMode::kTop && !source.backing_file.empty() && !target.existing) {
     what = "sync top";
   }
   if (!what.empty()) {
-    return Error(Reason::kNodeLacksFeature,
-                 absl::StrCat("cannot back up \"", request.source_node, "\" with ", what, " to \"",
-                              target.path, "\": its format raw has no backing images, and \"",
-                              source.backing_file, "\" would have to be one; use qcow2"),
-                 {{"format", "raw"}, {"node", request.source_node}});
+    return Error(
+        Reason::kNodeLacksFeature,
+        absl::StrCat("cannot ", use.verb, " \"", use.source_node, "\" with ", what, " to \"",
+                     target.path, "\": its format raw has no backing images, and \"",
+                     source.backing_file, "\" would have to be one; use qcow2"),
+        {{"format", "raw"}, {"node", use.source_node}});
   }
-  if (request.backup.compress) {
+  if (use.compress) {
     return Error(Reason::kNodeLacksFeature,
-                 absl::StrCat("backup job '", request.job.id, "': target \"", target.path,
+                 absl::StrCat("backup job '", use.job_id, "': target \"", target.path,
                               "\" cannot store compressed data: its format is raw"),
-                 {{"format", "raw"}, {"job", request.job.id}});
+                 {{"format", "raw"}, {"job", use.job_id}});
   }
   return absl::OkStatus();
 }
 
-// A target that shows another image where it holds nothing itself has that image's name in it.
-absl::Status CheckRecordable(const Source& source, const BackupRequest& request) {
-  const DriverRow* const driver = FindDriver(source.backing_driver);
-  if (source.backing_file.empty() || (driver != nullptr && driver->over_path != nullptr)) {
-    return absl::OkStatus();
-  }
-  return Error(
-      Reason::kNodeLacksFeature,
-      absl::StrCat("cannot back up \"", request.source_node, "\" to \"", request.target_file->path,
-                   "\": the target would have to name node \"", source.backing_node_name,
-                   "\" as its backing file, which is none (driver ", source.backing_driver, ")"),
-      {{"node", source.backing_node_name}});
-}
-
 }  // namespace
 
-absl::StatusOr<graph::Node*> OpenDriveTarget(Engine& engine, BackupRequest* request) {
-  const DriveTarget& target = *request->target_file;
-  ASSIGN_OR_RETURN(const Source source, engine.threads.OnEngine([&] {
-    return LookAt(engine, request->source_node, &request->backup.sync);
-  }));
+absl::StatusOr<graph::Node*> OpenDriveTarget(Engine& engine, const DriveTarget& target,
+                                             const DriveTargetUse& use, job::SyncMode* sync) {
+  ASSIGN_OR_RETURN(const Source source,
+                   engine.threads.OnEngine([&] { return LookAt(engine, use, target, sync); }));
   ASSIGN_OR_RETURN(const std::string format, FormatOf(engine, source, target));
-  if (format == "raw") RETURN_IF_ERROR(CheckRaw(source, *request));
+  if (format == "raw") RETURN_IF_ERROR(CheckRaw(source, target, use, *sync));
+  const std::string attempted = Attempted(use, target);
   if (!target.existing) {
-    RETURN_IF_ERROR(CheckRecordable(source, *request));
-    RETURN_IF_ERROR(CreateTarget(engine, source, target, format));
+    // A target that shows another image where it holds nothing itself has that image's name in it.
+    if (!source.backing_file.empty()) {
+      RETURN_IF_ERROR(source.backing_chain.status());
+      RETURN_IF_ERROR(source.backing_chain->CheckFiles(engine));
+    }
+    RETURN_IF_ERROR(
+        CreateImageAt(engine, target.path, std::string(use.command), attempted,
+                      [&](storage::Storage& file) { return CreateIn(file, source, format); }));
   }
 
   block::v1::BlockdevOptions options;
+  options.set_node_name(target.node_name);
   options.set_discard(block::v1::BLOCKDEV_DISCARD_OPTIONS_UNMAP);
   block::v1::BlockdevRef* file = options.mutable_raw()->mutable_file();
   if (format == "qcow2") {
     file = options.mutable_qcow2()->mutable_file();
     // With sync none the target shows the source where it holds nothing itself.
-    if (request->backup.sync == job::SyncMode::kNone) {
+    const bool is_over = use.takes_place ? !target.existing && !source.backing_node_name.empty()
+                                         : *sync == job::SyncMode::kNone;
+    if (is_over) {
       options.mutable_qcow2()->mutable_backing()->set_reference(source.backing_node_name);
     } else if (target.existing && target.format.empty()) {
       // A guess: nothing that the image names is opened, whoever has written it meanwhile.
@@ -169,20 +149,7 @@ absl::StatusOr<graph::Node*> OpenDriveTarget(Engine& engine, BackupRequest* requ
     }
   }
   file->mutable_definition()->mutable_file()->set_filename(target.path);
-  ASSIGN_OR_RETURN(graph::Node* const node, engine.opener.Open(options, graph::Ownership::kEngine));
-  graph::RemovedNodes refused;
-  const absl::Status alone = engine.threads.OnEngine([&] {
-    absl::Status status = CheckAlone(engine, *node, /*own=*/nullptr, Attempted(target));
-    if (!status.ok()) {
-      engine.graph.LeaveToUsers(node);
-      refused = engine.graph.TakeOrphans();
-    }
-    return status;
-  });
-  if (alone.ok()) return node;
-  // Nothing was written to it.
-  CloseNodes(engine.threads, engine.graph, std::move(refused)).IgnoreError();
-  return alone;
+  return OpenAlone(engine, options, attempted);
 }
 
 }  // namespace tidemark::native

@@ -91,4 +91,19 @@ job::ErrorPolicy FromProto(block::v1::BlockdevOnError policy) {
   }
 }
 
+job::SyncMode FromProto(block::v1::MirrorSyncMode sync) {
+  switch (sync) {
+    case block::v1::MIRROR_SYNC_MODE_TOP:
+      return job::SyncMode::kTop;
+    case block::v1::MIRROR_SYNC_MODE_NONE:
+      return job::SyncMode::kNone;
+    case block::v1::MIRROR_SYNC_MODE_INCREMENTAL:
+      return job::SyncMode::kIncremental;
+    case block::v1::MIRROR_SYNC_MODE_BITMAP:
+      return job::SyncMode::kBitmap;
+    default:
+      return job::SyncMode::kFull;
+  }
+}
+
 }  // namespace tidemark::native

@@ -5,7 +5,9 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "engine/job/backup_options.h"
 #include "engine/job/error_policy.h"
+#include "engine/job/job_options.h"
 #include "engine/job/job_snapshot.h"
 #include "engine/job/state.h"
 #include "tidemark/block/v1/common.pb.h"
@@ -26,6 +28,19 @@ std::string ErrorText(const absl::Status& error);
 block::v1::ErrorReason ErrorReasonOf(const absl::Status& error);
 
 job::ErrorPolicy FromProto(block::v1::BlockdevOnError policy);
+job::SyncMode FromProto(block::v1::MirrorSyncMode sync);
+
+// What all requests that begin a job say of it, but for its error policies.
+template <typename Request>
+job::JobOptions JobOptionsOf(const Request& request, job::JobType type) {
+  job::JobOptions options;
+  options.id = request.job_id();
+  options.type = type;
+  options.speed = request.speed();
+  options.auto_finalize = !request.has_auto_finalize() || request.auto_finalize();
+  options.auto_dismiss = !request.has_auto_dismiss() || request.auto_dismiss();
+  return options;
+}
 
 }  // namespace tidemark::native
 
