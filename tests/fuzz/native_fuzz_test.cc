@@ -29,6 +29,7 @@
 #include "engine/backend/validate.h"
 #include "engine/base/mutex.h"
 #include "engine/base/notification.h"
+#include "qmp/options.pb.h"
 #include "tests/conformance/requests.h"
 #include "tests/fuzz/request_maker.h"
 #include "tests/support/client.h"
@@ -99,6 +100,23 @@ void SpareSpace(Message* message) {
   spare(As<v1::BlockdevCreateOptionsQcow2>(message));
 }
 
+const FieldDescriptor* FormatField(const Message& message) {
+  const FieldDescriptor* const field = message.GetDescriptor()->FindFieldByName("format");
+  const bool is_name = field != nullptr && field->type() == FieldDescriptor::TYPE_STRING;
+  return is_name ? field : nullptr;
+}
+
+// drive-backup and whatever else makes a file by its name, of a format that may be named.
+bool MakesImage(const Message& message) {
+  if (FormatField(message) == nullptr) return false;
+  std::vector<const FieldDescriptor*> fields;
+  message.GetReflection()->ListFields(message, &fields);
+  return std::any_of(fields.begin(), fields.end(), [&](const FieldDescriptor* field) {
+    return field->options().GetExtension(qmp::path) == qmp::PATH_NEW_FILE &&
+           IsImage(message.GetReflection()->GetString(message, field));
+  });
+}
+
 // Whoever writes to an image as to a raw file breaks it, and may. So that it can be judged at the
 // end, files that are called images are only written as images. `holds_image`: `message` is what
 // the file of an image is opened by.
@@ -114,12 +132,8 @@ void SpareImages(Message* message, bool holds_image) {
   } else if (auto* const create = As<v1::BlockdevCreateOptionsFile>(message);
              create != nullptr && IsImage(create->filename())) {
     create->set_filename(Instead(create->filename()));
-  } else if (auto* const backup = As<v1::DriveBackupRequest>(message);
-             backup != nullptr && IsImage(backup->target())) {
-    backup->set_format("qcow2");
-  } else if (auto* const snapshot = As<v1::BlockdevSnapshotSyncRequest>(message);
-             snapshot != nullptr && IsImage(snapshot->snapshot_file())) {
-    snapshot->set_format("qcow2");
+  } else if (MakesImage(*message)) {
+    message->GetReflection()->SetString(message, FormatField(*message), "qcow2");
   }
   const auto& reflection = *message->GetReflection();
   const absl::string_view type = message->GetDescriptor()->name();
