@@ -20,6 +20,13 @@ std::string TextOf(const Json& object, const char* member) {
   return text == nullptr ? "" : *text;
 }
 
+bool HasText(const Json& list, const char* text) {
+  return std::find(list.begin(), list.end(), text) != list.end();
+}
+
+// How QEMU names what nobody has named.
+bool IsUnnamed(const std::string& name) { return !name.empty() && name[0] == '#'; }
+
 const Json& ListOf(const Json& object, const char* member) {
   static const Json* const empty = new Json(Json::array());
   const Json* const list = Member(object, member);
@@ -49,15 +56,19 @@ GraphView::GraphView(const Json& graph, const Json& nodes) {
     const uint64_t child = IdOf(edge, "child");
     used_.insert(child);
     const auto job = jobs.find(parent);
-    if (job != jobs.end() && TextOf(edge, "name") == "main node") jobs_[child] = job->second;
+    if (job != jobs.end()) {
+      job_nodes_[child] = job->second;
+      if (TextOf(edge, "name") == "main node") jobs_[child] = job->second;
+    }
     const auto backend = backends.find(parent);
     if (backend == backends.end()) {
-      const Json& shared = ListOf(edge, "shared-perm");
-      const bool shares_writes = std::find(shared.begin(), shared.end(), "write") != shared.end();
-      parents_.emplace(child, Edge{parent, TextOf(edge, "name"), shares_writes});
-    } else if (!backend->second.empty()) {
-      devices_[backend->second] = child;
+      parents_.emplace(
+          child, Edge{parent, TextOf(edge, "name"), HasText(ListOf(edge, "shared-perm"), "write"),
+                      HasText(ListOf(edge, "perm"), "resize")});
+      continue;
     }
+    backends_.emplace(child, backend->second);
+    if (!backend->second.empty()) devices_[backend->second] = child;
   }
 }
 
@@ -83,6 +94,82 @@ std::string GraphView::JobOfFilter(const std::string& name) const {
   const auto id = ids_.find(name);
   const auto job = id == ids_.end() ? jobs_.end() : jobs_.find(id->second);
   return job == jobs_.end() ? "" : job->second;
+}
+
+bool GraphView::IsKept(uint64_t id, std::set<uint64_t>* seen, std::string* job) const {
+  if (!seen->insert(id).second) return false;
+  const auto own = job_nodes_.find(id);
+  if (own != job_nodes_.end()) *job = own->second;
+  const auto [first, last] = backends_.equal_range(id);
+  // Devices move to a job's filter, and back. Elsewhere a job has some of its own, without a name.
+  const bool can_be_jobs = own != job_nodes_.end() && !jobs_.contains(id);
+  if (std::any_of(first, last,
+                  [&](const auto& backend) { return !can_be_jobs || !backend.second.empty(); })) {
+    return true;
+  }
+  const auto [begin, end] = parents_.equal_range(id);
+  return std::any_of(begin, end, [&](const auto& entry) {
+    const uint64_t parent = entry.second.parent;
+    const auto name = names_.find(parent);
+    if (name == names_.end()) return false;
+    const bool is_filter = jobs_.contains(parent);
+    // What stands on a filter gets its source back, but not its target.
+    if (is_filter && entry.second.name == "target") return false;
+    return (!IsUnnamed(name->second) && !is_filter) || IsKept(parent, seen, job);
+  });
+}
+
+std::string GraphView::JobThatTakesAway(const std::string& name) const {
+  const std::string job_of_filter = JobOfFilter(name);
+  const auto id = ids_.find(name);
+  if (!job_of_filter.empty() || id == ids_.end() || !IsUnnamed(name)) return job_of_filter;
+  std::set<uint64_t> seen;
+  std::string job;
+  return IsKept(id->second, &seen, &job) ? "" : job;
+}
+
+std::string GraphView::GrownBy(const std::string& name) const {
+  const auto id = ids_.find(name);
+  if (id == ids_.end()) return "";
+  const auto [begin, end] = parents_.equal_range(id->second);
+  for (auto it = begin; it != end; ++it) {
+    const auto parent = names_.find(it->second.parent);
+    if (it->second.resizes && it->second.name != "backing" && parent != names_.end()) {
+      return parent->second;
+    }
+  }
+  return "";
+}
+
+std::string GraphView::Child(const std::string& name, absl::string_view edge) const {
+  const auto id = ids_.find(name);
+  if (id == ids_.end()) return "";
+  for (const auto& [child, above] : parents_) {
+    if (above.parent != id->second || above.name != edge) continue;
+    const auto found = names_.find(child);
+    return found == names_.end() ? "" : found->second;
+  }
+  return "";
+}
+
+std::string GraphView::MeetingPoint(const std::string& name) const {
+  const auto start = ids_.find(name);
+  if (start == ids_.end()) return "";
+  std::multimap<uint64_t, uint64_t> children;
+  for (const auto& [child, edge] : parents_) children.emplace(edge.parent, child);
+  std::vector<uint64_t> open = {start->second};
+  std::set<uint64_t> seen = {start->second};
+  while (!open.empty()) {
+    const auto [begin, end] = children.equal_range(open.back());
+    open.pop_back();
+    for (auto it = begin; it != end; ++it) {
+      const auto found = names_.find(it->second);
+      if (found == names_.end()) continue;
+      if (!seen.insert(it->second).second) return found->second;
+      open.push_back(it->second);
+    }
+  }
+  return "";
 }
 
 bool GraphView::IsUsed(const std::string& name) const {

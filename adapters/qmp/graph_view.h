@@ -31,6 +31,19 @@ class GraphView {
   // The job whose filter the node is: it takes the node away at its end. Empty if there is none.
   std::string JobOfFilter(const std::string& name) const;
 
+  // The job that takes the node away at its end, for nobody else holds it: its filter, or a node
+  // that has no name of its own and is, or lies below, a target that the job has opened. Empty if
+  // there is none.
+  std::string JobThatTakesAway(const std::string& name) const;
+
+  // A node of a format that stands on this one and makes it longer when it is written; empty if
+  // there is none.
+  std::string GrownBy(const std::string& name) const;
+  // What the node has there: "file", "backing". Empty if nothing.
+  std::string Child(const std::string& name, absl::string_view edge) const;
+  // A node that is reached from this one in two ways; empty if there is none.
+  std::string MeetingPoint(const std::string& name) const;
+
   // Another node or a device stands on the node.
   bool IsUsed(const std::string& name) const;
 
@@ -52,10 +65,13 @@ class GraphView {
     uint64_t parent = 0;
     std::string name;
     bool shares_writes = false;
+    bool resizes = false;
   };
   bool HasOwnSize(const std::string& name) const;
   // How the image of the node stands on its file; null if there is no such file.
   const Edge* FileEdgeOf(uint64_t id) const;
+  // Somebody else than a job holds the node. If none does, `job` is one that does.
+  bool IsKept(uint64_t id, std::set<uint64_t>* seen, std::string* job) const;
 
   std::map<std::string, const Json*> records_;
   std::map<std::string, uint64_t> ids_;
@@ -64,6 +80,10 @@ class GraphView {
   std::map<std::string, uint64_t> devices_;
   // By the node that a job stands on, which is its filter if it has one, the job's name.
   std::map<uint64_t, std::string> jobs_;
+  // The same for every node of a job.
+  std::map<uint64_t, std::string> job_nodes_;
+  // The names of devices on a node, most of which have none.
+  std::multimap<uint64_t, std::string> backends_;
   std::set<uint64_t> used_;
   // By child.
   std::multimap<uint64_t, Edge> parents_;

@@ -1,4 +1,4 @@
-// Four dangers.
+// Four dangers, and those that lie in how nodes hang together (graph_dangers.h).
 //
 // Undoing. If a transaction fails at an enable, QEMU undoes that one too: a bitmap that it has not
 // found ends it, and one that it has found but must not touch stops recording. So each enable is
@@ -26,6 +26,7 @@
 #include "absl/strings/strip.h"
 #include "absl/types/span.h"
 #include "adapters/qmp/error_table.h"
+#include "adapters/qmp/graph_dangers.h"
 #include "adapters/qmp/graph_view.h"
 #include "adapters/qmp/transcoder.h"
 #include "engine/base/error.h"
@@ -76,34 +77,6 @@ void CollectReferences(const google::protobuf::Message& message, std::vector<std
   }
 }
 
-// The nodes on which copy-before-write nodes are to stand.
-void CollectCopied(const google::protobuf::Message& message, std::vector<std::string>* names) {
-  if (message.GetDescriptor() == v1::BlockdevOptionsCbw::descriptor()) {
-    const auto& copying = static_cast<const v1::BlockdevOptionsCbw&>(message);
-    if (copying.file().has_reference()) names->push_back(copying.file().reference());
-  }
-  const google::protobuf::Reflection& reflection = *message.GetReflection();
-  std::vector<const FieldDescriptor*> fields;
-  reflection.ListFields(message, &fields);
-  for (const FieldDescriptor* const field : fields) {
-    if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) continue;
-    if (!field->is_repeated()) {
-      CollectCopied(reflection.GetMessage(message, field), names);
-      continue;
-    }
-    for (int i = 0; i < reflection.FieldSize(message, field); ++i) {
-      CollectCopied(reflection.GetRepeatedMessage(message, field, i), names);
-    }
-  }
-}
-
-// What came with the change that made a copy keep its bitmaps to itself, in QEMU 9.1.
-bool CopiesKeepTheirBitmaps(const Schema& schema) {
-  const SchemaCommand* const backup = schema.FindCommand("blockdev-backup");
-  return backup != nullptr && backup->arguments != nullptr &&
-         backup->arguments->members.contains("discard-source");
-}
-
 constexpr char kAborted[] = "Transaction aborted using Abort action";
 
 // How QEMU speaks of a node that has lost its image, for its activation has failed.
@@ -129,12 +102,6 @@ bool IsOfAnotherSize(const QmpError& error) {
 }
 
 // --- Refusals of our own.
-
-absl::Status Refuse(const backend::Command& command, Reason reason, absl::string_view why,
-                    std::initializer_list<std::pair<absl::string_view, absl::string_view>> named) {
-  return Error(
-      reason, absl::StrCat(command.qmp_name, " was not sent to QEMU, to protect it: ", why), named);
-}
 
 // The node of which QEMU says that it has lost its image; empty if it says no such thing.
 std::string EjectedNode(const Reply& answer) {
@@ -181,6 +148,7 @@ class Planner {
         RehearseBackup(Json::array(), copy->device(), copy->bitmap());
       }
     }
+    PlanDangers();
   }
 
  private:
@@ -221,8 +189,8 @@ class Planner {
     } else if (const auto* const snapshot = As<v1::BlockdevSnapshotRequest>(message)) {
       RehearseOverlay(snapshot->overlay());
     } else if (As<v1::BlockdevReopenRequest>(message) != nullptr) {
-      // Enough that QEMU tells of all its nodes, which it does not when one has lost its image.
-      if (CanBeInactive()) AskForGraph(/*with_state=*/false);
+      // Also because QEMU does not tell of its nodes when one has lost its image.
+      AskForGraph(/*with_state=*/false);
     } else if (const auto* const node = As<v1::BlockdevAddRequest>(message)) {
       PlanCopied(node->options());
     } else if (const auto* const add = As<v1::BlockDirtyBitmapAddRequest>(message)) {
@@ -275,9 +243,7 @@ class Planner {
 
   void PlanCopied(const v1::BlockdevOptions& options) {
     if (CopiesKeepTheirBitmaps(schema_)) return;
-    std::vector<std::string> names;
-    CollectCopied(options, &names);
-    for (const std::string& name : names) {
+    for (const std::string& name : CopiedNodes(options)) {
       const auto judge = [command = &command_, name](const GraphView& graph, bool) {
         const std::string job = graph.JobOfFilter(graph.Resolve(name));
         if (job.empty()) return absl::OkStatus();
@@ -289,6 +255,26 @@ class Planner {
       };
       PlanInactive(name, judge, /*always=*/true);
     }
+  }
+
+  // Behind all else: what is known of the graph by then is not asked for again.
+  void PlanDangers() {
+    std::vector<GraphCheck> checks = GraphChecks(command_, request_, schema_);
+    if (!checks.empty() && Knows(kGraphQuery)) {
+      if (!graph_.has_value()) graph_ = Ask(kGraphQuery);
+      Check([checks = std::move(checks), graph = *graph_, knows_nodes = is_graph_asked_,
+             nodes = nodes_](const Answers& answers) {
+        const Json none;
+        const GraphView view(answers[graph].value, knows_nodes ? answers[nodes].value : none);
+        for (const GraphCheck& check : checks) RETURN_IF_ERROR(check(view));
+        return absl::OkStatus();
+      });
+    }
+    const std::string job = JobToComplete(request_, schema_);
+    if (job.empty() || !Knows("query-jobs")) return;
+    Check([=, command = &command_, at = Ask("query-jobs")](const Answers& answers) {
+      return CheckStandby(*command, job, answers[at].value);
+    });
   }
 
   // Calls `judge` with the graph, and with whether `name` is inactive. If no node of this QEMU can

@@ -104,6 +104,7 @@ class QmpBackendTest : public ::testing::Test {
     monitor_.Answer("query-jobs", Json::array());
     monitor_.Answer("query-block-jobs", Json::array());
     monitor_.Answer("query-block-exports", Json::array());
+    monitor_.Answer("x-debug-query-block-graph", Json::object());
     monitor_.Answer("job-dismiss", Json::object());
     monitor_.Answer("blockdev-backup", Json::object());
     monitor_.Answer("blockdev-del", Json::object());
@@ -292,7 +293,6 @@ TEST_F(QmpBackendTest, ACommandUnderWayWhenTheConnectionEndsMayHaveBeenCarriedOu
 TEST_F(QmpBackendTest, AQemuThatIsGoingIsNotAskedForAClientEither) {
   monitor_.Answer("query-status", Json{{"status", "running"}});
   monitor_.Answer("query-named-block-nodes", Json::array());
-  monitor_.Answer("x-debug-query-block-graph", Json::object());
   monitor_.Answer("block_resize", Json::object());
   Attach();
   v1::BlockResizeRequest resize;
@@ -317,8 +317,14 @@ TEST_F(QmpBackendTest, AQemuThatIsGoingIsNotAskedForAClientEither) {
   EXPECT_EQ(MetadataOf(nameless, "instance"), "vm");
   EXPECT_EQ(monitor_.CountOf("x-debug-query-block-graph"), 1);
   EXPECT_EQ(monitor_.CountOf("blockdev-backup"), 0);
-  // With an id it is the client's own word, and its own risk.
-  EXPECT_TRUE(Start<v1::BlockdevBackupResponse>(Backup("full")).get().ok());
+  // Nor is it asked whether a job is about to take the source away.
+  const absl::Status named = Start<v1::BlockdevBackupResponse>(Backup("full")).get().status();
+  EXPECT_EQ(named.code(), absl::StatusCode::kUnavailable) << named;
+  EXPECT_EQ(monitor_.CountOf("blockdev-backup"), 0);
+  // What is sent unasked is the client's own word, and its own risk.
+  v1::BlockdevDelRequest del;
+  del.set_node_name("disk0");
+  EXPECT_TRUE(Start<v1::BlockdevDelResponse>(del).get().ok());
 }
 
 // A filter with whose job a QEMU without the member `discard-source` would end.
