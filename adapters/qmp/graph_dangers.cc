@@ -11,8 +11,9 @@
 // looks at the options that cannot be changed. If it fails at those, it takes the file back, but
 // not from where the node has noted it a second time; QEMU ends when the node is used or closed.
 //
-// Mirrors that stand by. From 8.0 on, what a guest writes while a mirror is paused is not always
-// copied if the mirror is told to complete before it goes on.
+// Writers that come late. From 8.0 on a mirror learns by its filter of what is written. Users that
+// were there before it go through that; whoever is attached to the source itself meanwhile does
+// not, and what it writes is not in the copy.
 //
 // Ways that meet. Before 8.0, QEMU loses count when blockdev-reopen takes a child away below which
 // a node is reached in two ways, as below the filter of a backup whose target has its source as
@@ -23,7 +24,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tidemark/block/v1/copy.pb.h"
-#include "tidemark/block/v1/job_verbs.pb.h"
+#include "tidemark/block/v1/export.pb.h"
 #include "tidemark/block/v1/node_graph.pb.h"
 #include "tidemark/block/v1/snapshot.pb.h"
 #include "tidemark/block/v1/transaction.pb.h"
@@ -81,6 +82,18 @@ absl::Status CheckSource(const Command& command, const GraphView& graph, const s
                   {{"node", name}, {"parent", parent}});
   }
   return CheckStays(command, graph, name);
+}
+
+absl::Status CheckWriter(const Command& command, const GraphView& graph, const std::string& name) {
+  const std::string filter = graph.MirrorPassedBy(graph.Resolve(name));
+  if (filter.empty()) return absl::OkStatus();
+  return Error(
+      Reason::kNodeBusy,
+      absl::StrCat(command.qmp_name, " was not sent to QEMU, to protect the disk: node '", name,
+                   "' is being mirrored, and what is written to it by a new user "
+                   "would be missing from the copy; export the mirror's filter, node '",
+                   filter, "', or wait for the job"),
+      {{"node", name}, {"filter", filter}});
 }
 
 // The nodes on which copy-before-write nodes are to stand.
@@ -206,6 +219,10 @@ void Collect(const Command& command, const Message& message, const Schema& schem
     add(CheckStays, sync->device().empty() ? sync->node_name() : sync->device());
   } else if (const auto* const internal = As<v1::BlockdevSnapshotInternalSyncRequest>(message)) {
     add(CheckStays, internal->device());
+  } else if (const auto* const one = As<v1::BlockExportAddRequest>(message)) {
+    if (one->writable() && IsOf8(schema)) add(CheckWriter, one->node_name());
+  } else if (const auto* const server = As<v1::NbdServerAddRequest>(message)) {
+    if (server->writable() && IsOf8(schema)) add(CheckWriter, server->device());
   } else if (const auto* const reopen = As<v1::BlockdevReopenRequest>(message)) {
     checks->push_back([&command, reopen, loses_count = !IsOf8(schema)](const GraphView& graph) {
       for (const v1::BlockdevOptions& options : reopen->options()) {
@@ -243,32 +260,6 @@ std::vector<GraphCheck> GraphChecks(const Command& command, const Message& reque
   std::vector<GraphCheck> checks;
   Collect(command, request, schema, &checks);
   return checks;
-}
-
-std::string JobToComplete(const Message& request, const Schema& schema) {
-  // 7.2 keeps such writes, 10.0.2 now and then does not. What lies between is not known.
-  if (!IsOf8(schema)) return "";
-  if (const auto* const complete = As<v1::JobCompleteRequest>(request)) return complete->id();
-  const auto* const complete = As<v1::BlockJobCompleteRequest>(request);
-  return complete == nullptr ? "" : complete->device();
-}
-
-absl::Status CheckStandby(const Command& command, const std::string& id, const Json& jobs) {
-  if (!jobs.is_array()) return absl::OkStatus();
-  const auto is = [](const Json& job, const char* member, const std::string& value) {
-    const Json::string_t* const text = StringMember(job, member);
-    return text != nullptr && *text == value;
-  };
-  const bool stands_by = std::any_of(jobs.begin(), jobs.end(), [&](const Json& job) {
-    return is(job, "id", id) && is(job, "type", "mirror") && is(job, "status", "standby");
-  });
-  if (!stands_by) return absl::OkStatus();
-  return Error(
-      Reason::kJobState,
-      absl::StrCat(command.qmp_name, " was not sent to QEMU, to protect the disk: mirror '", id,
-                   "' is paused (standby), and this QEMU may lose what was written "
-                   "meanwhile; resume it first"),
-      {{"job", id}, {"state", "standby"}});
 }
 
 }  // namespace tidemark::qmp

@@ -34,17 +34,10 @@ std::vector<std::string> CopiedNodes(const ::tidemark::block::v1::BlockdevOption
 using GraphCheck = std::function<absl::Status(const GraphView& graph)>;
 
 // What must be checked of `request`, the arguments of `command`, or of the actions of a
-// transaction. None for most. Those of blockdev-reopen need the records of the nodes, too.
-// `request` must outlive them.
+// transaction. None for most. Those of blockdev-reopen and of exports need the records of the
+// nodes, too. `request` must outlive them.
 std::vector<GraphCheck> GraphChecks(const backend::Command& command,
                                     const google::protobuf::Message& request, const Schema& schema);
-
-// The job that `request` tells to complete, if a QEMU of that schema may lose data over it when it
-// is a mirror that stands by; else empty.
-std::string JobToComplete(const google::protobuf::Message& request, const Schema& schema);
-// `jobs` is what query-jobs returned. The job may be paused between that and the request: who
-// pauses and completes one job at once, from two places, is not protected.
-absl::Status CheckStandby(const backend::Command& command, const std::string& id, const Json& jobs);
 
 }  // namespace tidemark::qmp
 

@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tidemark/block/v1/copy.pb.h"
-#include "tidemark/block/v1/job_verbs.pb.h"
+#include "tidemark/block/v1/export.pb.h"
 #include "tidemark/block/v1/node_graph.pb.h"
 #include "tidemark/block/v1/snapshot.pb.h"
 #include "tidemark/block/v1/transaction.pb.h"
@@ -186,25 +186,32 @@ TEST(GraphDangersTest, BeforeVersion8AChildBelowWhichWaysMeetIsNotTakenAway) {
   EXPECT_TRUE(Check<v1::BlockdevReopenRequest>(reopen("reference: 'filter0'")).ok());
 }
 
-TEST(GraphDangersTest, FromVersion8AMirrorIsNotCompletedWhileItStandsBy) {
-  v1::JobCompleteRequest request;
-  request.set_id("m");
-  v1::BlockJobCompleteRequest of_block_job;
-  of_block_job.set_device("m");
-  EXPECT_EQ(JobToComplete(request, *Old()), "");
-  EXPECT_EQ(JobToComplete(request, *New()), "m");
-  EXPECT_EQ(JobToComplete(of_block_job, *New()), "m");
-  EXPECT_EQ(JobToComplete(v1::BlockdevReopenRequest(), *New()), "");
-  const auto& command =
-      *backend::CommandIndex::Get().ByRequest(v1::JobCompleteRequest::descriptor());
-  const auto job = [](const char* type, const char* status) {
-    return Json::array({{{"id", "m"}, {"type", type}, {"status", status}}});
-  };
-  const absl::Status refused = CheckStandby(command, "m", job("mirror", "standby"));
-  EXPECT_TRUE(HasReason(refused, Reason::kJobState)) << refused;
-  EXPECT_NE(refused.message().find("resume"), std::string::npos) << refused;
-  EXPECT_TRUE(CheckStandby(command, "m", job("mirror", "ready")).ok());
-  EXPECT_TRUE(CheckStandby(command, "other", job("mirror", "standby")).ok());
+TEST(GraphDangersTest, FromVersion8NobodyNewWritesPastAMirrorsFilter) {
+  Graph graph;
+  graph.Add(1, "block-job", "job0");
+  graph.Add(2, "block-driver", "#mirror", "mirror_top");
+  graph.Add(3, "block-driver", "disk0", "qcow2");
+  graph.Add(4, "block-driver", "above", "raw");
+  graph.Add(5, "block-driver", "target", "qcow2");
+  graph.Add(6, "block-driver", "through", "raw");
+  graph.Edge(1, 2, "main node");
+  graph.Edge(1, 5, "target");
+  graph.Edge(2, 3, "backing");
+  graph.Edge(4, 3, "file");
+  graph.Edge(6, 2, "file");
+  for (const char* const node : {"disk0", "above"}) {
+    const std::string text = absl::StrCat("node_name: '", node, "' writable: true");
+    const absl::Status status = Check<v1::BlockExportAddRequest>(text, graph, New());
+    EXPECT_TRUE(HasReason(status, Reason::kNodeBusy)) << node << ": " << status;
+    EXPECT_NE(status.message().find("#mirror"), std::string::npos) << status;
+    EXPECT_TRUE(Check<v1::BlockExportAddRequest>(text, graph, Old()).ok()) << node;
+  }
+  EXPECT_FALSE(Check<v1::NbdServerAddRequest>("device: 'disk0' writable: true", graph, New()).ok());
+  EXPECT_TRUE(Check<v1::BlockExportAddRequest>("node_name: 'disk0'", graph, New()).ok());
+  for (const char* const node : {"#mirror", "through", "target"}) {
+    const std::string text = absl::StrCat("node_name: '", node, "' writable: true");
+    EXPECT_TRUE(Check<v1::BlockExportAddRequest>(text, graph, New()).ok()) << node;
+  }
 }
 
 }  // namespace

@@ -172,6 +172,25 @@ std::string GraphView::MeetingPoint(const std::string& name) const {
   return "";
 }
 
+std::string GraphView::MirrorPassedBy(const std::string& name) const {
+  const auto is_mirror = [&](const std::string& node) {
+    const Json* const record = Node(node);
+    return record != nullptr && TextOf(*record, "drv") == "mirror_top";
+  };
+  // Writes go down by way of `file`; a graph has no circles.
+  for (std::string at = name; !at.empty() && !is_mirror(at); at = Child(at, "file")) {
+    const auto id = ids_.find(at);
+    if (id == ids_.end()) return "";
+    const auto [begin, end] = parents_.equal_range(id->second);
+    for (auto it = begin; it != end; ++it) {
+      const auto parent = names_.find(it->second.parent);
+      // (A mirror's target is its job's, and no child of its filter.)
+      if (parent != names_.end() && is_mirror(parent->second)) return parent->second;
+    }
+  }
+  return "";
+}
+
 bool GraphView::IsUsed(const std::string& name) const {
   const auto id = ids_.find(name);
   return id != ids_.end() && used_.contains(id->second);

@@ -43,6 +43,9 @@ class GraphView {
   std::string Child(const std::string& name, absl::string_view edge) const;
   // A node that is reached from this one in two ways; empty if there is none.
   std::string MeetingPoint(const std::string& name) const;
+  // The filter of a mirror that does not see what is written to this node, for that goes to the
+  // mirror's source by another way; empty if there is none. Needs the records of the nodes.
+  std::string MirrorPassedBy(const std::string& name) const;
 
   // Another node or a device stands on the node.
   bool IsUsed(const std::string& name) const;

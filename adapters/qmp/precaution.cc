@@ -31,6 +31,7 @@
 #include "adapters/qmp/transcoder.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
+#include "tidemark/block/v1/export.pb.h"
 #include "tidemark/block/v1/node.pb.h"
 #include "tidemark/block/v1/node_graph.pb.h"
 #include "tidemark/block/v1/transaction.pb.h"
@@ -260,20 +261,18 @@ class Planner {
   // Behind all else: what is known of the graph by then is not asked for again.
   void PlanDangers() {
     std::vector<GraphCheck> checks = GraphChecks(command_, request_, schema_);
-    if (!checks.empty() && Knows(kGraphQuery)) {
-      if (!graph_.has_value()) graph_ = Ask(kGraphQuery);
-      Check([checks = std::move(checks), graph = *graph_, knows_nodes = is_graph_asked_,
-             nodes = nodes_](const Answers& answers) {
-        const Json none;
-        const GraphView view(answers[graph].value, knows_nodes ? answers[nodes].value : none);
-        for (const GraphCheck& check : checks) RETURN_IF_ERROR(check(view));
-        return absl::OkStatus();
-      });
+    if (checks.empty() || !Knows(kGraphQuery)) return;
+    // Which node is a mirror's stands in its record only.
+    if (As<v1::BlockExportAddRequest>(request_) || As<v1::NbdServerAddRequest>(request_)) {
+      AskForGraph(/*with_state=*/false);
     }
-    const std::string job = JobToComplete(request_, schema_);
-    if (job.empty() || !Knows("query-jobs")) return;
-    Check([=, command = &command_, at = Ask("query-jobs")](const Answers& answers) {
-      return CheckStandby(*command, job, answers[at].value);
+    if (!graph_.has_value()) graph_ = Ask(kGraphQuery);
+    Check([checks = std::move(checks), graph = *graph_, knows_nodes = is_graph_asked_,
+           nodes = nodes_](const Answers& answers) {
+      const Json none;
+      const GraphView view(answers[graph].value, knows_nodes ? answers[nodes].value : none);
+      for (const GraphCheck& check : checks) RETURN_IF_ERROR(check(view));
+      return absl::OkStatus();
     });
   }
 

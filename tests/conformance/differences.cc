@@ -21,9 +21,6 @@ constexpr Difference kDifferences[] = {
     {"JobScenarios.ABackupCannotBeChangedIntoAnotherKindOfCopy", "Qemu72",
      "QEMU 7.2 has no block-job-change"},
     {"JobScenarios.AnUnknownJobCannotBeChanged", "Qemu72", "QEMU 7.2 has no block-job-change"},
-    {"MirrorScenarios.AReadyMirrorStandsByWhileItIsPaused", "Qemu100",
-     "QEMU 10.0 may lose what was written while a mirror stood by if it was told to complete "
-     "meanwhile; the bridge refuses that until the job goes on"},
     {"SnapshotScenarios.AFleecingTargetShowsTheOldDiskAlsoAfterASnapshot", "Qemu",
      "QEMU takes no snapshot of a node that is below a fleecing target"},
     {"BackupRefusals.WhatOnlyQemuKnowsIsRefusedByName", "Qemu100",

@@ -111,6 +111,7 @@ TEST_P(MirrorScenarios, AReadyMirrorStandsByWhileItIsPaused) {
   if (!Has(Mirror())) return;
   operate().CreateDisk("disk0");
   operate().CreateDisk("target0");
+  guest();
   operate().Do(Mirror());
   AwaitReady();
   operate().Do(OfJob<v1::JobPauseRequest>("mirror0"));
@@ -126,35 +127,26 @@ TEST_P(MirrorScenarios, AReadyMirrorStandsByWhileItIsPaused) {
   EXPECT_THAT(image("target0").Contents(), HoldsSameAs(ModelOf("disk0")->bytes()));
 }
 
-// A QEMU from 8.0 on may lose the write if it is told so early: the bridge does not tell it.
-TEST_P(MirrorScenarios, AMirrorToldToCompleteWhileItStandsByLosesNothing) {
+// QEMU from 8.0 on would not copy what such a writer writes: the bridge does not let it come there.
+TEST_P(MirrorScenarios, AWriterThatComesMeanwhileIsCopiedOrRefused) {
   if (!Has(Mirror())) return;
   operate().CreateDisk("disk0");
   operate().CreateDisk("target0");
+  operate().StartNbd();
+  const auto model = ModelOf("disk0");
   operate().Do(Mirror());
   AwaitReady();
-  operate().Do(OfJob<v1::JobPauseRequest>("mirror0"));
-  operate().AwaitStatus("mirror0", v1::JOB_STATUS_STANDBY);
-  guest().Write(1, Clusters(3, 4));
-  const bool is_taken = operate().Try(OfJob<v1::JobCompleteRequest>("mirror0")).ok();
-  if (!is_taken) {
-    ExpectRefused(OfJob<v1::JobCompleteRequest>("mirror0"), v1::ERROR_REASON_JOB_STATE,
-                  {"mirror0", "standby"});
-    ExpectRefused(OfJob<v1::BlockJobCompleteRequest>("mirror0"), v1::ERROR_REASON_JOB_STATE,
-                  {"mirror0", "standby"});
+  const auto late = ExportAdd("guest-disk0", "disk0", /*writable=*/true);
+  if (operate().Try(late).ok()) {
+    operate().RemoveExport("guest-disk0");
+    guest().Write(1, Clusters(3, 4));
+  } else {
+    ExpectRefused(late, v1::ERROR_REASON_NODE_BUSY, {"disk0"});
   }
-  operate().Do(OfJob<v1::JobResumeRequest>("mirror0"));
-  if (!is_taken) {
-    const absl::Time deadline = absl::Now() + absl::Seconds(40);
-    while (operate().Job("mirror0").status() == v1::JOB_STATUS_STANDBY && absl::Now() < deadline) {
-      absl::SleepFor(absl::Milliseconds(5));
-    }
-    operate().Do(OfJob<v1::JobCompleteRequest>("mirror0"));
-  }
+  operate().Do(OfJob<v1::JobCompleteRequest>("mirror0"));
   operate().Finish("mirror0");
-  EXPECT_EQ(ExportedNode(), "target0");
   DetachAndCheck({"disk0", "target0"});
-  EXPECT_THAT(image("target0").Contents(), HoldsSameAs(ModelOf("disk0")->bytes()));
+  EXPECT_THAT(image("target0").Contents(), HoldsSameAs(model->bytes()));
 }
 
 TEST_P(MirrorScenarios, AMirrorThatIsKilledLeavesTheGuestWhereItIs) {
