@@ -269,8 +269,14 @@ absl::Status FileStorage::Discard(Range range) {
 
 absl::Status FileStorage::Flush() {
   if (options_.no_flush || options_.read_only) return absl::OkStatus();
+  // Read before: what is changed while the kernel flushes need not be part of it.
+  const uint64_t next_change = change_count_ + 1;
+  if (flush_errno_ == 0 && flushed_before_ >= next_change) return absl::OkStatus();
   if (flush_errno_ == 0 && fdatasync(data_file_.buffered_fd) != 0) flush_errno_ = errno;
-  if (flush_errno_ == 0) return absl::OkStatus();
+  if (flush_errno_ == 0) {
+    RaiseTo(&flushed_before_, next_change);
+    return absl::OkStatus();
+  }
   return LossStatus(flush_errno_, absl::StrCat("cannot flush \"", path_, "\""));
 }
 

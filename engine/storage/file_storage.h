@@ -42,6 +42,7 @@ class FileStorage final : public File {
   absl::Status Write(uint64_t offset_bytes, ConstBytes data, WriteOptions options = {}) override;
   absl::Status WriteZeroes(Range range, ZeroOptions options = {}) override;
   absl::Status Discard(Range range) override;
+  // Does nothing if nothing was changed since the last one that succeeded.
   absl::Status Flush() override;
   // FEATURE_UNSUPPORTED for a block device, unless it has that size already: then that is taken
   // over.
@@ -92,8 +93,12 @@ class FileStorage final : public File {
   // The errno of the first failed Flush: the kernel forgets it, and dirty pages with it. All later
   // ones fail like it (LossStatus).
   std::atomic<int> flush_errno_ = 0;
-  // Counts changes that may alter the layout of holes, so that a remembered extent is known stale.
+  // Counts changes, each once it is made: a remembered extent is stale, and there is something to
+  // flush.
   std::atomic<uint64_t> change_count_ = 0;
+  // Changes below this number are durable, those of other openers before it, too; 0 until the first
+  // Flush, so that it always is one.
+  std::atomic<uint64_t> flushed_before_ = 0;
 
   Mutex mutex_;
   // The last answer of Map, and the changes seen when it was asked for.

@@ -201,6 +201,29 @@ TEST_F(FileStorageTest, ReadOnlyRefusesEveryChangeByName) {
   EXPECT_EQ(file->Flush(), absl::OkStatus());
 }
 
+// Whether the kernel is asked shows in its answer: a pipe in the file's place cannot be flushed.
+TEST_F(FileStorageTest, WhatNothingWasChangedInSinceItsLastFlushIsNotFlushed) {
+  const int fd = open(path_.c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_GE(fd, 0);
+  const int kept = dup(fd);
+  int pipe_ends[2];
+  ASSERT_EQ(pipe2(pipe_ends, O_CLOEXEC), 0);
+  const auto file = AdoptFile(fd, path_, {.locking = FileOptions::Locking::kOff});
+  ASSERT_TRUE(file.ok()) << file.status();
+  // Once, for those who had it open before.
+  EXPECT_EQ((*file)->Flush(), absl::OkStatus());
+  ASSERT_EQ(dup2(pipe_ends[0], fd), fd);
+  EXPECT_EQ((*file)->Flush(), absl::OkStatus());
+  ASSERT_EQ(dup2(kept, fd), fd);
+  const auto placement = (*file)->PlaceWrite({0, 512});
+  ASSERT_TRUE(placement.ok()) << placement.status();
+  EXPECT_EQ((*file)->Flush(), absl::OkStatus());
+  EXPECT_EQ((*placement)->Finish(), absl::OkStatus());
+  ASSERT_EQ(dup2(pipe_ends[0], fd), fd);
+  EXPECT_FALSE((*file)->Flush().ok());
+  for (const int end : {kept, pipe_ends[0], pipe_ends[1]}) close(end);
+}
+
 TEST_F(FileStorageTest, MapFindsDataBetweenHoles) {
   const auto file = Open(path_);
   ASSERT_EQ(file->Write(2 * kMebibyte, AsBytes(std::string(kMebibyte, 'd'))), absl::OkStatus());
