@@ -14,6 +14,7 @@
 #include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/types/optional.h"
 #include "adapters/qmp/allowed_monitors.h"
 #include "adapters/qmp/dialect.h"
 #include "adapters/qmp/instances.h"
@@ -21,6 +22,8 @@
 #include "adapters/store/state_folder.h"
 #include "engine/backend/event_log.h"
 #include "engine/backend/job_book.h"
+#include "engine/backend/patient_registry.h"
+#include "engine/backend/watched_store.h"
 #include "engine/base/clock.h"
 #include "engine/base/executor.h"
 #include "engine/base/lookup_pool.h"
@@ -99,6 +102,7 @@ backend::EventLogOptions LogOptions(State state, Executor& saver, backend::JobHi
   history->position = options.kept.empty() ? 0 : options.kept.back()->sequence();
   options.tail = std::move(state.folder);
   options.saver = &saver;
+  options.warn = &Warn;
   return options;
 }
 
@@ -308,23 +312,33 @@ absl::Status Serve(const Config& config, Signals& signals, StopRequest& stop) {
                                      .allow_remote_nbd = config.insecure,
                                      .memory_bytes = memory.engine},
       &log, &SystemClock());
+  absl::optional<backend::WatchedStore> store;
+  if (state != nullptr) {
+    store.emplace(*state, SystemClock(), executor);
+    // First of all: what is refused then is told at once, and not when it is saved.
+    store->OnLate([&log](absl::Duration age) { log.TellNotAnswering(age); });
+  }
   qmp::DialectCache dialects;
   // The loop outlives those that post to it.
   qmp::IoLoop loop;
   WorkerPool bridge_workers("bridge", kBridgeThreads);
   SerialExecutor storing("storing");
   SerialExecutor books("books");
-  qmp::Instances instances(
-      std::move(instances_options),
-      {loop, bridge_workers, storing, lookups, log, jobs, state.get(), SystemClock(), dialects,
-       /*allow_remote_nbd=*/config.insecure},
-      books);
+  qmp::Instances instances(std::move(instances_options),
+                           {loop, bridge_workers, storing, lookups, log, jobs,
+                            store.has_value() ? &*store : nullptr, SystemClock(), dialects,
+                            /*allow_remote_nbd=*/config.insecure},
+                           books);
+  absl::optional<backend::PatientRegistry> patient;
+  if (store.has_value()) patient.emplace(instances, *store, config.state_dir);
+  backend::InstanceRegistry& registry =
+      patient.has_value() ? static_cast<backend::InstanceRegistry&>(*patient) : instances;
   const EveryEngine router(native, instances);
   dispatch::Dispatcher dispatcher(router, log, paths, lookups, config.probe_formats);
   rpc::Admission calls("call", {rpc::kCallsMax, memory.calls});
   rpc::StreamSet streams({rpc::kStreamsMax, memory.streams});
-  const rpc::Front front{router, instances, log,           jobs,     dispatcher,
-                         calls,  streams,   SystemClock(), executor, kVersion};
+  const rpc::Front front{router, registry, log,           jobs,     dispatcher,
+                         calls,  streams,  SystemClock(), executor, kVersion};
 
   std::atomic<Stage> stage = Stage::kServing;
   signals.SetUnsaved([&stage, &log] { return Unsaved(stage, log); });

@@ -58,6 +58,7 @@ class EventLog::Core : public std::enable_shared_from_this<EventLog::Core> {
   void CancelWake(uint64_t id);
   void RunWhenShown(uint64_t sequence, std::function<void()> then);
   void RunWhenSaved(uint64_t sequence, std::function<void()> then);
+  void TellNotAnswering(absl::Duration age);
   void OnSavingChange(std::function<void(absl::Status)> changed);
   void Flush();
 
@@ -117,6 +118,7 @@ class EventLog::Core : public std::enable_shared_from_this<EventLog::Core> {
   void SaveAgain(std::vector<EventPtr> events);
   void SetSaving(const absl::Status& status);
   void WatchSaver();
+  void TellAnswering();
   void BoundUnsaved() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Executor& saver() { return options_.saver != nullptr ? *options_.saver : executor_; }
 
@@ -141,6 +143,8 @@ class EventLog::Core : public std::enable_shared_from_this<EventLog::Core> {
   // When the tail was last called, while it has not answered; when nothing is asked, infinite.
   absl::Duration save_began_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
   bool watching_saver_ ABSL_GUARDED_BY(mutex_) = false;
+  // The tail was found not to answer, and has not answered since.
+  bool is_hanging_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status saving_status_ ABSL_GUARDED_BY(mutex_);
   std::function<void(absl::Status)> on_saving_change_ ABSL_GUARDED_BY(mutex_);
   // The tail was told of all up to here.
@@ -251,6 +255,7 @@ void EventLog::Core::SaveAll() {
   WatchSaver();
   if (have_hole) options_.tail->AddGap();
   const absl::Status saved = options_.tail->Save(events);
+  TellAnswering();
   if (!saved.ok()) {
     SaveAgain(std::move(events));
     SetSaving(saved);
@@ -287,21 +292,45 @@ void EventLog::Core::SaveAgain(std::vector<EventPtr> events) {
 // Tells it if saving has become possible or impossible. Without it all is shown from now on.
 void EventLog::Core::SetSaving(const absl::Status& status) {
   std::function<void(absl::Status)> changed;
-  Outbox outbox;
-  {
-    MutexLock lock(&mutex_);
+  // In one go: of two changes at once, the last event tells the last one.
+  WithOutbox([&](Coalescer::Tell tell) ABSL_NO_THREAD_SAFETY_ANALYSIS {
     const bool is_change = saving_status_.ok() != status.ok();
     saving_status_ = status;
     if (!is_change) return;
     changed = on_saving_change_;
-    Show(&outbox);
-  }
-  Post(std::move(outbox));
+    Event event;
+    event.mutable_state_saving_change()->set_saving(status.ok());
+    event.mutable_state_saving_change()->set_error(ToUtf8(status.message()));
+    event.set_kind(KindOf(event));
+    ToProto(clock_.Now(), event.mutable_time());
+    coalescer_.Add(std::move(event), clock_.Elapsed(), tell);
+  });
   if (changed) executor_.Post([changed, status] { changed(status); });
-  Event event;
-  event.mutable_state_saving_change()->set_saving(status.ok());
-  event.mutable_state_saving_change()->set_error(ToUtf8(status.message()));
-  Append("", std::move(event));
+}
+
+void EventLog::Core::TellNotAnswering(absl::Duration age) {
+  if (options_.tail == nullptr) return;
+  const std::string text =
+      absl::StrCat("the state folder has not answered for ", absl::FormatDuration(age));
+  bool is_new = false;
+  {
+    MutexLock lock(&mutex_);
+    is_new = !std::exchange(is_hanging_, true);
+  }
+  if (is_new) {
+    options_.warn(absl::StrCat(text,
+                               ", so its disk seems to hang; what happens until it answers "
+                               "is lost if the service ends before"));
+  }
+  SetSaving(absl::UnavailableError(text));
+}
+
+void EventLog::Core::TellAnswering() {
+  {
+    MutexLock lock(&mutex_);
+    if (!std::exchange(is_hanging_, false)) return;
+  }
+  options_.warn("the state folder answers again");
 }
 
 // One timer at a time looks whether the tail answers, for as long as it is asked.
@@ -321,8 +350,7 @@ void EventLog::Core::WatchSaver() {
     }
     if (age < absl::ZeroDuration()) return;
     if (age >= core->options_.save_time_max) {
-      core->SetSaving(absl::UnavailableError(
-          absl::StrCat("the state folder has not answered for ", absl::FormatDuration(age))));
+      core->TellNotAnswering(age);
     }
     core->WatchSaver();
   });
@@ -438,6 +466,7 @@ void EventLog::CancelWake(uint64_t id) { core_->CancelWake(id); }
 void EventLog::RunWhenShown(uint64_t sequence, std::function<void()> then) {
   core_->RunWhenShown(sequence, std::move(then));
 }
+void EventLog::TellNotAnswering(absl::Duration age) { core_->TellNotAnswering(age); }
 void EventLog::OnSavingChange(std::function<void(absl::Status)> changed) {
   core_->OnSavingChange(std::move(changed));
 }

@@ -77,6 +77,9 @@ struct EventLogOptions {
   // Where the tail is told; must outlive the log. Null: on the log's executor.
   Executor* saver = nullptr;
   absl::Duration save_time_max = kSaveTimeMax;
+  // What an operator should read: that the tail does not answer, and that it does again. What it
+  // answers is its own to tell. Any thread.
+  std::function<void(const std::string&)> warn = [](const std::string&) {};
 };
 
 class EventLog {
@@ -138,6 +141,10 @@ class EventLog {
   // once if it has, or if there is no tail. Events that the tail had to give up count as saved.
   // Still runs after the log's end.
   void RunWhenSaved(uint64_t sequence, std::function<void()> then);
+
+  // What is stored beside the tail, in the same folder, has not been answered for `age`: from now
+  // on saving() is an error, until the tail has saved what comes next. Nothing without a tail.
+  void TellNotAnswering(absl::Duration age);
 
   // Runs `changed` on the executor whenever saving() has become OK or an error. One at most; the
   // last call counts.

@@ -1,8 +1,11 @@
 // The log and what outlives the process: what is told is saved, or marked.
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "engine/backend/testing/log_world.h"
 #include "engine/base/error.h"
+#include "engine/base/mutex.h"
 #include "engine/base/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -11,6 +14,7 @@ namespace tidemark::backend {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 class MemoryTail final : public EventTail {
  public:
@@ -157,6 +161,58 @@ TEST_F(EventLogTailTest, ATailThatDoesNotAnswerHoldsReadersUpForABoundedTime) {
   Notification saved;
   log_->RunWhenSaved(1, [&saved] { saved.Notify(); });
   while (log_->saved() < 1) std::this_thread::yield();
+}
+
+TEST_F(EventLogTailTest, AnOperatorIsToldOnceThatTheTailHangsAndThatItAnswersAgain) {
+  SerialExecutor saver("saver");
+  const auto tail = std::make_shared<HungTail>();
+  Mutex mutex;
+  std::vector<std::string> warnings;
+  EventLogOptions options;
+  options.tail = tail;
+  options.saver = &saver;
+  options.save_time_max = absl::Seconds(2);
+  options.warn = [&](const std::string& text) {
+    MutexLock lock(&mutex);
+    warnings.push_back(text);
+  };
+  const auto told = [&] {
+    MutexLock lock(&mutex);
+    return warnings;
+  };
+  Make(options);
+  log_->Append("", StatusChange("j", v1::JOB_STATUS_CREATED));
+  tail->asked_.Wait();
+  executor_.Advance(absl::Milliseconds(1'999));
+  EXPECT_THAT(told(), ElementsAre());
+  for (int i = 0; i < 3; ++i) executor_.Advance(absl::Seconds(2));
+  EXPECT_THAT(told(), ElementsAre(HasSubstr("has not answered for")));
+  tail->go_.Notify();
+  while (log_->saved() < 1) std::this_thread::yield();
+  EXPECT_THAT(told(), ElementsAre(HasSubstr("has not answered for"), HasSubstr("answers again")));
+  log_.reset();
+}
+
+// What hangs may be a store beside the tail, which nothing was asked to save.
+TEST_F(EventLogTailTest, AFolderThatIsToldNotToAnswerIsWellAgainOnceItHasSavedThat) {
+  std::vector<std::string> warnings;
+  EventLogOptions options;
+  options.tail = tail_;
+  options.warn = [&](const std::string& text) { warnings.push_back(text); };
+  Make(options);
+  log_->TellNotAnswering(absl::Seconds(7));
+  EXPECT_EQ(log_->saving().message(), "the state folder has not answered for 7s");
+  EXPECT_THAT(ReadAll(), ElementsAre("1  NOT SAVING unsaved"));
+  executor_.RunReady();
+  EXPECT_TRUE(log_->saving().ok());
+  EXPECT_THAT(ReadAll(), ElementsAre("1  NOT SAVING", "2  SAVING"));
+  EXPECT_THAT(warnings, ElementsAre(HasSubstr("7s"), HasSubstr("answers again")));
+}
+
+TEST_F(EventLogTailTest, WithoutATailNothingCanFailToAnswer) {
+  log_->TellNotAnswering(absl::Seconds(7));
+  EXPECT_TRUE(log_->saving().ok());
+  EXPECT_THAT(ReadAll(), ElementsAre());
 }
 
 TEST_F(EventLogTailTest, WithoutATailAllIsShownAtOnceAndNothingIsMarked) {
