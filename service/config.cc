@@ -249,7 +249,10 @@ Where to listen
   --listen ADDRESS      unix:PATH, or HOST:PORT. May be given several times. Port 0 takes any
                         free port; the address is printed at start. Default:
                         unix:$XDG_RUNTIME_DIR/tidemark.sock, as root
-                        unix:/run/tidemark/tidemark.sock.
+                        unix:/run/tidemark/tidemark.sock. 0.0.0.0 is every IPv4 address, [::] those
+                        of IPv6 too. One host (IPv6: a network of 64 bits) has at most 1024 TCP
+                        connections, or an eighth of the process's descriptors (ulimit -n) if that
+                        is less, but always 64; what comes beyond is closed at once.
 
 Who may connect (and may then do all that the service can)
   --listen_mode MODE    Who may connect to unix sockets, in octal. Default: 0600, the user of the

@@ -22,8 +22,14 @@ constexpr int kUnixNumbersMax = 16'384;
 // After a user's last connection has ended, until others may have the user's numbers. A call asks
 // who made it as it begins, so what was still on its way then has long begun.
 constexpr absl::Duration kUnixNumbersRest = absl::Minutes(1);
+// Connections to TCP addresses from one host (tcp_peers.h): so many if the process may have eight
+// times as many descriptors, else an eighth of them, but never less than the second. Clients need
+// one each; many may sit behind one address.
+constexpr size_t kTcpConnectionsPerPeerMax = 1'024;
+constexpr size_t kTcpConnectionsPerPeerMin = 64;
 // Clients that the kernel lets wait until they are accepted.
 constexpr int kUnixBacklog = 1'024;
+constexpr int kTcpBacklog = 4'096;
 // After the process has run out of descriptors, until it looks for clients again.
 constexpr absl::Duration kAcceptRetryInterval = absl::Milliseconds(100);
 // Clients that cannot be taken are told about on stderr not more often than this.

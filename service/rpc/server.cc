@@ -55,15 +55,7 @@ void SetLimits(const ServerOptions& options, grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              milliseconds(kClientPingIntervalMin));
-  // Two daemons on one port would each get some of the calls.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
 }
-
-// A numeric address and the port that was bound there: 0 until then, and if it could not be.
-struct TcpPort {
-  std::string numeric;
-  int port = 0;
-};
 
 }  // namespace
 
@@ -107,7 +99,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Front& front,
   interceptors.push_back(server->built_in_.Interceptors());
   builder.experimental().SetInterceptorCreators(std::move(interceptors));
   std::vector<std::unique_ptr<UnixSocket>> sockets;
-  std::vector<std::unique_ptr<TcpPort>> ports;
+  std::vector<std::unique_ptr<TcpSocket>> tcp_sockets;
   for (const ListenAddress& address : options.listen) {
     if (address.is_unix()) {
       ASSIGN_OR_RETURN(std::unique_ptr<UnixSocket> socket, UnixSocket::Bind(address.socket_path));
@@ -117,31 +109,28 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Front& front,
     }
     ASSIGN_OR_RETURN(const std::vector<std::string> numeric, ResolveTcp(address));
     for (const std::string& one : numeric) {
-      ports.push_back(std::make_unique<TcpPort>(TcpPort{one}));
-      builder.AddListeningPort(one, server->credentials_, &ports.back()->port);
+      ASSIGN_OR_RETURN(std::unique_ptr<TcpSocket> socket, TcpSocket::Bind(one));
+      server->addresses_.push_back(socket->address());
+      tcp_sockets.push_back(std::move(socket));
     }
+  }
+  if (!tcp_sockets.empty()) {
+    // gRPC would take whoever comes, as many as come.
+    server->entrance_ = builder.experimental().AddExternalConnectionAcceptor(
+        grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+        server->credentials_);
   }
   server->services_ = MakeServices(front);
   for (const auto& service : server->services_) builder.RegisterService(service.get());
   server->server_ = builder.BuildAndStart();
   if (server->server_ == nullptr) {
-    for (const auto& port : ports) {
-      if (port->port == 0) {
-        return absl::FailedPreconditionError(absl::StrCat(
-            "Cannot listen on '", port->numeric,
-            "': it is in use or not an address of this machine",
-            server->tls() == nullptr ? "" : ", or the certificate and key do not fit"));
-      }
-    }
-    return absl::FailedPreconditionError("Cannot listen: gRPC refused the addresses");
+    return absl::FailedPreconditionError(
+        absl::StrCat("Cannot listen: gRPC refused",
+                     server->tls() == nullptr ? "" : "; do the certificate and key fit?"));
   }
   server->TellHealth();
   RETURN_IF_ERROR(server->Open(std::move(sockets), options));
-  for (const auto& port : ports) {
-    const absl::string_view host =
-        absl::string_view(port->numeric).substr(0, port->numeric.rfind(':'));
-    server->addresses_.push_back(absl::StrCat(host, ":", port->port));
-  }
+  RETURN_IF_ERROR(server->Open(std::move(tcp_sockets), options));
   return server;
 }
 
@@ -154,8 +143,25 @@ absl::Status Server::Open(std::vector<std::unique_ptr<UnixSocket>> sockets,
     grpc::AddInsecureChannelFromFd(server, number);
   };
   hooks.warn = options.warn;
-  ASSIGN_OR_RETURN(acceptor_,
+  ASSIGN_OR_RETURN(unix_acceptor_,
                    UnixAcceptor::Start(std::move(sockets), peers_.unix_peers, std::move(hooks)));
+  return absl::OkStatus();
+}
+
+absl::Status Server::Open(std::vector<std::unique_ptr<TcpSocket>> sockets,
+                          const ServerOptions& options) {
+  if (sockets.empty()) return absl::OkStatus();
+  TcpAcceptor::Hooks hooks;
+  hooks.admit = [entrance = entrance_.get()](int listener, int descriptor) {
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+    connection.listener_fd = listener;
+    connection.fd = descriptor;
+    entrance->HandleNewConnection(&connection);
+  };
+  hooks.warn = options.warn;
+  ASSIGN_OR_RETURN(tcp_acceptor_,
+                   TcpAcceptor::Start(std::move(sockets), options.tcp_connections_per_peer_max,
+                                      std::move(hooks)));
   return absl::OkStatus();
 }
 
@@ -199,7 +205,8 @@ bool Server::Stop() {
     MutexLock lock(&health_->mutex);
     health_->service = nullptr;
   }
-  acceptor_ = nullptr;
+  unix_acceptor_ = nullptr;
+  tcp_acceptor_ = nullptr;
   // Health checks say so before connections close.
   server_->GetHealthCheckService()->Shutdown();
   const auto ended = std::make_shared<Notification>();

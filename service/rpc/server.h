@@ -2,6 +2,7 @@
 #ifndef SERVICE_RPC_SERVER_H_
 #define SERVICE_RPC_SERVER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -11,11 +12,13 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "grpcpp/server.h"
+#include "grpcpp/server_builder.h"
 #include "service/rpc/built_in_streams.h"
 #include "service/rpc/front.h"
 #include "service/rpc/limits.h"
 #include "service/rpc/listen_address.h"
 #include "service/rpc/peer.h"
+#include "service/rpc/tcp_acceptor.h"
 #include "service/rpc/tls.h"
 #include "service/rpc/tokens.h"
 #include "service/rpc/unix_acceptor.h"
@@ -37,6 +40,8 @@ struct ServerOptions {
   absl::Duration connection_idle_max = kConnectionIdleMax;
   absl::Duration connection_age_max = kConnectionAgeMax;
   absl::Duration connection_age_grace = kConnectionAgeGrace;
+  // TCP connections that one host may have; see tcp_peers.h for what a host is.
+  size_t tcp_connections_per_peer_max = TcpPeers::PerPeerOfProcess();
   // What gRPC may hold for connections and requests that are still coming in. Beyond it connections
   // without a call and then calls are given up.
   uint64_t transport_bytes_max = kTransportBytesDefault;
@@ -92,8 +97,9 @@ class Server {
   Server(const Front& front, Guard guard);
   // OK unless somebody could reach a TCP address without being asked.
   absl::Status CheckAddresses(const ServerOptions& options) const;
-  // Lets clients of unix sockets in.
+  // Lets clients of unix sockets in, and those of TCP addresses.
   absl::Status Open(std::vector<std::unique_ptr<UnixSocket>> sockets, const ServerOptions& options);
+  absl::Status Open(std::vector<std::unique_ptr<TcpSocket>> sockets, const ServerOptions& options);
   // Says under kStateHealth whether the log is saved, from now on.
   void TellHealth();
 
@@ -106,8 +112,11 @@ class Server {
   std::vector<std::unique_ptr<grpc::Service>> services_;
   std::vector<std::string> addresses_;
   std::unique_ptr<grpc::Server> server_;
-  // Gives connections to `server_`. Null without unix sockets.
-  std::unique_ptr<UnixAcceptor> acceptor_;
+  // Where `server_` takes TCP connections from. Null without TCP addresses.
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> entrance_;
+  // They give connections to `server_`. Null without unix sockets, and without TCP addresses.
+  std::unique_ptr<UnixAcceptor> unix_acceptor_;
+  std::unique_ptr<TcpAcceptor> tcp_acceptor_;
 };
 
 }  // namespace tidemark::rpc

@@ -1,7 +1,5 @@
 #include "service/rpc/unix_acceptor.h"
 
-#include <poll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -12,9 +10,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "engine/base/check.h"
-#include "engine/base/clock.h"
-#include "engine/base/descriptor_reserve.h"
 #include "engine/base/error.h"
 #include "engine/base/status_macros.h"
 #include "service/rpc/limits.h"
@@ -72,68 +67,32 @@ absl::Status UnixSocket::Publish(const SocketAccess& access) {
 
 absl::StatusOr<std::unique_ptr<UnixAcceptor>> UnixAcceptor::Start(
     std::vector<std::unique_ptr<UnixSocket>> sockets, UnixPeers& peers, Hooks hooks) {
-  const int wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (wake < 0) return OutOfDescriptorsError("Cannot listen on unix sockets");
-  auto acceptor = std::unique_ptr<UnixAcceptor>(
-      new UnixAcceptor(std::move(sockets), wake, peers, std::move(hooks)));
-  acceptor->thread_.emplace("accept", [self = acceptor.get()] { self->Run(); });
+  auto acceptor =
+      std::unique_ptr<UnixAcceptor>(new UnixAcceptor(std::move(sockets), peers, std::move(hooks)));
+  std::vector<int> listeners;
+  for (const auto& socket : acceptor->sockets_) listeners.push_back(socket->descriptor());
+  const auto take = [self = acceptor.get()](int, int descriptor) { return self->Take(descriptor); };
+  ASSIGN_OR_RETURN(acceptor->loop_,
+                   AcceptLoop::Start(std::move(listeners), "a client of a unix socket",
+                                     {take, acceptor->hooks_.warn}));
   return acceptor;
 }
 
-UnixAcceptor::UnixAcceptor(std::vector<std::unique_ptr<UnixSocket>> sockets, int wake,
-                           UnixPeers& peers, Hooks hooks)
-    : sockets_(std::move(sockets)), wake_(wake), peers_(peers), hooks_(std::move(hooks)) {}
+UnixAcceptor::UnixAcceptor(std::vector<std::unique_ptr<UnixSocket>> sockets, UnixPeers& peers,
+                           Hooks hooks)
+    : sockets_(std::move(sockets)), peers_(peers), hooks_(std::move(hooks)) {}
 
-UnixAcceptor::~UnixAcceptor() {
-  const uint64_t one = 1;
-  CHECK(write(wake_, &one, sizeof one) == sizeof one);
-  if (thread_.has_value()) thread_->Join();
-  close(wake_);
-}
+UnixAcceptor::~UnixAcceptor() = default;
 
-void UnixAcceptor::Run() {
-  std::vector<pollfd> entries = {{wake_, POLLIN, 0}};
-  for (const auto& socket : sockets_) entries.push_back({socket->descriptor(), POLLIN, 0});
-  for (;;) {
-    poll(entries.data(), entries.size(), -1);
-    if (entries[0].revents != 0) return;
-    bool has_room = true;
-    for (size_t i = 1; i < entries.size(); ++i) {
-      if (entries[i].revents != 0) has_room = AcceptOne(entries[i].fd) && has_room;
-    }
-    // The client waits in the kernel, so that the next poll would return at once: others are to end
-    // first.
-    if (!has_room) poll(entries.data(), 1, absl::ToInt64Milliseconds(kAcceptRetryInterval));
-  }
-}
-
-bool UnixAcceptor::AcceptOne(int socket) {
-  const int descriptor = accept4(socket, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-  if (descriptor < 0) {
-    const bool is_full = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
-    if (is_full) Warn(OutOfDescriptorsError("a client of a unix socket has to wait"));
-    return !is_full;
-  }
+absl::Status UnixAcceptor::Take(int descriptor) {
   const absl::StatusOr<UnixPeer> peer = UnixPeerOf(descriptor);
   if (!peer.ok()) {
     close(descriptor);
-    Warn(peer.status());
-    return true;
+    return peer.status();
   }
-  const absl::StatusOr<int> number = peers_.Place(descriptor, *peer);
-  if (number.ok()) {
-    hooks_.admit(*number);
-  } else {
-    Warn(number.status());
-  }
-  return true;
-}
-
-void UnixAcceptor::Warn(const absl::Status& why) {
-  const absl::Duration now = SystemClock().Elapsed();
-  if (warned_at_.has_value() && now - *warned_at_ < kWarningInterval) return;
-  warned_at_ = now;
-  hooks_.warn(std::string(why.message()));
+  ASSIGN_OR_RETURN(const int number, peers_.Place(descriptor, *peer));
+  hooks_.admit(number);
+  return absl::OkStatus();
 }
 
 }  // namespace tidemark::rpc

@@ -12,9 +12,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
 #include "absl/types/optional.h"
-#include "engine/base/thread.h"
+#include "service/rpc/accept_loop.h"
 #include "service/rpc/listen_address.h"
 #include "service/rpc/unix_peers.h"
 
@@ -66,20 +65,14 @@ class UnixAcceptor {
   UnixAcceptor& operator=(const UnixAcceptor&) = delete;
 
  private:
-  UnixAcceptor(std::vector<std::unique_ptr<UnixSocket>> sockets, int wake, UnixPeers& peers,
-               Hooks hooks);
-  void Run();
-  // False: the process has no descriptor left for it.
-  bool AcceptOne(int socket);
-  void Warn(const absl::Status& why);
+  UnixAcceptor(std::vector<std::unique_ptr<UnixSocket>> sockets, UnixPeers& peers, Hooks hooks);
+  absl::Status Take(int descriptor);
 
   const std::vector<std::unique_ptr<UnixSocket>> sockets_;
-  const int wake_;
   UnixPeers& peers_;
   const Hooks hooks_;
-  // Of the thread.
-  absl::optional<absl::Duration> warned_at_;
-  absl::optional<Thread> thread_;
+  // Ends before the sockets go.
+  std::unique_ptr<AcceptLoop> loop_;
 };
 
 }  // namespace tidemark::rpc
