@@ -49,6 +49,7 @@ class LookupPool::Core : public std::enable_shared_from_this<Core> {
              absl::Duration time_max);
   void Stop();
   int running_count() const { return shares_.running_count(); }
+  absl::Duration look_max() const { return limits_.look_max; }
 
  private:
   struct Call {
@@ -178,6 +179,10 @@ void LookupPool::LookAtFile(absl::string_view path, Look look, Done done, absl::
   core_->Start(core_->PlaceOf(path), path, std::move(look), std::move(done), time_max);
 }
 
+void LookupPool::LookAtFile(absl::string_view path, Look look, Done done) {
+  LookAtFile(path, std::move(look), std::move(done), look_max());
+}
+
 absl::Status LookupPool::LookAndWait(absl::string_view path, Look look) {
   absl::Status answer;
   Notification told;
@@ -195,6 +200,8 @@ void LookupPool::LookAtHost(absl::string_view host, Look look, Done done, absl::
 }
 
 void LookupPool::Stop() { core_->Stop(); }
+
+absl::Duration LookupPool::look_max() const { return core_->look_max(); }
 
 int LookupPool::running_count() const { return core_->running_count(); }
 

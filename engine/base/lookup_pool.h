@@ -26,15 +26,16 @@ namespace tidemark {
 // hold.
 class LookupPool {
  public:
+  // What is waited for a file name unless said.
+  static constexpr absl::Duration kLookMax = absl::Seconds(5);
   struct Limits {
     int running_max = 64;
     // The threads that one place has at most, while there are enough.
     int share_max = 4;
     // Look-ups of one place that run or wait. More are refused at once.
     size_t place_max = 16384;
+    absl::Duration look_max = kLookMax;
   };
-  // What is waited for a file name.
-  static constexpr absl::Duration kLookMax = absl::Seconds(5);
 
   // `answers` must outlive this; its threads touch no disk. `roots`: see FilePlaces.
   explicit LookupPool(Executor& answers, std::vector<std::string> roots = {});
@@ -48,9 +49,10 @@ class LookupPool {
 
   // Runs `look` on a thread that may hang and posts `done` to `answers` with what it returned,
   // exactly once. UNAVAILABLE (kFileNotAnswering, kShuttingDown) naming `name`, if that takes
-  // longer than `time_max`, if too many wait for the same place, or after Stop; then `look` has run
-  // in vain, runs still, or never will.
-  void LookAtFile(absl::string_view path, Look look, Done done, absl::Duration time_max = kLookMax);
+  // longer than `time_max` (look_max() unless said), if too many wait for the same place, or after
+  // Stop; then `look` has run in vain, runs still, or never will.
+  void LookAtFile(absl::string_view path, Look look, Done done, absl::Duration time_max);
+  void LookAtFile(absl::string_view path, Look look, Done done);
   // As LookAtFile, and waits for the answer, which it returns. Not on a thread of `answers`.
   absl::Status LookAndWait(absl::string_view path, Look look);
   void LookAtHost(absl::string_view host, Look look, Done done, absl::Duration time_max);
@@ -58,6 +60,9 @@ class LookupPool {
   // Answers all who wait with kShuttingDown, and from now on everybody; returns when all of it is
   // told. Not on a thread of `answers`.
   void Stop();
+
+  // How long a file name is waited for.
+  absl::Duration look_max() const;
 
   // Threads with a look-up, late ones too.
   int running_count() const;

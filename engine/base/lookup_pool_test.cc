@@ -107,6 +107,17 @@ TEST_F(LookupPoolTest, WhoWaitsTooLongIsToldAndWhatIsLateIsNotHeardOf) {
   EXPECT_EQ(*answers, 1);
 }
 
+TEST_F(LookupPoolTest, WhoMakesItSaysHowLongANameIsWaitedForUnlessACallDoes) {
+  MakePool({.look_max = absl::Milliseconds(1)});
+  const absl::Status late = pool_->LookAndWait("/a/x", [hang = hang_] {
+    hang->Wait();
+    return absl::OkStatus();
+  });
+  EXPECT_EQ(late.code(), absl::StatusCode::kUnavailable);
+  EXPECT_NE(late.message().find("1ms"), absl::string_view::npos) << late;
+  hang_->Notify();
+}
+
 TEST_F(LookupPoolTest, WhatIsNotWaitedForAnyMoreDoesNotBegin) {
   MakePool({.running_max = 1, .share_max = 1});
   auto first = Hang("/a/1");

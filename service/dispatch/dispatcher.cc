@@ -61,7 +61,7 @@ class NameCheck : public std::enable_shared_from_this<NameCheck> {
         lookups_(lookups),
         names_(std::move(names)),
         done_(std::move(done)),
-        until_(SystemClock().Elapsed() + LookupPool::kLookMax) {}
+        until_(SystemClock().Elapsed() + lookups.look_max()) {}
 
   // What no disk need be asked about comes first.
   void Start() {
