@@ -37,6 +37,8 @@ std::string FilePlaces::PlaceOf(absl::string_view path) {
   for (const std::string& root : roots_) {
     if (root.size() > longest.size() && LiesIn(normal, root)) longest = root;
   }
+  // Each device may be a disk of its own, whatever file system its name is in.
+  if (longest.empty() && LiesIn(normal, "/dev")) longest = normal;
   // No name has a NUL in it, so these cannot be confused.
   return absl::StrCat(mounts_.MountPointOf(normal), absl::string_view("\0", 1), longest);
 }

@@ -1,6 +1,6 @@
 // Which place a file name counts to, by the name alone: the file system on which it is written, and
-// the folder of interest below which. A place is what hangs as a whole, as far as can be known
-// without asking a disk.
+// the folder of interest below which; below /dev each name is one by itself. A place is what hangs
+// as a whole, as far as can be known without asking a disk.
 #ifndef ENGINE_BASE_FILE_PLACES_H_
 #define ENGINE_BASE_FILE_PLACES_H_
 

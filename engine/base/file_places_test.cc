@@ -32,6 +32,13 @@ TEST_F(FilePlacesTest, EachRootIsAPlaceSinceItMayBeALink) {
   EXPECT_EQ(places_.PlaceOf("/imagesque"), places_.PlaceOf("/a"));
 }
 
+TEST_F(FilePlacesTest, EachDeviceIsAPlace) {
+  EXPECT_NE(places_.PlaceOf("/dev/sda"), places_.PlaceOf("/dev/sdb"));
+  EXPECT_NE(places_.PlaceOf("/dev/mapper/a"), places_.PlaceOf("/dev/mapper/b"));
+  EXPECT_EQ(places_.PlaceOf("/dev/sda"), places_.PlaceOf("/dev//./sda"));
+  EXPECT_EQ(places_.PlaceOf("/device/a"), places_.PlaceOf("/device/b"));
+}
+
 TEST_F(FilePlacesTest, DotsAndSlashesMakeNoDifference) {
   EXPECT_EQ(places_.PlaceOf("/images/./x/../a"), places_.PlaceOf("//images///b"));
   EXPECT_EQ(places_.PlaceOf("/images/../mnt/nfs/a"), places_.PlaceOf("/mnt/nfs/a"));

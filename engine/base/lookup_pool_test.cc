@@ -4,16 +4,40 @@
 #include <future>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/error.h"
 #include "engine/base/executor.h"
+#include "engine/base/mutex.h"
 #include "engine/base/notification.h"
 #include "gtest/gtest.h"
 
 namespace tidemark {
 namespace {
+
+// Its timers run out when the test says so.
+class HeldTimers final : public Executor {
+ public:
+  explicit HeldTimers(Executor& runs) : runs_(runs) {}
+
+  void Post(Task task) override { runs_.Post(std::move(task)); }
+  void PostAfter(absl::Duration, Task task) override {
+    MutexLock lock(&mutex_);
+    held_.push_back(std::move(task));
+  }
+  void RunOut() {
+    MutexLock lock(&mutex_);
+    for (Task& task : held_) runs_.Post(std::move(task));
+    held_.clear();
+  }
+
+ private:
+  Executor& runs_;
+  Mutex mutex_;
+  std::vector<Task> held_ ABSL_GUARDED_BY(mutex_);
+};
 
 // Two places: /a and /b.
 class LookupPoolTest : public testing::Test {
@@ -81,13 +105,16 @@ TEST_F(LookupPoolTest, AHostThatHangsIsAPlaceOfItsOwn) {
 }
 
 TEST_F(LookupPoolTest, WhoWaitsTooLongIsToldAndWhatIsLateIsNotHeardOf) {
-  MakePool();
+  HeldTimers timers(answers_);
+  LookupPool pool(timers, {"/a", "/b"}, {.share_max = 1});
+  const auto begun = std::make_shared<Notification>();
   const auto ran = std::make_shared<Notification>();
   auto answer = std::make_shared<std::promise<absl::Status>>();
   auto answers = std::make_shared<std::atomic<int>>(0);
-  pool_->LookAtFile(
+  pool.LookAtFile(
       "/a/x",
-      [hang = hang_, ran] {
+      [hang = hang_, begun, ran] {
+        begun->Notify();
         hang->Wait();
         ran->Notify();
         return absl::OkStatus();
@@ -95,15 +122,17 @@ TEST_F(LookupPoolTest, WhoWaitsTooLongIsToldAndWhatIsLateIsNotHeardOf) {
       [answer, answers](absl::Status status) {
         if (++*answers == 1) answer->set_value(status);
       },
-      absl::Milliseconds(1));
+      absl::Seconds(5));
+  begun->Wait();
+  timers.RunOut();
   const absl::Status late = answer->get_future().get();
   EXPECT_EQ(late.code(), absl::StatusCode::kUnavailable);
   EXPECT_NE(late.message().find("/a/x"), absl::string_view::npos) << late;
-  EXPECT_EQ(pool_->running_count(), 1) << "it still counts";
+  EXPECT_EQ(pool.running_count(), 1) << "it still counts";
   hang_->Notify();
   ran->Wait();
   // Behind it in the same share, so it is over.
-  EXPECT_TRUE(Look("/a/y", Quick).get().ok());
+  EXPECT_TRUE(pool.LookAndWait("/a/y", Quick).ok());
   EXPECT_EQ(*answers, 1);
 }
 

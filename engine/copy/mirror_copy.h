@@ -66,6 +66,7 @@ class MirrorCopy final : public GuestMirror, public std::enable_shared_from_this
   void SetWriteBlocking() { write_blocking_ = true; }
   // Source and target are the same, but for what guests change at this moment.
   bool is_in_sync() const { return claims_.is_in_sync(); }
+  bool is_stopped() const { return claims_.is_open(); }
   // The same, and guests' changes go through.
   bool is_actively_synced() const {
     return write_blocking_ && told_ready_ && !is_troubled_ && claims_.is_in_sync();

@@ -133,7 +133,10 @@ absl::Status GroupEnding::HoldAndPrepare(const Records& members,
   }
   for (size_t i = 0; i < members.size(); ++i) {
     *failed = i;
-    RETURN_IF_ERROR(members[i]->job->Prepare());
+    // Who prepares may count on it that the guests are held; it may still come to this meanwhile.
+    if (holds->is_over()) return HeldTooLong();
+    const absl::Status prepared = members[i]->job->Prepare();
+    if (!prepared.ok()) return holds->is_over() ? HeldTooLong() : prepared;
   }
   return absl::OkStatus();
 }

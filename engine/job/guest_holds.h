@@ -43,6 +43,12 @@ class GuestHolds {
     return true;
   }
 
+  // They were let go, for the time is over.
+  bool is_over() const {
+    MutexLock lock(&mutex_);
+    return phase_ == Phase::kOver;
+  }
+
   void Release() {
     std::vector<std::unique_ptr<GuestHold>> let_go;
     MutexLock lock(&mutex_);
@@ -53,7 +59,7 @@ class GuestHolds {
  private:
   enum class Phase { kHeld, kCommitting, kOver };
 
-  Mutex mutex_;
+  mutable Mutex mutex_;
   Phase phase_ ABSL_GUARDED_BY(mutex_) = Phase::kHeld;
   std::vector<std::unique_ptr<GuestHold>> holds_ ABSL_GUARDED_BY(mutex_);
 };

@@ -75,6 +75,8 @@ struct JobRecord : std::enable_shared_from_this<JobRecord> {
   // What the user, an error, or the group wants.
   bool user_paused = false;
   bool cancel_wanted = false;
+  // How a ready job was told to end, by the first who did.
+  absl::optional<Ending> told_ending;
   IoStatus io_status = IoStatus::kOk;
   // Why the job ends without success.
   absl::Status error;

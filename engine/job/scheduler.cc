@@ -150,11 +150,19 @@ absl::Status Scheduler::Cancel(VerbFamily family, absl::string_view id, bool for
   }
   ASSIGN_OR_RETURN(JobRecord * record, FindFor(family, id, JobVerb::kCancel));
   if (!force && record->status == JobStatus::kReady) {
-    record->job->OnEnding(Ending::kStopInSync);
-    runner_->Wake(record);
+    TellEnding(record, Ending::kStopInSync);
     return absl::OkStatus();
   }
   return ending_->Cancel(record);
+}
+
+// A job that is completing is not cancelled without force any more.
+void Scheduler::TellEnding(JobRecord* record, Ending ending) {
+  if (!record->told_ending.has_value()) {
+    record->told_ending = ending;
+    record->job->OnEnding(ending);
+  }
+  runner_->Wake(record);
 }
 
 absl::Status Scheduler::Pause(VerbFamily family, absl::string_view id) {
@@ -196,8 +204,12 @@ absl::Status Scheduler::SetSpeed(VerbFamily family, absl::string_view id,
 
 absl::Status Scheduler::Complete(VerbFamily family, absl::string_view id) {
   ASSIGN_OR_RETURN(JobRecord * record, FindFor(family, id, JobVerb::kComplete));
-  record->job->OnEnding(Ending::kComplete);
-  runner_->Wake(record);
+  if (record->told_ending == Ending::kStopInSync) {
+    return Error(Reason::kJobState,
+                 absl::StrCat("job '", id, "' is being cancelled and cannot be completed"),
+                 {{"job", id}, {"verb", NameOf(JobVerb::kComplete)}});
+  }
+  TellEnding(record, Ending::kComplete);
   return absl::OkStatus();
 }
 

@@ -104,6 +104,7 @@ class Scheduler {
   // The same, and the verb is allowed in the job's state.
   absl::StatusOr<JobRecord*> FindFor(VerbFamily family, absl::string_view id, JobVerb verb) const;
   std::shared_ptr<JobRecord> Shared(absl::string_view id) const;
+  void TellEnding(JobRecord* record, Ending ending);
   void Forget(JobRecord* record);
   void OnConcluded(JobRecord* record);
   void ReportIfAllConcluded();

@@ -58,6 +58,23 @@ TEST_F(ReadyTest, SoftCancelEndsItWithSuccess) {
   EXPECT_THAT(scripts["m"].calls, ::testing::Contains("ending stop"));
 }
 
+TEST_F(ReadyTest, HowItEndsIsDecidedByWhoWasFirst) {
+  ASSERT_TRUE(scheduler.Cancel(VerbFamily::kBlockJob, "m", false).ok());
+  const absl::Status late = scheduler.Complete(VerbFamily::kJob, "m");
+  EXPECT_EQ(ReasonOf(late), Reason::kJobState) << late;
+  EXPECT_NE(late.message().find("'m'"), absl::string_view::npos) << late;
+  Settle();
+  EXPECT_THAT(scripts["m"].calls, ::testing::Not(::testing::Contains("ending complete")));
+}
+
+TEST_F(ReadyTest, ASoftCancelDoesNotTakeACompletionBack) {
+  ASSERT_TRUE(scheduler.Complete(VerbFamily::kJob, "m").ok());
+  ASSERT_TRUE(scheduler.Cancel(VerbFamily::kBlockJob, "m", false).ok());
+  Settle();
+  EXPECT_THAT(scripts["m"].calls, ::testing::Contains("ending complete"));
+  EXPECT_THAT(scripts["m"].calls, ::testing::Not(::testing::Contains("ending stop")));
+}
+
 TEST_F(ReadyTest, JobCancelAbortsIt) {
   ASSERT_TRUE(scheduler.Cancel(VerbFamily::kJob, "m", false).ok());
   Settle();

@@ -50,12 +50,14 @@ backend::Capabilities MakeCapabilities(const std::string& version, const Handler
   for (const v1::EventKind kind :
        {v1::EVENT_KIND_JOB_STATUS_CHANGE, v1::EVENT_KIND_BLOCK_JOB_COMPLETED,
         v1::EVENT_KIND_BLOCK_JOB_CANCELLED, v1::EVENT_KIND_BLOCK_JOB_ERROR,
-        v1::EVENT_KIND_BLOCK_JOB_PENDING, v1::EVENT_KIND_BLOCK_EXPORT_DELETED,
-        v1::EVENT_KIND_JOB_PROGRESS}) {
+        v1::EVENT_KIND_BLOCK_JOB_PENDING, v1::EVENT_KIND_BLOCK_JOB_READY,
+        v1::EVENT_KIND_BLOCK_EXPORT_DELETED, v1::EVENT_KIND_JOB_PROGRESS}) {
     capabilities.details.add_events(kind);
   }
-  capabilities.details.add_job_types(v1::JOB_TYPE_BACKUP);
-  capabilities.details.add_job_types(v1::JOB_TYPE_CREATE);
+  for (const v1::JobType type :
+       {v1::JOB_TYPE_BACKUP, v1::JOB_TYPE_CREATE, v1::JOB_TYPE_MIRROR, v1::JOB_TYPE_STREAM}) {
+    capabilities.details.add_job_types(type);
+  }
   capabilities.details.add_export_types(v1::BLOCK_EXPORT_TYPE_NBD);
   v1::ServiceLimits* const limits = capabilities.details.mutable_limits();
   limits->set_jobs(job::kJobsMax);

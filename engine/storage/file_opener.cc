@@ -180,8 +180,11 @@ absl::Status SyncFolderOf(int fd, const std::string& path) {
       std::filesystem::read_symlink(absl::StrCat("/proc/self/fd/", fd), error);
   if (error) return absl::OkStatus();
   const int folder = open(name.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  // Who may make files in a folder need not be allowed to read it.
-  if (folder < 0) return absl::OkStatus();
+  if (folder < 0) {
+    // Who may make files in a folder need not be allowed to read it; a folder may be gone.
+    if (errno == EACCES || errno == EPERM || errno == ENOENT) return absl::OkStatus();
+    return ErrnoStatus(errno, absl::StrCat("cannot flush the folder of \"", path, "\""));
+  }
   const int flushed = fsync(folder) == 0 ? 0 : errno;
   close(folder);
   // Some file systems know no such thing.

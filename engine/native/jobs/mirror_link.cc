@@ -305,6 +305,12 @@ absl::Status MirrorLink::CheckPivot(job::Ending ending) {
   absl::Status status;
   // There and back: the users are those of the filter still.
   ChangeGraph(engine_.threads, engine_.graph, [&] {
+    // Guests that were held for too long are let go on this thread, and the copy is stopped with
+    // it: their ports are open then.
+    if (copy_->is_stopped()) {
+      status = absl::CancelledError("the mirror was stopped");
+      return;
+    }
     absl::flat_hash_set<const graph::Edge*> moved;
     status = engine_.graph.Replace(filter_.node(), target_, [&](const graph::Edge& edge) {
       return Pivots(edge) && moved.insert(&edge).second;
