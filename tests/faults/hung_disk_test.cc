@@ -277,9 +277,14 @@ TEST_F(HungDiskTest, ManyFilesThatHangTakeNoMoreThanTheirShare) {
 TEST_F(HungDiskTest, AJobWhoseTargetHangsWhenItIsClosedHoldsUpNoOtherJob) {
   for (const char* name : {"$F/source", "$H/target"}) CreateImage(name);
   AddImage("source", "$F/source");
+  // What there is to write, and so to flush, when it is closed: a bitmap of its own.
+  AddImage("target", "$H/target");
+  CallOk<BlockDirtyBitmapAddRequest, BlockDirtyBitmapAddResponse>(
+      "node: 'target' name: 'b' persistent: true");
+  CallOk<BlockdevDelRequest, BlockdevDelResponse>("node_name: 'target'");
   CallOk<DriveBackupRequest, DriveBackupResponse>(
       "job_id: 'hung' device: 'source' target: '$H/target' sync: MIRROR_SYNC_MODE_FULL"
-      " auto_finalize: false");
+      " mode: NEW_IMAGE_MODE_EXISTING format: 'qcow2' auto_finalize: false");
   WaitForJob("hung", JOB_STATUS_PENDING);
   disk_->Hang(HangingFiles::kFlushes);
   CallOk<JobFinalizeRequest, JobFinalizeResponse>("id: 'hung'");
